@@ -1,0 +1,17 @@
+"""A thin helper for a study of fine-tuning methods: freezing, adapter insertion, training and records.
+
+Read the modules in this order: tasks, encoders, methods, adapters, training, study, stats, plots.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+__all__ = ["adapters", "encoders", "lesson", "methods", "paths", "plots", "provenance", "stats", "study", "tasks",
+           "training"]
+
+
+def __getattr__(name):
+    """Import a module when it is first named, so that ``import studykit`` does not wait for torch."""
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,163 @@
+"""Pre-trained encoders: load one with a fresh head, and know its parts by type rather than by name."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Generator, nn
+
+POOLERS = ("pretrained", "new")
+
+
+def load(encoder, num_labels=2, seed=0, pooler="pretrained", output_bias=None):
+    """A sequence classifier with the encoder's weights and a head drawn by ``seed`` alone.
+
+    ``encoder`` is a hub id or a folder. The head is what the task adds: everything outside the base model, and with
+    ``pooler="new"`` the pooler too, for encoders whose pre-training never trained theirs. ``output_bias`` starts the
+    output's bias there (a regression's mean label). The same seed gives the same head whatever was drawn before.
+    Raises ``FileNotFoundError`` or ``ValueError`` for a folder that is not a safetensors checkpoint.
+    """
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    if pooler not in POOLERS:
+        raise ValueError(f"pooler must be one of {', '.join(POOLERS)}, got {pooler!r}")
+    weights_file(encoder)
+    with _quiet():
+        config = AutoConfig.from_pretrained(encoder, num_labels=num_labels, trust_remote_code=False)
+        config.new_pooler = pooler == "new"
+        model = AutoModelForSequenceClassification.from_pretrained(
+            encoder, config=config, use_safetensors=True, trust_remote_code=False)
+    return draw_head(model, seed, output_bias)
+
+
+def from_config(config, seed=0):
+    """The same architecture with random weights: for counting, for tests, and to see what pre-training buys."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForSequenceClassification.from_config(config)
+    return draw_head(model, seed)
+
+
+def draw_head(model, seed, output_bias=None):
+    """Redraw the head in place from a generator of its own: normal weights, zero biases. Returns the model."""
+    generator = Generator().manual_seed(seed)
+    head = {id(parameter) for _, parameter in head_parameters(model)}
+    linear = [module for module in model.modules()
+              if isinstance(module, nn.Linear) and id(module.weight) in head]
+    for module in linear:
+        nn.init.normal_(module.weight, std=model.config.initializer_range, generator=generator)
+        nn.init.zeros_(module.bias)
+    if output_bias is not None:
+        nn.init.constant_(linear[-1].bias, output_bias)
+    return model
+
+
+def head_parameters(model):
+    """``(name, parameter)`` of the head: what the task adds to the encoder and every method trains."""
+    prefix = model.base_model_prefix + "."
+    pooler = f"{prefix}pooler." if getattr(model.config, "new_pooler", False) else None
+    return [(name, parameter) for name, parameter in model.named_parameters()
+            if not name.startswith(prefix) or (pooler and name.startswith(pooler))]
+
+
+def tokenizer(encoder):
+    """The encoder's tokenizer. Raises ``ValueError`` where it cannot pad."""
+    from transformers import AutoTokenizer
+
+    with _quiet():
+        loaded = AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
+    if loaded.pad_token_id is None:
+        raise ValueError(f"the tokenizer of {encoder} has no padding token: batches cannot be made")
+    return loaded
+
+
+def weights_file(encoder):
+    """The folder's safetensors file, or ``None`` for a hub id, whose files are not here yet."""
+    folder = Path(encoder)
+    if not folder.is_dir():
+        if folder.is_absolute() or str(encoder).startswith("."):
+            raise FileNotFoundError(f"no encoder at {encoder}: give a hub id, or a folder with config.json and "
+                                    "model.safetensors")
+        return None
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{encoder} has no config.json: it is not an encoder's folder")
+    if (folder / "model.safetensors").is_file():
+        return folder / "model.safetensors"
+    if sorted(folder.glob("*.bin")):
+        raise ValueError(f"{encoder} has pickled weights only, which can run code when they are opened: "
+                         "save it with safetensors first")
+    raise FileNotFoundError(f"{encoder} has no model.safetensors: there are no weights to load")
+
+
+def digest(encoder):
+    """SHA-256 of an encoder's weights file (first 16 hex digits); a hub id is fetched, or taken from the cache."""
+    file = weights_file(encoder)
+    if file is None:
+        from huggingface_hub import hf_hub_download
+
+        file = hf_hub_download(str(encoder), "model.safetensors")
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The parts of one transformer layer, whatever its family calls them."""
+
+    module: nn.Module
+    linear: dict  # role -> nn.Linear
+    attention_site: tuple  # (parent, attribute) whose output is the attention sub-layer's, before the residual sum
+    feedforward_site: tuple  # the same for the feed-forward sub-layer
+    parallel_site: tuple  # (parent, attribute) of what an adapter beside the feed-forward wraps
+
+
+ROLES = ("query", "key", "value", "attention_output", "intermediate", "output")
+
+
+def blocks(model):
+    """The encoder's layers as ``Block``s, in order, for the BERT and DistilBERT families (RoBERTa and ELECTRA are of
+    BERT's). Raises ``ValueError`` for another architecture."""
+    found = [_bert_block(module) or _distilbert_block(module) for module in model.base_model.modules()]
+    if not (found := [block for block in found if block]):
+        raise ValueError(f"{type(model).__name__} has no layers that this study knows: it knows the families of BERT, "
+                         "RoBERTa, ELECTRA and DistilBERT")
+    return found
+
+
+def _bert_block(module):
+    if not (hasattr(module, "intermediate") and hasattr(module, "output") and hasattr(module, "attention")):
+        return None
+    inner, after = module.attention.self, module.attention.output
+    linear = dict(zip(ROLES, (inner.query, inner.key, inner.value, after.dense, module.intermediate.dense,
+                              module.output.dense), strict=True))
+    return Block(module, linear, (after, "dropout"), (module.output, "dropout"), (module, "output"))
+
+
+def _distilbert_block(module):
+    if not (hasattr(module, "sa_layer_norm") and hasattr(module, "ffn")):
+        return None
+    attention, ffn = module.attention, module.ffn
+    linear = dict(zip(ROLES, (attention.q_lin, attention.k_lin, attention.v_lin, attention.out_lin, ffn.lin1,
+                              ffn.lin2), strict=True))
+    return Block(module, linear, (attention, "out_lin"), (ffn, "dropout"), (module, "ffn"))
+
+
+class _quiet:
+    """transformers without its loading report and progress bars: that the head is new is what is meant."""
+
+    def __enter__(self):
+        from transformers.utils import logging
+
+        self.before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+    def __exit__(self, *_):
+        from transformers.utils import logging
+
+        logging.set_verbosity(self.before[0])
+        if self.before[1]:
+            logging.enable_progress_bar()

@@ -1,0 +1,170 @@
+"""The fine-tuning methods: each is one short function that says which parameters train.
+
+``apply`` freezes the whole model, calls the method's function, and trains the head, which every method does.
+"""
+
+import json
+
+import torch
+from torch import nn
+
+from studykit import adapters, encoders
+
+
+def full(model):
+    """Every parameter."""
+    _train(model.parameters())
+
+
+def head(model):
+    """Nothing but the head."""
+
+
+def bitfit(model, terms=None):
+    """Every bias that the encoder has (Ben Zaken et al. 2022, arXiv 2106.10199).
+
+    Biases are found by module type, so an inserted module's or another layer's of a like name cannot slip in.
+    ``terms`` keeps only the biases of those roles (``encoders.ROLES``): ``("query", "intermediate")`` is the paper's
+    subset of section 3.1, which it calls b_q and b_m2.
+    """
+    if terms is None:
+        biases = [module.bias for module in model.base_model.modules()
+                  if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None]
+    else:
+        if unknown := set(terms) - set(encoders.ROLES):
+            raise ValueError(f"unknown bitfit term {', '.join(sorted(unknown))}: choose from {', '.join(encoders.ROLES)}")
+        biases = [bias for block in encoders.blocks(model) for term in terms
+                  if (bias := block.linear[term].bias) is not None]
+    if not biases:
+        raise ValueError(f"{type(model).__name__} has no biases to train: bitfit cannot be used with it; "
+                         "layernorm, adapter or head can")
+    _train(biases)
+
+
+def adapter(model, placement="houlsby", bottleneck=64, layernorms=True, seed=0):
+    """Bottleneck adapters, and the LayerNorms unless told not to (Houlsby et al. 2019, section 2.1)."""
+    inserted = adapters.insert(model, placement, bottleneck, seed)
+    if layernorms:
+        layernorm(model)
+    for module in inserted:
+        _train(module.parameters())
+
+
+def layernorm(model):
+    """Weights and biases of the LayerNorms: a control for BitFit."""
+    for module in model.base_model.modules():
+        if isinstance(module, nn.LayerNorm):
+            _train(module.parameters())
+
+
+def random(model, seed=0):
+    """As many single weights as BitFit trains biases, drawn at random: is it the biases, or only their number?"""
+    layers = [module for module in model.base_model.modules() if isinstance(module, nn.Linear | nn.LayerNorm)]
+    count = sum(module.bias.numel() for module in layers if module.bias is not None)
+    weights = [module.weight for module in layers if isinstance(module, nn.Linear)]
+    generator = torch.Generator().manual_seed(2 ** 33 + seed)
+    chosen = torch.zeros(sum(weight.numel() for weight in weights), dtype=torch.bool)
+    chosen[torch.randperm(len(chosen), generator=generator)[:count]] = True
+    _train(weights)
+    for weight, mask in zip(weights, chosen.split([weight.numel() for weight in weights]), strict=True):
+        weight.trained = mask.view_as(weight)
+        weight.register_hook(lambda gradient, mask=weight.trained: gradient * mask.to(gradient.device))
+
+
+def last_k(model, k=1):
+    """The last ``k`` layers."""
+    blocks = encoders.blocks(model)
+    if not 1 <= k <= len(blocks):
+        raise ValueError(f"k must be 1 to {len(blocks)}, the encoder's layers, got {k}")
+    for block in blocks[-k:]:
+        _train(block.module.parameters())
+
+
+METHODS = {"full": full, "bitfit": bitfit, "adapter": adapter, "head": head, "layernorm": layernorm, "random": random,
+           "last_k": last_k}
+DRAWN = ("adapter", "random")  # methods that draw something of their own, by the init seed
+
+
+def get(name):
+    """The method's function. Raises ``ValueError`` for an unknown name."""
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def apply(name, model, seed=0, **options):
+    """Set up ``model`` in place for a method and return it: freeze all, let the method choose, train the head.
+
+    ``options`` are those of the method's function; ``seed`` is the init seed.
+    """
+    method = get(name)
+    if name in DRAWN:
+        options["seed"] = seed
+    model.requires_grad_(False)
+    try:
+        method(model, **options)
+    except TypeError as error:
+        raise ValueError(f"method {name}: {error}") from None
+    _train(parameter for _, parameter in encoders.head_parameters(model))
+    model.method = {"method": name, "options": {key: value for key, value in options.items() if key != "seed"}}
+    return model
+
+
+def _train(parameters):
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+
+
+def counts(model):
+    """Numbers of parameters: ``total``, ``trained``, and of those the ``head``'s and the ``encoder``'s (with adapters).
+
+    Single weights count where only they train (``random``).
+    """
+    head = {id(parameter) for _, parameter in encoders.head_parameters(model)}
+    sizes = [(id(p) in head, int(p.trained.sum()) if hasattr(p, "trained") else p.numel())
+             for p in model.parameters() if p.requires_grad]
+    in_head = sum(size for is_head, size in sizes if is_head)
+    trained = sum(size for _, size in sizes)
+    return {"total": sum(p.numel() for p in model.parameters()), "trained": trained, "head": in_head,
+            "encoder": trained - in_head}
+
+
+def only_head(model):
+    """Whether the encoder is frozen whole: then it can stay in evaluation mode and be run once."""
+    return counts(model)["encoder"] == 0
+
+
+def save(model, file, labels=(), **notes):
+    """Write what was trained, and nothing else, to a safetensors file; label names and method go into its metadata."""
+    from safetensors.torch import save_file
+
+    tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
+               if parameter.requires_grad}
+    about = {**model.method, "labels": list(labels), "num_labels": model.config.num_labels,
+             "pooler": "new" if getattr(model.config, "new_pooler", False) else "pretrained", **notes}
+    save_file(tensors, file, metadata={"studykit": json.dumps(about)})
+
+
+def load(file, encoder):
+    """The fine-tuned model again: the encoder's weights with the saved ones on top, in evaluation mode.
+
+    ``encoder`` must be the one that was fine-tuned. Raises ``ValueError`` where tensors do not fit.
+    """
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as stored:
+        metadata = stored.metadata() or {}
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  (not a dict)
+    if "studykit" not in metadata:
+        raise ValueError(f"{file} was not written by studykit.methods.save")
+    about = json.loads(metadata["studykit"])
+    model = encoders.load(encoder, about["num_labels"], pooler=about["pooler"])
+    if about["labels"]:
+        model.config.id2label = dict(enumerate(about["labels"]))
+        model.config.label2id = {label: i for i, label in enumerate(about["labels"])}
+    apply(about["method"], model, **about["options"])
+    own = dict(model.named_parameters())
+    if wrong := [name for name, tensor in tensors.items() if name not in own or own[name].shape != tensor.shape]:
+        raise ValueError(f"{file} does not fit {encoder}: {wrong[0]} is not in it, or has another shape")
+    model.load_state_dict(tensors, strict=False)
+    return model.eval()

@@ -1,0 +1,260 @@
+"""The tasks: what they are, where their data is, and how a fraction of it is drawn."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+HUB = "nyu-mll/glue"
+HUB_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+SELECTION_SHARE = 0.15  # of train, carved off to choose learning rates on; never the validation set
+
+
+@dataclass(frozen=True)
+class Task:
+    """A GLUE task as data. ``labels`` is empty for regression; the first metric is the main one."""
+
+    name: str
+    columns: tuple
+    labels: tuple
+    metrics: tuple
+    digest: str  # of the published train and validation rows
+
+    @property
+    def num_labels(self):
+        return len(self.labels) or 1
+
+    @property
+    def metric(self):
+        return self.metrics[0]
+
+
+PAIR = ("sentence1", "sentence2")
+TASKS = {task.name: task for task in (
+    Task("mrpc", PAIR, ("not_equivalent", "equivalent"), ("f1", "accuracy"), "88a1280974a47d42"),
+    Task("cola", ("sentence",), ("unacceptable", "acceptable"), ("matthews_correlation",), "7aca181bac0f99b1"),
+    Task("stsb", PAIR, (), ("pearson", "spearmanr"), "b2a38bfb52cdfba7"),
+    Task("sst2", ("sentence",), ("negative", "positive"), ("accuracy",), "7b9e98f7f2cf0a6c"),
+)}
+
+
+def get(name):
+    """The task of that name. Raises ``ValueError`` for an unknown one."""
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}: choose from {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def load(name, source="hub"):
+    """A task's train and validation sets as a ``datasets.DatasetDict`` with the task's columns and ``label``.
+
+    ``source`` is ``"hub"`` (GLUE at a pinned revision) or a folder laid out as the hub's:
+    ``<folder>/<task>/<split>-*.parquet``. Raises ``FileNotFoundError`` where files are missing and ``ValueError``
+    where columns or labels are not the task's: nothing is repaired silently.
+    """
+    import datasets
+
+    task = get(name)
+    if source == "hub":
+        data = datasets.load_dataset(HUB, name, revision=HUB_REVISION)
+    else:
+        data = datasets.DatasetDict({split: _read(task, Path(source), split) for split in ("train", "validation")})
+    return datasets.DatasetDict({split: _checked(task, data[split], split) for split in ("train", "validation")})
+
+
+def _read(task, folder, split):
+    import datasets
+    import pyarrow.parquet
+
+    files = sorted((folder / task.name).glob(f"{split}-*.parquet"))
+    if not files:
+        raise FileNotFoundError(
+            f"no {task.name} data at {folder / task.name}: expected {split}-*.parquet there. Give --source a folder laid "
+            f"out as a downloaded copy of {HUB}, or --source hub")
+    return datasets.concatenate_datasets([datasets.Dataset(pyarrow.parquet.read_table(file)) for file in files])
+
+
+def _checked(task, data, split):
+    """The columns that the task needs, once they are known to be sound."""
+    wanted = [*task.columns, "label"]
+    where = f"{task.name} {split}"
+    if missing := [column for column in wanted if column not in data.column_names]:
+        raise ValueError(f"{where}: column {', '.join(missing)} is missing; the file has {', '.join(data.column_names)}")
+    data = data.select_columns(wanted)
+    for column in task.columns:
+        if bad := sum(not isinstance(text, str) for text in data[column][:]):
+            raise ValueError(f"{where}: {bad} values of column {column} are not text")
+    if not len(data):
+        raise ValueError(f"{where}: the file has no rows")
+    try:
+        labels = np.array(data["label"][:], dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: column label holds values that are not numbers ({error})") from None
+    if not np.isfinite(labels).all():
+        raise ValueError(f"{where}: {np.sum(~np.isfinite(labels))} labels are missing or not finite")
+    low, high = (0, len(task.labels) - 1) if task.labels else (0, 5)
+    if (wrong := (labels < low) | (labels > high) | (bool(task.labels) & (labels % 1 != 0))).any():
+        raise ValueError(f"{where}: label {labels[wrong][0]:g} is out of range, expected {low} to {high}")
+    if (labels == labels[0]).all():
+        raise ValueError(f"{where}: every label is {labels[0]:g}; at least two different ones are needed")
+    return data
+
+
+def digest(data):
+    """A SHA-256 over all rows of all splits, independent of how the files are stored (first 16 hex digits)."""
+    sha = hashlib.sha256()
+    for split in sorted(data):
+        for row in data[split].to_pandas().itertuples(index=False):
+            sha.update(json.dumps([split, *map(str, row)], ensure_ascii=False).encode())
+    return sha.hexdigest()[:16]
+
+
+def strata(name, labels):
+    """The stratum of each example: its class, or for regression the fifth of the label range that it lies in."""
+    labels = np.asarray(labels, dtype=float)
+    return labels.astype(int) if get(name).labels else np.minimum(labels.astype(int), 4)
+
+
+def stratified_order(groups, seed):
+    """A random order of all examples in which every beginning has each group in its share, to within one example.
+
+    So the first 10 % lie inside the first 30 %: fractions nest.
+    """
+    rng = np.random.default_rng(seed)
+    key = np.empty(len(groups))
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        key[rng.permutation(members)] = (np.arange(len(members)) + rng.random(len(members))) / len(members)
+    return np.argsort(key, kind="stable")
+
+
+def subset(name, labels, fraction, seed):
+    """Indices of a stratified fraction of the examples, in ascending order. Smaller fractions of one seed lie inside
+    larger ones.
+
+    >>> a, b = (set(subset("cola", [0, 1, 1] * 20, fraction, seed=3)) for fraction in (0.1, 0.3))
+    >>> len(a), len(b), a <= b
+    (6, 18, True)
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction must be in (0, 1], got {fraction:g}")
+    size = max(1, round(fraction * len(labels)))
+    return np.sort(stratified_order(strata(name, labels), [seed, 1])[:size])
+
+
+def selection_split(name, labels):
+    """``(rest, selection)``: indices of train without, and of, the part that learning rates are chosen on.
+
+    It is the same for every seed, method and fraction.
+    """
+    order = stratified_order(strata(name, labels), [0, 2])
+    cut = round(SELECTION_SHARE * len(labels))
+    return np.sort(order[cut:]), np.sort(order[:cut])
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """Tokenised examples. ``columns[key][i]`` are the tokens of example ``i``; ``labels`` has shape (n,)."""
+
+    columns: dict
+    labels: np.ndarray
+    pad: dict
+
+    def __len__(self):
+        return len(self.labels)
+
+    @property
+    def lengths(self):
+        return np.array([len(tokens) for tokens in self.columns["input_ids"]])
+
+    def take(self, indices):
+        """The examples at these indices, in this order."""
+        columns = {key: [values[i] for i in indices] for key, values in self.columns.items()}
+        return Encodings(columns, self.labels[indices], self.pad)
+
+    def batch(self, indices):
+        """Model inputs of shape (len(indices), longest of them): padded to the longest member, no further."""
+        import torch
+
+        batch = {key: torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(values[i]) for i in indices], batch_first=True, padding_value=self.pad[key])
+            for key, values in self.columns.items()}
+        return batch
+
+
+def encode(name, data, tokenizer, max_length=128):
+    """``Encodings`` of one split, cut at ``max_length`` tokens."""
+    task = get(name)
+    tokens = tokenizer(*[data[column][:] for column in task.columns], truncation=True, max_length=max_length)
+    pad = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id, "attention_mask": 0}
+    columns = {key: values for key, values in tokens.items() if key in pad}
+    labels = np.array(data["label"][:], dtype=np.int64 if task.labels else np.float32)
+    return Encodings(columns, labels, pad)
+
+
+def scores(name, predictions, labels):
+    """All metrics of a task, on a scale from 0 (or -1) to 1, main metric first.
+
+    ``predictions`` are classes, or values for regression, of shape (n,). A correlation with a constant is NaN.
+    Computed by scikit-learn and SciPy, as the GLUE metric of ``evaluate`` does.
+
+    >>> scores("cola", [1, 0, 1, 1], [1, 0, 1, 0])["matthews_correlation"].round(3)
+    0.577
+    """
+    return {metric: METRICS[metric](np.asarray(labels), np.asarray(predictions)) for metric in get(name).metrics}
+
+
+def _f1(labels, predictions):
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predictions, zero_division=0))
+
+
+def _matthews(labels, predictions):
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(labels, predictions))
+
+
+def _correlation(kind):
+    def correlation(labels, predictions):
+        import scipy.stats
+
+        if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
+            return float("nan")
+        return float(getattr(scipy.stats, kind)(predictions, labels).statistic)
+
+    return correlation
+
+
+METRICS = {
+    "accuracy": lambda labels, predictions: float(np.mean(labels == predictions)),
+    "f1": _f1,
+    "matthews_correlation": _matthews,
+    "pearson": _correlation("pearsonr"),
+    "spearmanr": _correlation("spearmanr"),
+}
+METRIC_NAMES = {"accuracy": "accuracy", "f1": "F1", "matthews_correlation": "Matthews correlation",
+                "pearson": "Pearson correlation", "spearmanr": "Spearman correlation"}
+
+
+def metric(name):
+    """A task's metrics as an ``evaluate.Metric`` that needs no network: what ``evaluate.load("glue", name)`` gives."""
+    import datasets
+    import evaluate
+
+    task = get(name)
+    kind = datasets.Value("int64" if task.labels else "float32")
+
+    class Glue(evaluate.Metric):
+        def _info(self):
+            return evaluate.MetricInfo(
+                description=f"GLUE {name}", citation="Wang et al. 2019, arXiv 1804.07461",
+                features=datasets.Features({"predictions": kind, "references": kind}))
+
+        def _compute(self, predictions, references):
+            return scores(name, predictions, references)
+
+    return Glue(config_name=name, keep_in_memory=True)

@@ -1,13 +1,14 @@
 """A thin helper for a study of fine-tuning methods: freezing, adapter insertion, training and records.
 
-Read the modules in this order: tasks, encoders, methods, adapters, training, study, stats, plots.
+Read the modules in this order: tasks, encoders, methods, adapters, training, runs, study,
+records, stats, plots.
 """
 
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["adapters", "encoders", "lesson", "methods", "paths", "plots", "provenance", "stats", "study", "tasks",
-           "training"]
+__all__ = ["adapters", "encoders", "lesson", "methods", "paths", "plots", "progress", "provenance", "records", "runs",
+           "stats", "study", "tasks", "training"]
 
 
 def __getattr__(name):

@@ -66,7 +66,8 @@ def stamp(experiment, table):
     return "\n".join([
         f"study     {experiment.name}: {experiment.encoder}, weights {experiment.weights}",
         f"records   {len(table)} runs, {seeds} seeds, {int((table['status'] != 'ok').sum())} not ok",
-        f"made on   {_seen(table, 'processor')}; torch {_seen(table, 'torch')}, transformers {_seen(table, 'transformers')}"])
+        f"made on   {_seen(table, 'processor')}",
+        f"made with torch {_seen(table, 'torch')}, transformers {_seen(table, 'transformers')}"])
 
 
 def _seen(table, column):

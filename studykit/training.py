@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from studykit import encoders, methods
+from studykit import methods
 
 WARMUP = 0.1  # share of the budget over which the learning rate rises
 WEIGHT_DECAY = 0.01  # on weight matrices only, never on biases or LayerNorms

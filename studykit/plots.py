@@ -1,0 +1,205 @@
+"""One function per figure: table in, figure out. One style, one ``save``."""
+
+import json
+import os
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+from studykit import paths, stats, tasks
+
+# method -> colour (Okabe and Ito's, told apart without colour vision) and marker (told apart in grey), in their order
+STYLE = {"full": ("#000000", "o"), "bitfit": ("#D55E00", "s"), "adapter": ("#0072B2", "^"), "head": ("#8A8A8A", "D"),
+         "layernorm": ("#009E73", "v"), "random": ("#CC79A7", "P"), "last_k": ("#B58900", "X")}
+TASK_NAMES = {"mrpc": "MRPC", "cola": "CoLA", "stsb": "STS-B", "sst2": "SST-2"}
+WIDTH = 6.3  # inches
+RC = {"font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
+      "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "figure.dpi": 120,
+      "svg.hashsalt": "studykit", "lines.linewidth": 1.0, "axes.linewidth": 0.7}
+
+
+def _figure(columns=1, height=2.6, **options):
+    sns.set_theme(style="ticks", rc=RC)
+    return plt.subplots(1, columns, figsize=(WIDTH, height), layout="constrained", squeeze=False, **options)
+
+
+def _methods(table):
+    return [method for method in STYLE if method in set(table["method"])]
+
+
+def _tasks(table):
+    return [task for task in tasks.TASKS if task in set(table["task"])]
+
+
+def score_by_fraction(table, about=""):
+    """Score against the share of the training data: every seed a dot, a tick at the mean, a bar for the interval.
+
+    ``table`` is a study's table; ``about`` names study and encoder and goes under the figure with the seeds.
+    """
+    fig, axes = _figure(len(_tasks(table)), 2.9)
+    fractions = sorted(table["fraction"].unique())
+    for ax, task in zip(axes[0], _tasks(table), strict=True):
+        rows = table[table["task"] == task]
+        for i, method in enumerate(_methods(table)):
+            _dots(ax, rows[rows["method"] == method], fractions, i, len(_methods(table)))
+        ax.set(title=TASK_NAMES[task], ylabel=tasks.METRIC_NAMES[tasks.get(task).metric] + " × 100")
+        _fraction_axis(ax, fractions)
+        _failures(ax, rows, fractions)
+    _key(fig, axes, _methods(table))
+    _note(fig, table, about)
+    return fig
+
+
+def gap_by_fraction(gaps, about="", margin=1.0, baseline="full"):
+    """Paired gap to the baseline, in points, with its interval; the band is the margin within which methods match."""
+    fig, axes = _figure(len(_tasks(gaps)), 2.7)
+    fractions = sorted(gaps["fraction"].unique())
+    for ax, task in zip(axes[0], _tasks(gaps), strict=True):
+        ax.axhspan(-margin, margin, color="#EDEDED", zorder=0, linewidth=0)
+        ax.axhline(0, color="#555555", linewidth=0.7, zorder=1)
+        for i, method in enumerate(_methods(gaps)):
+            rows = gaps[(gaps["task"] == task) & (gaps["method"] == method)]
+            x = [fractions.index(value) + _offset(i, len(_methods(gaps))) for value in rows["fraction"]]
+            _bars(ax, method, x, rows["gap"], rows["low"], rows["high"])
+        ax.set(title=TASK_NAMES[task], ylabel=f"gap to {baseline}, points")
+        _fraction_axis(ax, fractions)
+    _key(fig, axes, _methods(gaps))
+    pairs = sorted(set(gaps["pairs"]))
+    fig.supxlabel(f"{about} · {_span(pairs)} pairs of runs per bar · bar: 95 % t interval · band: ±{margin:g} point",
+                  fontsize=6.5, color="#555555")
+    return fig
+
+
+def score_by_rate(trials, about=""):
+    """Selection score against learning rate on a log axis, a line per method; the chosen rate is ringed."""
+    fig, axes = _figure(len(_tasks(trials)), 2.6)
+    for ax, task in zip(axes[0], _tasks(trials), strict=True):
+        for method in _methods(trials):
+            rows = trials[(trials["task"] == task) & (trials["method"] == method)].sort_values("lr")
+            colour, marker = STYLE[method]
+            ax.plot(rows["lr"], rows["score"], color=colour, marker=marker, markersize=4)
+            best = rows.loc[rows["score"].idxmax()]
+            ax.plot(best["lr"], best["score"], "o", markersize=10, markerfacecolor="none", markeredgecolor=colour)
+        ax.set(title=TASK_NAMES[task], xscale="log", xlabel="peak learning rate",
+               ylabel=tasks.METRIC_NAMES[tasks.get(task).metric] + " × 100")
+    _key(fig, axes, _methods(trials))
+    _note(fig, trials, about)
+    return fig
+
+
+def score_by_step(curves, about=""):
+    """Score on the selection split while training: a line per method, named at its end.
+
+    ``curves`` has columns ``method``, ``step`` and ``score`` (points).
+    """
+    fig, axes = _figure(1, 2.6)
+    ax = axes[0, 0]
+    for method in _methods(curves):
+        rows = curves[curves["method"] == method]
+        colour, marker = STYLE[method]
+        ax.plot(rows["step"], rows["score"], color=colour, marker=marker, markersize=3.5)
+    _end_labels(ax, {method: curves[curves["method"] == method].iloc[-1] for method in _methods(curves)})
+    ax.set(xlabel="optimiser steps", ylabel="score on the selection split × 100", xlim=(0, None))
+    fig.supxlabel(about, fontsize=6.5, color="#555555")
+    return fig
+
+
+def trained_share(shares, about=""):
+    """Which share of each part of the model trains, part by part: a row per method, dark where all of it does.
+
+    ``shares`` is a table of numbers from 0 to 1, methods down, parts across.
+    """
+    fig, axes = _figure(1, 0.9 + 0.32 * len(shares))
+    sns.heatmap(shares, ax=axes[0, 0], cmap="Greys", vmin=0, vmax=1.15, annot=True, fmt=".1%", linewidths=1, cbar=False,
+                annot_kws={"fontsize": 6.5})
+    axes[0, 0].set(xlabel="", ylabel="")
+    axes[0, 0].tick_params(length=0, labelsize=7)
+    axes[0, 0].set_yticklabels(shares.index, rotation=0)
+    fig.supxlabel(about, fontsize=6.5, color="#555555")
+    return fig
+
+
+def _offset(i, count):
+    return (i - (count - 1) / 2) * 0.8 / max(count, 2)
+
+
+def _dots(ax, rows, fractions, i, count):
+    if rows.empty:
+        return
+    method = rows["method"].iloc[0]
+    x = [fractions.index(value) + _offset(i, count) for value in rows["fraction"]]
+    ax.scatter(x, rows["score"], s=7, color=STYLE[method][0], marker=STYLE[method][1], alpha=0.45, linewidth=0, zorder=3)
+    means = stats.summary(rows, by=("fraction",))
+    x = [fractions.index(value) + _offset(i, count) for value in means["fraction"]]
+    ax.plot(x, means["score"], color=STYLE[method][0], alpha=0.35, zorder=1)
+    _bars(ax, method, x, means["score"], means["low"], means["high"], marker="_")
+
+
+def _bars(ax, method, x, middle, low, high, marker=None):
+    colour = STYLE[method][0]
+    ax.vlines(x, low, high, color=colour, linewidth=1.2, zorder=2)
+    ax.plot(x, middle, linestyle="none", color=colour, marker=marker or STYLE[method][1], markersize=6 if marker else 4,
+            markeredgewidth=1.4 if marker else 0.5, zorder=4)
+
+
+def _fraction_axis(ax, fractions):
+    ax.set_xticks(range(len(fractions)), [f"{100 * value:g} %" for value in fractions])
+    ax.set(xlabel="share of the training data", xlim=(-0.55, len(fractions) - 0.45))
+
+
+def _failures(ax, rows, fractions):
+    """A cross at the foot of the axis, with its number, where runs failed, diverged or gave one answer."""
+    wrong = rows[rows["status"] != "ok"].groupby("fraction").size()
+    for fraction, number in wrong.items():
+        ax.annotate(f"× {number} not ok", (fractions.index(fraction), 0), xycoords=("data", "axes fraction"),
+                    xytext=(0, 3), textcoords="offset points", ha="center", fontsize=6.5, color="#B00020")
+
+
+def _key(fig, axes, methods):
+    """The methods' names in their colours and markers, above the panels rather than over the data."""
+    handles = [matplotlib.lines.Line2D([], [], color=STYLE[m][0], marker=STYLE[m][1], markersize=4, linewidth=1.2)
+               for m in methods]
+    fig.legend(handles, methods, loc="outside upper left", ncols=len(methods), frameon=False, handlelength=1.4,
+               columnspacing=1.4, fontsize=8)
+
+
+def _end_labels(ax, last):
+    """Name each line at its end, moved apart where ends are close."""
+    low, high = ax.get_ylim()
+    gap, before = (high - low) / 14, -np.inf
+    for method, row in sorted(last.items(), key=lambda item: item[1]["score"]):
+        before = max(row["score"], before + gap)
+        ax.annotate(method, (row["step"], row["score"]), xytext=(1.015, (before - low) / (high - low)),
+                    textcoords="axes fraction", color=STYLE[method][0], va="center", fontsize=8)
+
+
+def _note(fig, table, about):
+    seeds = table.groupby(["task", "method", "fraction"])["seed"].nunique()
+    number = _span(sorted(set(seeds)))
+    bar = " · dot: one run, bar: 95 % t interval of the mean" if seeds.max() > 1 else ""
+    fig.supxlabel(f"{about} · {number} seed{'s' * (number != '1')}{bar}", fontsize=6.5, color="#555555")
+
+
+def _span(numbers):
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
+
+
+def save(fig, name, experiment, table):
+    """Write a figure as SVG and PNG under ``figures/<study>/``, and what it was drawn from into the manifest there.
+
+    Redrawn from the same records, the files are the same to the byte. Returns the PNG's path.
+    """
+    folder = paths.figures(experiment.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    fig.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    fig.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text()) if file.is_file() else {}
+    manifest[name] = {"study": experiment.name, "encoder": experiment.encoder, "weights": experiment.weights,
+                      "seeds": sorted({int(seed) for seed in table["seed"].dropna()}), "runs": sorted(table["key"])}
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    os.replace(temporary, file)
+    return folder / f"{name}.png"

@@ -1,0 +1,71 @@
+"""Records: one JSON file per run, written whole or not at all, and read as a table."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from studykit import provenance
+from studykit.runs import Run
+
+SCHEMA = 1
+
+
+def new(run, result):
+    """A run's record as a dict: configuration, result, and what it was made with."""
+    return {"schema": SCHEMA, "run": dataclasses.asdict(run), "key": run.key, **result,
+            "versions": provenance.versions(), "commit": provenance.commit()}
+
+
+def write(record, file):
+    """Write a record, a line per field, under a temporary name and then rename it: it is there whole or not at all."""
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary.write_text("{\n" + lines + "\n}\n")
+    os.replace(temporary, file)
+
+
+def read(folder):
+    """All records below a folder, by key. One that cannot be read, or was edited, is set aside as ``*.broken`` and said."""
+    found = {}
+    for file in sorted(Path(folder).rglob("*.json")):
+        try:
+            record = json.loads(file.read_text())
+            named = key(record)
+            if not file.stem.endswith(named):
+                raise ValueError("its name is not its run's")
+        except (ValueError, KeyError, TypeError) as error:
+            file.rename(file.with_suffix(".broken"))
+            print(f"set aside a record that is not sound, {file.name}: {error}")
+            continue
+        found[named] = record
+    return found
+
+
+def key(record):
+    """The key that a record's configuration gives it."""
+    run = dict(record["run"])
+    run["options"] = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in run["options"])
+    return Run(**run).key
+
+
+def table(records):
+    """Records as a ``DataFrame``, a row per run: its configuration, ``status``, and ``score`` in points (100 × metric)."""
+    rows = []
+    for record in records:
+        run = record["run"]
+        seeds = {run[f"{kind}_seed"] for kind in ("subset", "init", "order")}
+        parameters, seconds = record.get("parameters", {}), record.get("seconds", {})
+        rows.append({
+            **run, "seed": seeds.pop() if len(seeds) == 1 else None, "key": record["key"], "status": record["status"],
+            "reason": record["reason"], "score": 100 * record["score"] if record["score"] is not None else np.nan,
+            **{name: np.nan if value is None else 100 * value for name, value in record["scores"].items()},
+            "trained": parameters.get("trained"), "total": parameters.get("total"),
+            **{key: record.get(key) for key in ("examples", "steps", "tokens")},
+            "train_seconds": seconds.get("train"), "used_precision": record.get("precision"),
+            "processor": record.get("hardware", {}).get("processor"), "torch": record["versions"]["torch"],
+            "transformers": record["versions"]["transformers"], "commit": record["commit"]})
+    return pd.DataFrame(rows)

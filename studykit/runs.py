@@ -1,0 +1,170 @@
+"""One training run: everything that decides it, and training it."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from studykit import provenance, tasks
+
+SCORE_ON = ("validation", "selection")
+
+
+@functools.cache
+def _budget():
+    from studykit.training import Budget  # torch loads when a run is first made, not when records are read
+
+    return Budget
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that decides a training run, and nothing else.
+
+    Three seeds: which examples (``subset``), which head and adapter weights (``init``), which order and dropout
+    (``order``). ``score_on="selection"`` trains on train without the selection split and scores on that split; the
+    validation set is read by no such run. ``points`` asks for an anytime curve on the selection split, which such a run
+    then leaves out of training too. ``data`` and ``weights`` are digests.
+    """
+
+    task: str
+    method: str
+    fraction: float
+    lr: float
+    encoder: str
+    weights: str
+    data: str
+    pooler: str = "pretrained"
+    options: tuple = ()
+    epochs: float | None = None
+    min_steps: int = 0
+    steps: int | None = None
+    batch_size: int = 16
+    max_length: int = 128
+    subset_seed: int = 0
+    init_seed: int = 0
+    order_seed: int = 0
+    score_on: str = "validation"
+    points: int = 0
+    precision: str = "auto"
+
+    def __post_init__(self):
+        tasks.get(self.task)
+        if not (isinstance(self.fraction, int | float) and 0 < self.fraction <= 1):
+            raise ValueError(f"fraction must be in (0, 1], got {self.fraction!r}")
+        if not (isinstance(self.lr, int | float) and 0 < self.lr < math.inf):
+            raise ValueError(f"lr must be a positive number, got {self.lr!r}")
+        for name in ("batch_size", "max_length"):
+            if not (isinstance(value := getattr(self, name), int) and value > 0):
+                raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        for name in ("subset_seed", "init_seed", "order_seed"):
+            if not (isinstance(value := getattr(self, name), int) and value >= 0):
+                raise ValueError(f"{name} must be a whole number, at least 0, got {value!r}")
+        if self.score_on not in SCORE_ON:
+            raise ValueError(f"score_on must be one of {', '.join(SCORE_ON)}, got {self.score_on!r}")
+
+    @property
+    def budget(self):
+        return _budget()(self.epochs, self.min_steps, self.steps)
+
+    @property
+    def seed(self):
+        """The seed, where all three are one; else ``None``."""
+        return self.subset_seed if self.subset_seed == self.init_seed == self.order_seed else None
+
+    @functools.cached_property
+    def key(self):
+        """The run's hash. A field left at its default is not part of it, so a new field leaves old records valid."""
+        decided = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+                   if getattr(self, field.name) != field.default}
+        return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def name(self):
+        """A name for people and files, with the hash at its end."""
+        seeds = f"s{self.seed}" if self.seed is not None else f"s{self.subset_seed}.{self.init_seed}.{self.order_seed}"
+        return f"{self.task}-{self.method}-f{self.fraction:g}-lr{self.lr:g}-{seeds}-{self.key}"
+
+
+@functools.lru_cache(maxsize=8)
+def data(task, source):
+    """A task's ``DatasetDict`` and its digest, loaded once."""
+    loaded = tasks.load(task, source)
+    return loaded, tasks.digest(loaded)
+
+
+@functools.lru_cache(maxsize=8)
+def _encodings(task, source, encoder, max_length):
+    """Encodings by split, and the seconds that loading and tokenising took: once per task and encoder."""
+    from studykit import encoders
+
+    start = time.monotonic()
+    sets, _ = data(task, source)
+    loaded = time.monotonic()
+    tokenizer = encoders.tokenizer(encoder)
+    encoded = {split: tasks.encode(task, sets[split], tokenizer, max_length) for split in ("train", "validation")}
+    return encoded, loaded - start, time.monotonic() - loaded
+
+
+def examples(run, train_labels):
+    """``(train, selection)`` indices into train: what the run trains on, and the split carved off, if it is."""
+    if run.score_on == "validation" and not run.points:
+        return tasks.subset(run.task, train_labels, run.fraction, run.subset_seed), None
+    rest, selection = tasks.selection_split(run.task, train_labels)
+    return rest[tasks.subset(run.task, train_labels[rest], run.fraction, run.subset_seed)], selection
+
+
+def build(run, encoder_at, labels):
+    """The run's model before its first step: encoder, head by the init seed, method applied.
+
+    ``labels`` are the run's training labels: a regression's output starts at their mean, for every method alike.
+    """
+    from studykit import encoders, methods
+
+    task = tasks.get(run.task)
+    bias = None if task.labels else float(np.mean(labels))
+    model = encoders.load(encoder_at, task.num_labels, run.init_seed, run.pooler, bias)
+    return methods.apply(run.method, model, run.init_seed, **dict(run.options))
+
+
+def train_run(run, source, encoder_at):
+    """Train and score one run; its record as a dict. Errors are raised."""
+    from studykit import methods, training
+
+    device = training.best_device()
+    ledger = training.Ledger(device)
+    sets, ledger.seconds["load"], ledger.seconds["tokenise"] = _encodings(run.task, source, encoder_at, run.max_length)
+    rows, selection = examples(run, sets["train"].labels)
+    train = sets["train"].take(rows)
+    held_out = None if selection is None else sets["train"].take(selection)
+    with ledger("load"):
+        model = build(run, encoder_at, train.labels)
+    score = lambda model: tasks.scores(  # noqa: E731
+        run.task, training.predict(model, held_out), held_out.labels)[tasks.get(run.task).metric]
+    with training.peak_memory(device) as memory:
+        outcome = training.train(model, train, run.budget, lr=run.lr, batch_size=run.batch_size, seed=run.order_seed,
+                                 precision=run.precision, device=device, ledger=ledger, score=score, points=run.points)
+    result = {}
+    if outcome.status == "ok":
+        with ledger("evaluate"):
+            scored = held_out if run.score_on == "selection" else sets["validation"]
+            predictions = training.predict(model, scored)
+        result = _scored(run, predictions, scored.labels)
+    return {"examples": len(train), "seconds": {k: round(v, 3) for k, v in ledger.seconds.items()},
+            "memory": {k: v and round(v, 1) for k, v in memory.items()}, "parameters": methods.counts(model),
+            **dataclasses.asdict(outcome), **result, "hardware": provenance.hardware(device)}
+
+
+def _scored(run, predictions, labels):
+    scores = tasks.scores(run.task, predictions, labels)
+    scores = {name: None if math.isnan(value) else value for name, value in scores.items()}
+    constant = bool(np.ptp(predictions) < 1e-6)
+    return {"status": "constant" if constant else "ok", "reason": "one answer for every example" if constant else "",
+            "scores": scores, "score": scores[tasks.get(run.task).metric],
+            "predictions": [round(float(value), 4) if labels.dtype.kind == "f" else int(value) for value in predictions],
+            "labels": [round(float(value), 4) if labels.dtype.kind == "f" else int(value) for value in labels]}

@@ -121,12 +121,33 @@ def counts(model):
     Single weights count where only they train (``random``).
     """
     head = {id(parameter) for _, parameter in encoders.head_parameters(model)}
-    sizes = [(id(p) in head, int(p.trained.sum()) if hasattr(p, "trained") else p.numel())
-             for p in model.parameters() if p.requires_grad]
-    in_head = sum(size for is_head, size in sizes if is_head)
-    trained = sum(size for _, size in sizes)
+    trained = sum(_trained(p) for p in model.parameters())
+    in_head = sum(_trained(p) for p in model.parameters() if id(p) in head)
     return {"total": sum(p.numel() for p in model.parameters()), "trained": trained, "head": in_head,
             "encoder": trained - in_head}
+
+
+def shares(model):
+    """The share of each part's weights that trains, from 0 to 1, by part: embeddings, ``encoders.ROLES``, LayerNorms,
+    adapters, pooler and the task's layers."""
+    part = {id(p): "task layers" for p in model.parameters()}
+    for kind, name in ((nn.Embedding, "embeddings"), (nn.LayerNorm, "LayerNorms"), (adapters.Adapter, "adapters")):
+        part |= {id(p): name for module in model.modules() if isinstance(module, kind) for p in module.parameters()}
+    part |= {id(p): role for block in encoders.blocks(model) for role in encoders.ROLES
+             for p in block.linear[role].parameters()}
+    if pooler := getattr(model.base_model, "pooler", None):
+        part |= {id(p): "pooler" for p in pooler.parameters()}
+    sizes = {name: [0, 0] for name in ("embeddings", *encoders.ROLES, "LayerNorms", "adapters", "pooler", "task layers")}
+    for p in model.parameters():
+        sizes[part[id(p)]][0] += _trained(p)
+        sizes[part[id(p)]][1] += p.numel()
+    return {name.replace("_", " "): trained / size for name, (trained, size) in sizes.items() if size}
+
+
+def _trained(parameter):
+    if hasattr(parameter, "trained"):
+        return int(parameter.trained.sum())
+    return parameter.numel() if parameter.requires_grad else 0
 
 
 def only_head(model):

@@ -6,6 +6,7 @@ import os
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 
 from studykit import paths, stats, tasks
@@ -89,13 +90,12 @@ def score_by_rate(trials, about=""):
     return fig
 
 
-def score_by_step(curves, about=""):
-    """Score on the selection split while training: a line per method, named at its end.
-
-    ``curves`` has columns ``method``, ``step`` and ``score`` (points).
-    """
+def score_by_step(table, about=""):
+    """Score on the selection split while training: a line per run, named at its end. ``table`` is a study's table."""
     fig, axes = _figure(1, 2.6)
     ax = axes[0, 0]
+    curves = pd.DataFrame([{"method": row.method, "step": step, "score": 100 * score} for row in table.itertuples()
+                           for step, _, score in row.curve])
     for method in _methods(curves):
         rows = curves[curves["method"] == method]
         colour, marker = STYLE[method]
@@ -112,13 +112,18 @@ def trained_share(shares, about=""):
     ``shares`` is a table of numbers from 0 to 1, methods down, parts across.
     """
     fig, axes = _figure(1, 0.9 + 0.32 * len(shares))
-    sns.heatmap(shares, ax=axes[0, 0], cmap="Greys", vmin=0, vmax=1.15, annot=True, fmt=".1%", linewidths=1, cbar=False,
-                annot_kws={"fontsize": 6.5})
+    sns.heatmap(shares, ax=axes[0, 0], cmap="Greys", vmin=0, vmax=1.15, annot=shares.map(_percent), fmt="",
+                annot_kws={"fontsize": 6.5}, linewidths=1, cbar=False)
     axes[0, 0].set(xlabel="", ylabel="")
     axes[0, 0].tick_params(length=0, labelsize=7)
+    axes[0, 0].set_xticklabels([part.replace(" ", "\n") for part in shares.columns], rotation=0, fontsize=6)
     axes[0, 0].set_yticklabels(shares.index, rotation=0)
     fig.supxlabel(about, fontsize=6.5, color="#555555")
     return fig
+
+
+def _percent(share):
+    return f"{100 * share:.0f}" if share in (0, 1) else f"{100 * share:.2g}"
 
 
 def _offset(i, count):

@@ -1,5 +1,6 @@
 """How far a study is."""
 
+import os
 import sys
 import time
 
@@ -30,6 +31,9 @@ class Progress:
             self.show(f"{self.total} runs read from records, none trained")
 
     def show(self, text):
+        if log := os.environ.get("STUDYKIT_PROGRESS"):
+            with open(log, "a") as lines:
+                lines.write(text + "\n")
         if not _in_notebook():
             print(text, flush=True)
             return

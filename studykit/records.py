@@ -64,7 +64,7 @@ def table(records):
             "reason": record["reason"], "score": 100 * record["score"] if record["score"] is not None else np.nan,
             **{name: np.nan if value is None else 100 * value for name, value in record["scores"].items()},
             "trained": parameters.get("trained"), "total": parameters.get("total"),
-            **{key: record.get(key) for key in ("examples", "steps", "tokens")},
+            **{key: record.get(key) for key in ("examples", "steps", "tokens", "curve")},
             "train_seconds": seconds.get("train"), "used_precision": record.get("precision"),
             "processor": record.get("hardware", {}).get("processor"), "torch": record["versions"]["torch"],
             "transformers": record["versions"]["transformers"], "commit": record["commit"]})

@@ -67,7 +67,7 @@ class Study:
                              "trials in its parameters")
         wanted = [run for name in method for lr in trial["rates"][name]
                   for run in self.grid(task=task, method=name, fraction=trial["fraction"], seed=trial["seed"], lr=lr,
-                                       score_on="selection")]
+                                       epochs=trial["epochs"], score_on="selection")]
         trials = self.execute(wanted, group="02_learning_rates", jobs=jobs)
         learnt = trials[trials["status"] == "ok"]
         if lost := set(zip(trials["task"], trials["method"], strict=True)) - set(

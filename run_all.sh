@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Sets up the environment once, then runs the study's notebooks through papermill. See --help.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+here=$PWD
+env=$here/.venv
+
+usage() {
+  cat <<'TEXT'
+./run_all.sh                 set up, run every notebook, draw the figures
+./run_all.sh --test          set up, run all tests (with every notebook compared to what is stored in it)
+./run_all.sh --lab           set up, open JupyterLab on the notebooks
+./run_all.sh --help          this text
+
+  --study NAME|FILE    the study: a name in params/, or a YAML file of your own     (minilm)
+  --source hub|FOLDER  where GLUE is; a folder is laid out as the hub's             (as the study says)
+  --encoder ID|FOLDER  where the study's encoder is                                 (as the study says)
+  --only 03,01         these notebooks only, by number or name                      (all)
+  --jobs N             training runs at once, sharing the cores                     (1)
+  --set NAME=VALUE …   other values for the notebooks' parameters, VALUE in YAML: --set seeds=[0,1]
+  --offline            use no network: not for packages, data or weights
+
+Records of finished runs are kept: what has a record is read, not trained again. Executed notebooks go to runs/<study>/
+as .ipynb and .html, figures to figures/<study>/. The exit status is 0 if every notebook passed.
+TEXT
+}
+
+say() { printf '%s\n' "$*" >&2; }
+
+new_python() {  # a Python that this project runs on, or nothing
+  local name
+  for name in python3 python3.13 python3.12 python3.11 python; do
+    if "$name" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+      command -v "$name"; return
+    fi
+  done
+}
+
+pip_section() {  # environment.yml's pip packages, a line each
+  sed -n '/- pip:/,$p' environment.yml | sed -n 's/^      - //p'
+}
+
+set_up() {
+  local wanted python
+  wanted=$(cat environment.yml lock.txt pyproject.toml | cksum)
+  [ -f "$env/.ready" ] && [ "$(cat "$env/.ready")" = "$wanted" ] && return
+  if [ "${offline:-}" ]; then
+    say "The environment is not set up yet, and that needs the network: run ./run_all.sh --help without --offline first."
+    exit 2
+  fi
+  say "Setting up the environment in .venv (once) …"
+  python=$(new_python)
+  if command -v uv >/dev/null; then
+    uv venv --quiet --allow-existing --python "${python:-3.11}" "$env"
+    pip_section | uv pip install --quiet --python "$env/bin/python" -r - -c lock.txt
+  elif [ -n "$python" ]; then
+    [ -x "$env/bin/python" ] || "$python" -m venv "$env"
+    pip_section >"$env/requirements.txt"
+    sed -i.bak "s|^-e \.|-e $here|" "$env/requirements.txt"
+    "$env/bin/python" -m pip install --quiet --disable-pip-version-check -r "$env/requirements.txt" -c lock.txt
+  elif command -v conda >/dev/null; then
+    PIP_CONSTRAINT=$here/lock.txt conda env create --quiet --yes -p "$env" -f environment.yml
+  else
+    say "This needs Python 3.11 to 3.13 (with venv), uv or conda, and found none of them."
+    exit 2
+  fi
+  printf '%s\n' "$wanted" >"$env/.ready"
+}
+
+mode=run offline=
+arguments=()
+for argument in "$@"; do
+  case $argument in
+    --help | -h) usage; exit 0 ;;
+    --test) mode=test ;;
+    --lab) mode=lab ;;
+    --offline) offline=1; export HF_HUB_OFFLINE=1 ;;
+    *) arguments+=("$argument") ;;
+  esac
+done
+
+set_up
+export TOKENIZERS_PARALLELISM=false PYTHONWARNINGS="${PYTHONWARNINGS:-ignore}"
+case $mode in
+  run) exec "$env/bin/python" -m studykit run ${arguments[@]+"${arguments[@]}"} ;;
+  test)
+    "$env/bin/python" -m ruff check
+    exec "$env/bin/python" -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 tests studykit notebooks \
+      ${arguments[@]+"${arguments[@]}"} ;;
+  lab) exec "$env/bin/python" -m jupyter lab --notebook-dir=notebooks ${arguments[@]+"${arguments[@]}"} ;;
+esac

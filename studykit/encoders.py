@@ -98,7 +98,11 @@ def digest(encoder):
     if file is None:
         from huggingface_hub import hf_hub_download
 
-        file = hf_hub_download(str(encoder), "model.safetensors")
+        try:
+            file = hf_hub_download(str(encoder), "model.safetensors")
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(f"the weights of {encoder} are not here and could not be fetched from the hub "
+                                    f"({type(error).__name__}): give --encoder a folder that holds them") from None
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 

@@ -65,9 +65,10 @@ class Study:
         if missing := [name for name in method if name not in trial["rates"]]:
             raise ValueError(f"study {self.name} has no learning rates to try for {', '.join(missing)}: add them under "
                              "trials in its parameters")
+        fixed = {"fraction": trial["fraction"], "seed": trial["seed"], "score_on": "selection",
+                 "epochs": trial.get("epochs", self.settings["epochs"])}
         wanted = [run for name in method for lr in trial["rates"][name]
-                  for run in self.grid(task=task, method=name, fraction=trial["fraction"], seed=trial["seed"], lr=lr,
-                                       epochs=trial["epochs"], score_on="selection")]
+                  for run in self.grid(task=task, method=name, lr=lr, **fixed)]
         trials = self.execute(wanted, group="02_learning_rates", jobs=jobs)
         learnt = trials[trials["status"] == "ok"]
         if lost := set(zip(trials["task"], trials["method"], strict=True)) - set(
@@ -134,9 +135,9 @@ def _check(study, wanted):
         if digest != study.data_digest(task):
             raise ValueError(f"{task} at {study.source} is not the published data (digest {digest}, not "
                              f"{study.data_digest(task)}): study {study.name} is about that; make a study of your own")
-    encoders.tokenizer(study.encoder_at)
     if encoders.digest(study.encoder_at) != study.weights:
         raise ValueError(f"the weights of {study.encoder_at} are not those of study {study.name}")
+    encoders.tokenizer(study.encoder_at)
     for method, options in dict.fromkeys((run.method, run.options) for run in wanted):
         methods.apply(method, encoders.load(study.encoder_at), **dict(options))
 

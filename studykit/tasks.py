@@ -58,7 +58,11 @@ def load(name, source="hub"):
 
     task = get(name)
     if source == "hub":
-        data = datasets.load_dataset(HUB, name, revision=HUB_REVISION)
+        try:
+            data = datasets.load_dataset(HUB, name, revision=HUB_REVISION)
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(f"{name} is not here and could not be fetched from the hub ({type(error).__name__}): "
+                                    f"give --source a folder laid out as a downloaded copy of {HUB}") from None
     else:
         data = datasets.DatasetDict({split: _read(task, Path(source), split) for split in ("train", "validation")})
     return datasets.DatasetDict({split: _checked(task, data[split], split) for split in ("train", "validation")})

@@ -45,7 +45,7 @@ set_up() {
   wanted=$(cat environment.yml lock.txt pyproject.toml | cksum)
   [ -f "$env/.ready" ] && [ "$(cat "$env/.ready")" = "$wanted" ] && return
   if [ "${offline:-}" ]; then
-    say "The environment is not set up yet, and that needs the network: run ./run_all.sh --help without --offline first."
+    say "The environment is not set up yet, and that needs the network: run this once without --offline."
     exit 2
   fi
   say "Setting up the environment in .venv (once) …"

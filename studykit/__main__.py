@@ -142,6 +142,7 @@ def _execute(notebook, folder, parameters):
             status = "failed"
         finally:
             done.set()
+            del os.environ["STUDYKIT_PROGRESS"]
     if target.is_file():
         report.as_html(target)
     return status

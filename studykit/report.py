@@ -23,7 +23,7 @@ def as_html(notebook):
 def reference_table():
     """The report runs of the data-fraction notebook that are in git, as a table."""
     found = records.read(paths.REPO / "results" / REFERENCE / "03_data_fractions")
-    return records.table(found.values())
+    return records.table(record for record in found.values() if record["run"]["score_on"] == "validation")
 
 
 def scores_markdown(table):

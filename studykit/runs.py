@@ -67,6 +67,10 @@ class Run:
                 raise ValueError(f"{name} must be a whole number, at least 0, got {value!r}")
         if self.score_on not in SCORE_ON:
             raise ValueError(f"score_on must be one of {', '.join(SCORE_ON)}, got {self.score_on!r}")
+        for name in ("fraction", "lr"):  # 1 and 1.0 are one run
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if self.epochs is not None and float(self.epochs).is_integer():
+            object.__setattr__(self, "epochs", int(self.epochs))
 
     @property
     def budget(self):

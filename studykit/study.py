@@ -46,7 +46,10 @@ class Study:
         axes = [[axis] if isinstance(axis, str | int | float) else list(axis) for axis in (task, method, fraction, seed)]
         for name in axes[1]:
             methods.get(name)
-        fixed["options"] = tuple(sorted(dict(fixed.get("options", ())).items()))
+        options = dict(fixed.pop("options", ())).items()
+        fixed["options"] = tuple(sorted((key, tuple(value) if isinstance(value, list) else value) for key, value in options))
+        if isinstance(lr, dict) and (lost := set(itertools.product(axes[0], axes[1])) - set(lr)):
+            raise ValueError(f"no learning rate for {', '.join(' '.join(pair) for pair in sorted(lost))}")
         budget = {} if "steps" in fixed else {key: self.settings[key] for key in ("epochs", "min_steps")}
         common = {"batch_size": self.settings["batch_size"], "max_length": self.settings["max_length"], **budget,
                   "encoder": self.encoder, "weights": self.weights, "pooler": self.settings["pooler"]}

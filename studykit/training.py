@@ -122,23 +122,23 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
     model.to(device)
     total = budget.total_steps(len(data), batch_size)
     moments = {math.ceil(total * (i + 1) / points) for i in range(points)}
-    with torch.random.fork_rng(), contextlib.ExitStack() as stack:
+    alone = methods.only_head(model)
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         with ledger("warmup"):
             _warm_up(model, data, batch_size, device, outcome.precision)
         torch.manual_seed(seed)
-        if methods.only_head(model):
+        if alone:
             with ledger("train"):
                 data = run_encoder(model, data, device, outcome.precision)
-            stack.enter_context(on_features(model))
         optimizer, schedule = optimiser(model, lr, total)
         batches = batch_order(data.lengths, batch_size, total, np.random.default_rng([seed, 3]))
         losses = torch.full((total,), torch.nan, device=device)
-        model.train()
         while outcome.steps < total and outcome.status == "ok":
             until = min(moment for moment in {*moments, total, outcome.steps + max(1, total // 10)}
                         if moment > outcome.steps)
-            with ledger("train"):
+            with ledger("train"), on_features(model) if alone else contextlib.nullcontext():
+                model.train()
                 for step in range(outcome.steps, min(until, total)):
                     rows = next(batches)
                     losses[step] = _step(model, data, rows, optimizer, schedule, device, outcome.precision)
@@ -149,7 +149,6 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
                     outcome.reason = f"the loss was not finite within {outcome.steps} steps of {total}"
             if outcome.steps in moments and score:
                 outcome.curve.append((outcome.steps, ledger.seconds["train"], score(model)))
-                model.train()
     outcome.losses = [round(part.mean().item(), 4) for part in losses[: outcome.steps].tensor_split(10) if len(part)]
     model.eval()
     return outcome

@@ -1,0 +1,89 @@
+"""README says what is so: its tables come from the records, its commands and links exist."""
+
+import json
+import re
+
+import pytest
+
+from studykit import paths, plots, records, report, stats, study, tasks
+
+TEXT = (paths.REPO / "README.md").read_text()
+RECORDS = sorted((paths.REPO / "results" / "minilm").rglob("*.json"))
+
+
+def test_the_tables_are_what_the_records_say():
+    assert report.filled(TEXT) == TEXT, "run: python -m studykit readme"
+
+
+def test_another_score_in_one_record_changes_the_tables(monkeypatch):
+    table = report.reference_table()
+    table.loc[0, "score"] += 5
+    monkeypatch.setattr(report, "reference_table", lambda: table)
+    assert report.filled(TEXT) != TEXT
+
+
+def test_a_missing_place_is_an_error():
+    with pytest.raises(ValueError, match="one place for scores"):
+        report.filled(TEXT.replace("<!-- scores -->", ""))
+
+
+def test_links_and_files_exist():
+    for link in re.findall(r"\]\(([^)#:]+)\)", TEXT) + re.findall(r'src="([^":]+)"', TEXT):
+        assert (paths.REPO / link).exists(), link
+
+
+def test_commands_have_options_that_exist():
+    known = set(re.findall(r"--[a-z]+", (paths.REPO / "run_all.sh").read_text()))
+    used = {word for line in re.findall(r"\./run_all\.sh[^\n`]*", TEXT) for word in re.findall(r"--[a-z]+", line)}
+    assert used and used <= known
+
+
+@pytest.mark.parametrize("file", RECORDS, ids=lambda file: file.stem)
+def test_each_committed_record_is_sound(file):
+    """Its name is its configuration's, and its score is what its predictions and labels give."""
+    record = json.loads(file.read_text())
+    assert file.stem.endswith(records.key(record)) and record["key"] == records.key(record)
+    assert record["run"]["data"] == tasks.get(record["run"]["task"]).digest
+    if record["status"] in ("ok", "constant"):
+        again = tasks.scores(record["run"]["task"], record["predictions"], record["labels"])
+        assert {k: v for k, v in record["scores"].items() if v is not None} == pytest.approx(
+            {k: v for k, v in again.items() if v == v}, abs=1e-4)  # values are kept to four decimals
+
+
+def test_the_reference_study_is_whole():
+    table = report.reference_table()
+    cells = table.groupby(["task", "method", "fraction"])["seed"].nunique()
+    assert len(cells) == 3 * 4 * 3 and cells.min() >= 3
+    assert table["commit"].notna().all() and not table["commit"].str.endswith("+").any(), "made by uncommitted code"
+
+
+def test_every_method_had_as_many_trials_and_none_read_the_validation_set():
+    trials = records.table(records.read(paths.REPO / "results" / "minilm" / "02_learning_rates").values())
+    assert trials.groupby(["task", "method"]).size().nunique() == 1
+    assert set(trials["score_on"]) == {"selection"}
+    assert not set(trials["seed"]) & set(report.reference_table()["seed"])
+
+
+def test_committed_figures_are_drawn_from_the_committed_records():
+    manifest = json.loads((paths.REPO / "figures" / "minilm" / "manifest.json").read_text())
+    known = {json.loads(file.read_text())["key"] for file in RECORDS}
+    for name, entry in manifest.items():
+        assert set(entry["runs"]) <= known, name
+        assert (paths.REPO / "figures" / "minilm" / f"{name}.svg").is_file()
+
+
+def test_gaps_in_readme_are_those_of_scipy():
+    """The table's first gap, computed again by hand from the records."""
+    import scipy.stats
+
+    table = report.reference_table()
+    rows = table[(table["task"] == "mrpc") & (table["fraction"] == 0.1)].set_index(["method", "seed"])["score"]
+    test = scipy.stats.ttest_rel(rows["bitfit"].sort_index(), rows["full"].sort_index())
+    low, high = test.confidence_interval()
+    assert f"({low:+.1f} to {high:+.1f})" in TEXT
+    assert stats.paired_gaps(table).iloc[0]["gap"] == pytest.approx((rows["bitfit"] - rows["full"]).mean())
+
+
+def test_plots_and_study_know_the_reference():
+    assert study.load("minilm").settings["trials"]["seed"] not in set(report.reference_table()["seed"])
+    assert set(report.METHODS) <= set(plots.STYLE)

@@ -1,0 +1,96 @@
+"""The command line: what it refuses, and a study from beginning to end."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from studykit import paths
+from studykit.__main__ import main, plan_of
+
+RUN_ALL = paths.REPO / "run_all.sh"
+
+
+def run(*words):
+    return main(["run", *map(str, words)])
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["--study", "nonesuch"], "unknown study"),
+    (["--only", "03,99"], "no notebook 99"),
+    (["--set", "fractoin=[0.1]"], "unknown parameter fractoin"),
+    (["--only", "01", "--set", "seeds=[1]"], "unknown parameter seeds"),
+    (["--set", "fractions"], "NAME=VALUE"),
+    (["--set", "fractions=[0.1"], "not a YAML value"),
+    (["--jobs", "0"], "--jobs must be at least 1"),
+    (["--encoder", "/nowhere/encoder"], "no encoder"),
+])
+def test_wrong_words_are_refused_before_anything_runs(words, said, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path))
+    assert run(*words) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_encoder_with_other_weights_is_not_the_reference_study(tiny_encoder, capsys):
+    assert run("--encoder", tiny_encoder) == 2
+    assert "study of your own" in capsys.readouterr().err
+
+
+def test_values_that_look_like_code_stay_values(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert run("--set", "$(touch x)=1") == 2
+    assert run("--only", "01", "--set", "bottleneck='; import os; open(\"x\", \"w\")'") == 1  # the notebook fails on a text
+    assert list(tmp_path.glob("x")) == []
+
+
+@pytest.fixture
+def cheap(tiny_yaml, tiny_glue, tiny_encoder, tmp_path, monkeypatch):
+    """The words that run notebook 03 on a tiny study, with its results in a folder of their own."""
+    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path))
+    return ["--study", tiny_yaml, "--source", tiny_glue, "--encoder", tiny_encoder, "--only", "03", "--set",
+            "tasks=[cola]", "methods=[full, bitfit]", "fractions=[0.5, 1.0]", "seeds=[0, 1]"]
+
+
+def test_a_study_from_beginning_to_end_and_again(cheap, tmp_path, capsys):
+    assert run(*cheap) == 0
+    records = {file: file.stat().st_mtime_ns for file in tmp_path.glob("results/tiny/*/*.json")}
+    assert len(records) == 4 + 2 + 2 * 2 * 2  # trials, the longer check, methods × fractions × seeds
+    assert {file.name for file in tmp_path.glob("runs/tiny/*")} == {"03_data_fractions.ipynb", "03_data_fractions.html"}
+    assert {file.stem for file in tmp_path.glob("figures/tiny/*.svg")} == {
+        "learning_rates", "score_by_fraction", "gap_by_fraction"}
+    manifest = json.loads((tmp_path / "figures/tiny/manifest.json").read_text())
+    assert manifest["score_by_fraction"]["seeds"] == [0, 1]
+    said = capsys.readouterr().out
+    assert "1 passed, 0 failed" in said
+    drawn = {file: file.read_bytes() for file in tmp_path.glob("figures/tiny/*")}
+    assert run(*cheap) == 0
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("results/tiny/*/*.json")} == records, "trained again"
+    assert {file: file.read_bytes() for file in tmp_path.glob("figures/tiny/*")} == drawn, "figures differ"
+
+
+def test_a_failing_notebook_does_not_stop_the_others(cheap, capsys):
+    only = cheap.index("03")
+    words = [*cheap[:only], "01,03", *cheap[only + 1:-3], "fractions=[1.5]"]
+    assert run(*words) == 1
+    captured = capsys.readouterr()
+    assert "1 passed, 1 failed" in captured.out
+    assert "fraction must be in (0, 1], got 1.5" in captured.err
+
+
+def test_a_study_may_set_only_parameters_that_exist(tiny_yaml, tmp_path, monkeypatch):
+    study = tmp_path / "odd.yaml"
+    study.write_text(tiny_yaml.read_text() + "weights: any\nnotebooks: {03_data_fractions: {fractoins: [1]}}\n")
+    options = type("Options", (), {"study": str(study), "source": "", "encoder": "", "only": "", "jobs": 1, "set": []})()
+    with pytest.raises(ValueError, match="sets fractoins"):
+        plan_of(options)
+
+
+def test_help_lists_every_option_of_the_parser():
+    said = subprocess.run([RUN_ALL, "--help"], capture_output=True, text=True, check=True).stdout
+    parser = subprocess.run([sys.executable, "-m", "studykit", "run", "--help"], capture_output=True, text=True, check=True)
+    for word in ("--study", "--source", "--encoder", "--only", "--jobs", "--set"):
+        assert word in said and word in parser.stdout
+    for word in ("--test", "--lab", "--offline"):
+        assert word in said

@@ -1,0 +1,247 @@
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
+from conftest import rows, write_split
+
+from studykit import encoders, tasks
+
+RNG = np.random.default_rng(0)
+CLASSES = RNG.integers(0, 2, 200), RNG.integers(0, 2, 200)
+VALUES = RNG.uniform(0, 5, 200).astype(np.float32), RNG.uniform(0, 5, 200).astype(np.float32)
+
+OUTSIDE = {  # task -> (predictions, labels, what scikit-learn and SciPy say of them)
+    "mrpc": (*CLASSES, {"f1": sklearn.metrics.f1_score(CLASSES[1], CLASSES[0]),
+                        "accuracy": sklearn.metrics.accuracy_score(CLASSES[1], CLASSES[0])}),
+    "cola": (*CLASSES, {"matthews_correlation": sklearn.metrics.matthews_corrcoef(CLASSES[1], CLASSES[0])}),
+    "stsb": (*VALUES, {"pearson": scipy.stats.pearsonr(*VALUES)[0], "spearmanr": scipy.stats.spearmanr(*VALUES)[0]}),
+    "sst2": (*CLASSES, {"accuracy": sklearn.metrics.accuracy_score(CLASSES[1], CLASSES[0])}),
+}
+
+
+@pytest.mark.parametrize("task", OUTSIDE)
+def test_scores_are_those_of_scikit_learn_and_scipy(task):
+    predictions, labels, expected = OUTSIDE[task]
+    found = tasks.scores(task, predictions, labels)
+    assert list(found) == list(expected) == list(tasks.get(task).metrics)
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("task", ["mrpc", "stsb"])
+def test_the_metric_of_evaluate_gives_the_same_scores(task):
+    predictions, labels, expected = OUTSIDE[task]
+    assert tasks.metric(task).compute(predictions=predictions, references=labels) == pytest.approx(expected, abs=1e-6)
+
+
+def test_f1_hides_an_answer_that_is_always_positive_and_accuracy_does_not():
+    labels = np.array([1, 1, 0] * 136)
+    found = tasks.scores("mrpc", np.ones(408, dtype=int), labels)
+    assert found == pytest.approx({"f1": 0.8, "accuracy": 2 / 3})
+
+
+def test_f1_without_a_positive_answer_is_zero():
+    assert tasks.scores("mrpc", [0, 0, 0], [1, 1, 0])["f1"] == 0
+
+
+@pytest.mark.parametrize("predictions, labels", [([2, 2, 2], [1, 2, 3]), ([1, 2, 3], [2, 2, 2])])
+def test_a_correlation_with_a_constant_is_nan(predictions, labels):
+    assert np.isnan(list(tasks.scores("stsb", predictions, labels).values())).all()
+
+
+def test_matthews_correlation_of_a_constant_answer_is_zero():
+    assert tasks.scores("cola", [1, 1, 1], [1, 0, 1]) == {"matthews_correlation": 0.0}
+
+
+def test_an_unknown_task_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"unknown task 'rte'.*mrpc, cola, stsb"):
+        tasks.get("rte")
+
+
+LABELS = {"cola": RNG.random(997) < 0.7, "mrpc": RNG.random(50) < 2 / 3, "stsb": RNG.uniform(0, 5, 601)}
+
+
+@pytest.mark.parametrize("task", LABELS)
+def test_fractions_nest(task):
+    small, middle, whole = (tasks.subset(task, LABELS[task], fraction, seed=3) for fraction in (0.1, 0.3, 1))
+    assert set(small) < set(middle) < set(whole)
+    assert whole.tolist() == list(range(len(LABELS[task])))
+    assert len(small) == round(0.1 * len(LABELS[task]))
+    assert len(middle) == round(0.3 * len(LABELS[task]))
+
+
+def worst_imbalance(groups, order):
+    """The largest distance, over all beginnings and groups, of a group's count from its share."""
+    groups = np.asarray(groups)[order]
+    sizes = np.arange(1, len(groups) + 1)
+    return max(np.abs(np.cumsum(groups == group) - sizes * np.mean(groups == group)).max() for group in np.unique(groups))
+
+
+@pytest.mark.parametrize("task", LABELS)
+def test_every_beginning_holds_each_stratum_in_its_share_to_within_one_example(task):
+    groups = tasks.strata(task, LABELS[task])
+    worst = [worst_imbalance(groups, tasks.stratified_order(groups, seed)) for seed in range(10)]
+    assert max(worst) <= 1
+
+
+def test_a_plain_random_order_does_not():
+    groups = tasks.strata("cola", LABELS["cola"])
+    assert worst_imbalance(groups, np.random.default_rng(0).permutation(len(groups))) > 1
+
+
+def test_the_seed_decides_the_subset():
+    first, again, other = (tasks.subset("cola", LABELS["cola"], 0.3, seed) for seed in (0, 0, 1))
+    assert first.tolist() == again.tolist()
+    assert first.tolist() != other.tolist()
+
+
+def test_similarities_are_binned_by_the_unit_that_they_lie_in():
+    assert tasks.strata("stsb", [0, 0.99, 1, 2.5, 3.999, 4, 5]).tolist() == [0, 0, 1, 2, 3, 4, 4]
+    assert tasks.strata("cola", [0, 1, 1]).tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("fraction", [0, 1.5, -0.1])
+def test_a_fraction_outside_its_range_is_an_error(fraction):
+    with pytest.raises(ValueError, match=rf"fraction must be in \(0, 1\], got {fraction}"):
+        tasks.subset("cola", [0, 1], fraction, seed=0)
+
+
+@pytest.mark.parametrize("task", LABELS)
+def test_the_selection_split_is_a_fixed_and_stratified_part_of_train(task):
+    rest, selection = tasks.selection_split(task, LABELS[task])
+    assert sorted([*rest, *selection]) == list(range(len(LABELS[task])))  # so they share nothing
+    assert len(selection) == round(0.15 * len(LABELS[task]))
+    np.random.seed(1)  # the global generator must not matter
+    assert tasks.selection_split(task, LABELS[task])[1].tolist() == selection.tolist()
+    groups = tasks.strata(task, LABELS[task])
+    for group in np.unique(groups):
+        assert np.mean(groups[selection] == group) * len(selection) == pytest.approx(
+            np.mean(groups == group) * len(selection), abs=1)
+
+
+def test_loading_keeps_the_columns_of_the_task_and_every_row(tiny_glue):
+    data = tasks.load("mrpc", tiny_glue)
+    assert list(data) == ["train", "validation"]
+    assert data["train"].column_names == ["sentence1", "sentence2", "label"]
+    assert data["train"].to_list() == [{key: row[key] for key in ("sentence1", "sentence2", "label")}
+                                       for row in rows("mrpc", "train")]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no mrpc data at .*nowhere.*train-\*\.parquet.*--source"):
+        tasks.load("mrpc", tmp_path / "nowhere")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    write_split(tmp_path, "cola", "train", rows("cola", "train"))
+    with pytest.raises(FileNotFoundError, match=r"no cola data.*validation-\*\.parquet"):
+        tasks.load("cola", tmp_path)
+
+
+def with_values(task, **values):
+    """Validation rows of a task with the first row's values, or those of all rows where a function is given, replaced."""
+    made = rows(task, "validation")
+    return [{**row, **{key: value(row[key]) if callable(value) else (value if i == 0 else row[key])
+                       for key, value in values.items()}} for i, row in enumerate(made)]
+
+
+WRONG = {
+    "out of range": ("mrpc", {"label": -1}, "mrpc validation: label -1 is out of range, expected 0 to 1"),
+    "too large": ("stsb", {"label": 5.5}, r"stsb validation: label 5\.5 is out of range, expected 0 to 5"),
+    "fractional class": ("cola", {"label": lambda label: label * 0.5}, r"cola validation: label 0\.5 is out of range"),
+    "not a number": ("stsb", {"label": float("nan")}, "stsb validation: 1 labels are missing or not finite"),
+    "missing": ("cola", {"label": None}, "cola validation: 1 labels are missing"),
+    "no text": ("mrpc", {"sentence2": None}, "mrpc validation: 1 values of column sentence2 are not text"),
+    "one class": ("cola", {"label": lambda label: 1}, "cola validation: every label is 1"),
+    "words": ("mrpc", {"label": lambda label: "yes" if label else "no"}, "mrpc validation: column label holds values"),
+    "digits as text": ("mrpc", {"label": str}, "mrpc validation: column label"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_unsound_data_is_an_error_that_names_what_is_wrong(kind, tmp_path):
+    task, values, message = WRONG[kind]
+    write_split(tmp_path, task, "train", rows(task, "train"))
+    write_split(tmp_path, task, "validation", with_values(task, **values))
+    with pytest.raises(ValueError, match=message):
+        tasks.load(task, tmp_path)
+
+
+def test_a_missing_column_is_named_beside_those_that_are_there(tmp_path):
+    for split in ("train", "validation"):
+        made = [{"text": row["sentence"], "label": row["label"]} for row in rows("cola", split)]
+        write_split(tmp_path, "cola", split, made)
+    with pytest.raises(ValueError, match="cola train: column sentence is missing; the file has text, label"):
+        tasks.load("cola", tmp_path)
+
+
+def test_a_file_without_rows_is_an_error(tmp_path):
+    import pyarrow.parquet
+
+    write_split(tmp_path, "cola", "train", rows("cola", "train"))
+    write_split(tmp_path, "cola", "validation", rows("cola", "validation"))
+    file = next((tmp_path / "cola").glob("validation-*"))
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(file)[:0], file)
+    with pytest.raises(ValueError, match="cola validation: the file has no rows"):
+        tasks.load("cola", tmp_path)
+
+
+def digest_of(folder, change=None, shards=1):
+    for split in ("train", "validation"):
+        made = rows("mrpc", split)
+        if split == "validation" and change:
+            made[7] = {**made[7], **change}
+        write_split(folder, "mrpc", split, made, shards)
+    return tasks.digest(tasks.load("mrpc", folder))
+
+
+def test_the_digest_knows_the_rows_and_not_the_files(tmp_path):
+    label = rows("mrpc", "validation")[7]["label"]
+    digest = digest_of(tmp_path / "one")
+    assert len(digest) == 16
+    assert digest_of(tmp_path / "two", shards=2) == digest
+    assert digest_of(tmp_path / "label", {"label": 1 - label}) != digest
+    assert digest_of(tmp_path / "text", {"sentence2": "another one ."}) != digest
+
+
+@pytest.fixture(scope="module")
+def encoded(tiny_glue, tiny_encoder):
+    return tasks.encode("mrpc", tasks.load("mrpc", tiny_glue)["train"], encoders.tokenizer(tiny_encoder), 32)
+
+
+def test_encodings_are_the_tokenizer_s(encoded, tiny_encoder):
+    row = rows("mrpc", "train")[5]
+    expected = encoders.tokenizer(tiny_encoder)(row["sentence1"], row["sentence2"])
+    assert {key: values[5] for key, values in encoded.columns.items()} == dict(expected)
+    assert encoded.labels[5] == row["label"]
+    assert encoded.lengths[5] == len(expected["input_ids"])
+
+
+def test_texts_are_cut_at_max_length(tiny_glue, tiny_encoder):
+    data = tasks.load("mrpc", tiny_glue)["train"]
+    assert tasks.encode("mrpc", data, encoders.tokenizer(tiny_encoder), 9).lengths.tolist() == [9] * len(data)
+
+
+def test_labels_have_the_type_that_the_loss_wants(tiny_glue, tiny_encoder):
+    tokenizer = encoders.tokenizer(tiny_encoder)
+    kinds = {task: tasks.encode(task, tasks.load(task, tiny_glue)["validation"], tokenizer).labels.dtype
+             for task in ("cola", "stsb")}
+    assert kinds == {"cola": np.int64, "stsb": np.float32}
+
+
+def ragged(lengths):
+    """Encodings of examples of these lengths, all tokens 7."""
+    columns = {"input_ids": [[7] * n for n in lengths], "attention_mask": [[1] * n for n in lengths]}
+    return tasks.Encodings(columns, np.arange(len(lengths)), {"input_ids": 3, "attention_mask": 0})
+
+
+def test_a_batch_is_padded_to_its_longest_member_and_no_further():
+    batch = ragged([2, 9, 4]).batch([0, 2])
+    assert batch["input_ids"].tolist() == [[7, 7, 3, 3], [7, 7, 7, 7]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+
+
+def test_take_keeps_the_order_asked_for():
+    taken = ragged([2, 9, 4]).take([2, 0])
+    assert len(taken) == 2
+    assert taken.lengths.tolist() == [4, 2]
+    assert taken.labels.tolist() == [2, 0]

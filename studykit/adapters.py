@@ -57,7 +57,7 @@ def insert(model, placement="houlsby", bottleneck=64, seed=0):
         raise ValueError(f"placement must be one of {', '.join(PLACEMENTS)}, got {placement!r}")
     if not isinstance(bottleneck, int) or bottleneck < 1:
         raise ValueError(f"bottleneck must be a whole number of units, at least 1, got {bottleneck!r}")
-    generator = torch.Generator().manual_seed(2 ** 32 + seed)
+    generator = encoders.generator(seed, 1)
     with torch.random.fork_rng(devices=[]):  # nn.Linear draws from the global generator before we redraw
         return [_place(site, block, placement, bottleneck, generator)
                 for block in encoders.blocks(model) for site in _sites(block, placement)]

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from torch import Generator, nn
 
 POOLERS = ("pretrained", "new")
@@ -53,6 +54,12 @@ def draw_head(model, seed, output_bias=None):
     if output_bias is not None:
         nn.init.constant_(linear[-1].bias, output_bias)
     return model
+
+
+def generator(seed, stream):
+    """A generator whose draws have nothing in common with those of another stream of the same seed. (torch's own takes only
+    the low 32 bits of a seed, so adding a large constant would give the same draws again.)"""
+    return Generator().manual_seed(int(np.random.SeedSequence([seed, stream]).generate_state(1)[0]))
 
 
 def head_parameters(model):

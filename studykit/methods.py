@@ -59,10 +59,12 @@ def layernorm(model):
 
 def random(model, seed=0):
     """As many single weights as BitFit trains biases, drawn at random: is it the biases, or only their number?"""
-    layers = [module for module in model.base_model.modules() if isinstance(module, nn.Linear | nn.LayerNorm)]
+    head = {id(parameter) for _, parameter in encoders.head_parameters(model)}
+    layers = [module for module in model.base_model.modules()
+              if isinstance(module, nn.Linear | nn.LayerNorm) and id(module.weight) not in head]
     count = sum(module.bias.numel() for module in layers if module.bias is not None)
     weights = [module.weight for module in layers if isinstance(module, nn.Linear)]
-    generator = torch.Generator().manual_seed(2 ** 33 + seed)
+    generator = encoders.generator(seed, 2)
     chosen = torch.zeros(sum(weight.numel() for weight in weights), dtype=torch.bool)
     chosen[torch.randperm(len(chosen), generator=generator)[:count]] = True
     _train(weights)

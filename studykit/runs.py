@@ -13,6 +13,7 @@ import numpy as np
 from studykit import provenance, tasks
 
 SCORE_ON = ("validation", "selection")
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 @functools.cache
@@ -67,6 +68,10 @@ class Run:
                 raise ValueError(f"{name} must be a whole number, at least 0, got {value!r}")
         if self.score_on not in SCORE_ON:
             raise ValueError(f"score_on must be one of {', '.join(SCORE_ON)}, got {self.score_on!r}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if not (isinstance(self.points, int) and self.points >= 0):
+            raise ValueError(f"points must be a whole number, at least 0, got {self.points!r}")
         for name in ("fraction", "lr"):  # 1 and 1.0 are one run
             object.__setattr__(self, name, float(getattr(self, name)))
         if self.epochs is not None and float(self.epochs).is_integer():
@@ -153,7 +158,7 @@ def train_run(run, source, encoder_at):
     with training.peak_memory(device) as memory:
         outcome = training.train(model, train, run.budget, lr=run.lr, batch_size=run.batch_size, seed=run.order_seed,
                                  precision=run.precision, device=device, ledger=ledger, score=score, points=run.points)
-    result = {}
+    result = {"scores": {}, "score": None}
     if outcome.status == "ok":
         with ledger("evaluate"):
             scored = held_out if run.score_on == "selection" else sets["validation"]
@@ -165,6 +170,8 @@ def train_run(run, source, encoder_at):
 
 
 def _scored(run, predictions, labels):
+    if not np.isfinite(predictions).all():
+        return {"status": "diverged", "reason": "its answers are not finite", "scores": {}, "score": None}
     scores = tasks.scores(run.task, predictions, labels)
     scores = {name: None if math.isnan(value) else value for name, value in scores.items()}
     constant = bool(np.ptp(predictions) < 1e-6)

@@ -133,6 +133,8 @@ def _check(study, wanted):
     """Raise what would stop these runs before the first of them trains."""
     from studykit import encoders, methods
 
+    for run in wanted:
+        run.budget  # noqa: B018  (raises where it makes no sense)
     for task in dict.fromkeys(run.task for run in wanted):
         _, digest = runs.data(task, study.source)
         if digest != study.data_digest(task):

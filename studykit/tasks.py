@@ -1,5 +1,6 @@
 """The tasks: what they are, where their data is, and how a fraction of it is drawn."""
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -169,7 +170,7 @@ class Encodings:
     def __len__(self):
         return len(self.labels)
 
-    @property
+    @functools.cached_property
     def lengths(self):
         return np.array([len(tokens) for tokens in self.columns["input_ids"]])
 

@@ -34,7 +34,7 @@ class Budget:
     def __post_init__(self):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(f"a budget is either epochs or steps, got epochs={self.epochs} and steps={self.steps}")
-        if not (self.epochs or self.steps) > 0 or self.min_steps < 0:
+        if not (self.steps if self.epochs is None else self.epochs) > 0 or self.min_steps < 0:
             raise ValueError(f"a budget must be positive, got {self}")
 
     def total_steps(self, examples, batch_size):
@@ -149,9 +149,13 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
                     outcome.reason = f"the loss was not finite within {outcome.steps} steps of {total}"
             if outcome.steps in moments and score:
                 outcome.curve.append((outcome.steps, ledger.seconds["train"], score(model)))
-    outcome.losses = [round(part.mean().item(), 4) for part in losses[: outcome.steps].tensor_split(10) if len(part)]
+    outcome.losses = [_finite(part.mean().item()) for part in losses[: outcome.steps].tensor_split(10) if len(part)]
     model.eval()
     return outcome
+
+
+def _finite(value):
+    return round(value, 4) if math.isfinite(value) else None  # JSON has no NaN
 
 
 def _step(model, data, rows, optimizer, schedule, device, precision):
@@ -200,8 +204,8 @@ def batch_order(lengths, batch_size, total, rng):
     done = 0
     while True:
         order = rng.permutation(len(lengths))
-        pools = [pool[np.argsort(lengths[pool], kind="stable")]
-                 for pool in np.array_split(order, max(1, len(order) // (POOL * batch_size)))]
+        pools = [order[i: i + POOL * batch_size] for i in range(0, len(order), POOL * batch_size)]
+        pools = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
         batches = [pool[i: i + batch_size] for pool in pools for i in range(0, len(pool), batch_size)]
         for i in rng.permutation(len(batches)):
             if done == total:

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 from torch import Generator, nn
 
-POOLERS = ("pretrained", "new")
-
 
 def load(encoder, num_labels=2, seed=0, pooler="pretrained", output_bias=None):
     """A sequence classifier with the encoder's weights and a head drawn by ``seed`` alone.
@@ -20,14 +18,18 @@ def load(encoder, num_labels=2, seed=0, pooler="pretrained", output_bias=None):
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    if pooler not in POOLERS:
-        raise ValueError(f"pooler must be one of {', '.join(POOLERS)}, got {pooler!r}")
+    if pooler not in ("pretrained", "new"):
+        raise ValueError(f"pooler must be pretrained or new, got {pooler!r}")
     weights_file(encoder)
     with _quiet():
         config = AutoConfig.from_pretrained(encoder, num_labels=num_labels, trust_remote_code=False)
         config.new_pooler = pooler == "new"
-        model = AutoModelForSequenceClassification.from_pretrained(
-            encoder, config=config, use_safetensors=True, trust_remote_code=False)
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            encoder, config=config, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
+    head = {name for name, _ in head_parameters(model)}
+    if lost := sorted(set(loading["missing_keys"]) & {name for name, _ in model.named_parameters()} - head):
+        raise ValueError(f"the weights of {encoder} lack {lost[0]}, which would stay random and frozen"
+                         + (': say pooler: new, so that it is part of the head' if "pooler" in lost[0] else ""))
     return draw_head(model, seed, output_bias)
 
 
@@ -50,7 +52,8 @@ def draw_head(model, seed, output_bias=None):
               if isinstance(module, nn.Linear) and id(module.weight) in head]
     for module in linear:
         nn.init.normal_(module.weight, std=model.config.initializer_range, generator=generator)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     if output_bias is not None:
         nn.init.constant_(linear[-1].bias, output_bias)
     return model

@@ -175,9 +175,9 @@ def load(file, encoder):
     """
     from safetensors import safe_open
 
-    with safe_open(file, "pt") as stored:
-        metadata = stored.metadata() or {}
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  (not a dict)
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata() or {}
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (not a dict)
     if "studykit" not in metadata:
         raise ValueError(f"{file} was not written by studykit.methods.save")
     about = json.loads(metadata["studykit"])
@@ -186,8 +186,9 @@ def load(file, encoder):
         model.config.id2label = dict(enumerate(about["labels"]))
         model.config.label2id = {label: i for i, label in enumerate(about["labels"])}
     apply(about["method"], model, **about["options"])
-    own = dict(model.named_parameters())
-    if wrong := [name for name, tensor in tensors.items() if name not in own or own[name].shape != tensor.shape]:
-        raise ValueError(f"{file} does not fit {encoder}: {wrong[0]} is not in it, or has another shape")
+    own = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
+    stored = {name: tensor.shape for name, tensor in tensors.items()}
+    if wrong := sorted(name for name in own.keys() | stored.keys() if own.get(name) != stored.get(name)):
+        raise ValueError(f"{file} does not fit {encoder}: {wrong[0]} is in one of them only, or has another shape")
     model.load_state_dict(tensors, strict=False)
     return model.eval()

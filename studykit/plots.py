@@ -81,8 +81,10 @@ def score_by_rate(trials, about=""):
             rows = trials[(trials["task"] == task) & (trials["method"] == method)].sort_values("lr")
             colour, marker = STYLE[method]
             ax.plot(rows["lr"], rows["score"], color=colour, marker=marker, markersize=4)
-            best = rows.loc[rows["score"].idxmax()]
-            ax.plot(best["lr"], best["score"], "o", markersize=10, markerfacecolor="none", markeredgecolor=colour)
+            learnt = rows[rows["status"] == "ok"]
+            if len(learnt):
+                best = learnt.loc[learnt["score"].idxmax()]
+                ax.plot(best["lr"], best["score"], "o", markersize=10, markerfacecolor="none", markeredgecolor=colour)
         ax.set(title=TASK_NAMES[task], xscale="log", xlabel="peak learning rate",
                ylabel=tasks.METRIC_NAMES[tasks.get(task).metric] + " × 100")
     _key(fig, axes, _methods(trials))
@@ -95,7 +97,7 @@ def score_by_step(table, about=""):
     fig, axes = _figure(1, 2.6)
     ax = axes[0, 0]
     curves = pd.DataFrame([{"method": row.method, "step": step, "score": 100 * score} for row in table.itertuples()
-                           for step, _, score in row.curve])
+                           for step, _, score in row.curve if score is not None])
     for method in _methods(curves):
         rows = curves[curves["method"] == method]
         colour, marker = STYLE[method]

@@ -16,8 +16,9 @@ SCHEMA = 1
 
 def new(run, result):
     """A run's record as a dict: configuration, result, and what it was made with."""
-    return {"schema": SCHEMA, "run": dataclasses.asdict(run), "key": run.key, **result,
-            "versions": provenance.versions(), "commit": provenance.commit()}
+    record = {"schema": SCHEMA, "run": dataclasses.asdict(run), "key": run.key, **result,
+              "versions": provenance.versions(), "commit": provenance.commit()}
+    return json.loads(json.dumps(record))  # just as it will be read again: lists for tuples
 
 
 def write(record, file):
@@ -29,7 +30,8 @@ def write(record, file):
 
 
 def read(folder):
-    """All records below a folder, by key. One that cannot be read, or was edited, is set aside as ``*.broken`` and said."""
+    """All records below a folder, by key. One that cannot be read, or whose configuration was edited, is set
+    aside as ``*.broken`` and said."""
     found = {}
     for file in sorted(Path(folder).rglob("*.json")):
         try:
@@ -60,7 +62,8 @@ def table(records):
         seeds = {run[f"{kind}_seed"] for kind in ("subset", "init", "order")}
         parameters, seconds = record.get("parameters", {}), record.get("seconds", {})
         rows.append({
-            **run, "seed": seeds.pop() if len(seeds) == 1 else None, "key": record["key"], "status": record["status"],
+            **run, "options": ", ".join(f"{name}={value}" for name, value in run["options"]),
+            "seed": seeds.pop() if len(seeds) == 1 else None, "key": record["key"], "status": record["status"],
             "reason": record["reason"], "score": 100 * record["score"] if record["score"] is not None else np.nan,
             **{name: np.nan if value is None else 100 * value for name, value in record["scores"].items()},
             "trained": parameters.get("trained"), "total": parameters.get("total"),

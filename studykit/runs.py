@@ -13,6 +13,7 @@ import numpy as np
 from studykit import provenance, tasks
 
 SCORE_ON = ("validation", "selection")
+POOLERS = ("pretrained", "new")
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -68,6 +69,8 @@ class Run:
                 raise ValueError(f"{name} must be a whole number, at least 0, got {value!r}")
         if self.score_on not in SCORE_ON:
             raise ValueError(f"score_on must be one of {', '.join(SCORE_ON)}, got {self.score_on!r}")
+        if self.pooler not in POOLERS:
+            raise ValueError(f"pooler must be one of {', '.join(POOLERS)}, got {self.pooler!r}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if not (isinstance(self.points, int) and self.points >= 0):
@@ -153,8 +156,10 @@ def train_run(run, source, encoder_at):
     held_out = None if selection is None else sets["train"].take(selection)
     with ledger("load"):
         model = build(run, encoder_at, train.labels)
-    score = lambda model: tasks.scores(  # noqa: E731
-        run.task, training.predict(model, held_out), held_out.labels)[tasks.get(run.task).metric]
+
+    def score(model):
+        return _scored(run, training.predict(model, held_out), held_out.labels)["score"]
+
     with training.peak_memory(device) as memory:
         outcome = training.train(model, train, run.budget, lr=run.lr, batch_size=run.batch_size, seed=run.order_seed,
                                  precision=run.precision, device=device, ledger=ledger, score=score, points=run.points)

@@ -93,10 +93,10 @@ def _checked(task, data, split):
             raise ValueError(f"{where}: {bad} values of column {column} are not text")
     if not len(data):
         raise ValueError(f"{where}: the file has no rows")
-    try:
-        labels = np.array(data["label"][:], dtype=float)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: column label holds values that are not numbers ({error})") from None
+    given = data["label"][:]
+    if texts := [label for label in given if isinstance(label, str)]:
+        raise ValueError(f"{where}: column label holds text, such as {texts[0]!r}; it must hold numbers")
+    labels = np.array(given, dtype=float)  # a label that is missing becomes NaN
     if not np.isfinite(labels).all():
         raise ValueError(f"{where}: {np.sum(~np.isfinite(labels))} labels are missing or not finite")
     low, high = (0, len(task.labels) - 1) if task.labels else (0, 5)
@@ -123,7 +123,8 @@ def strata(name, labels):
 
 
 def stratified_order(groups, seed):
-    """A random order of all examples in which every beginning has each group in its share, to within one example.
+    """A random order of all examples in which every beginning has each group in its share: to within one example for two
+    groups, less than two for more.
 
     So the first 10 % lie inside the first 30 %: fractions nest.
     """

@@ -28,7 +28,7 @@ def equal(one, other):
 
 
 @pytest.mark.parametrize("method", methods.METHODS)
-@pytest.mark.parametrize("pooler", encoders.POOLERS)
+@pytest.mark.parametrize("pooler", ("pretrained", "new"))
 def test_a_seed_gives_one_head_whatever_was_drawn_before_and_whatever_the_method(tiny_encoder, method, pooler):
     torch.manual_seed(1)
     expected = head_of(encoders.load(tiny_encoder, seed=5, pooler=pooler))
@@ -80,7 +80,7 @@ def test_the_pooler_is_the_checkpoint_s_or_drawn_anew(tiny_encoder, stored, pool
     assert torch.equal(weight, stored["pooler.dense.weight"]) == kept
 
 
-@pytest.mark.parametrize("pooler", encoders.POOLERS)
+@pytest.mark.parametrize("pooler", ("pretrained", "new"))
 def test_the_encoder_is_the_checkpoint_s(tiny_encoder, stored, pooler):
     own = encoders.load(tiny_encoder, seed=9, pooler=pooler).bert.state_dict()
     rest = [name for name in stored if not name.startswith("pooler.")]
@@ -113,7 +113,7 @@ def test_a_checkpoint_without_a_pooler_has_no_pretrained_one(tmp_path):
 
 
 def test_an_unknown_pooler_is_an_error(tiny_encoder):
-    with pytest.raises(ValueError, match="pooler must be one of pretrained, new, got 'fresh'"):
+    with pytest.raises(ValueError, match="pooler must be pretrained or new, got 'fresh'"):
         encoders.load(tiny_encoder, pooler="fresh")
 
 

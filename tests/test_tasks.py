@@ -77,10 +77,11 @@ def worst_imbalance(groups, order):
 
 
 @pytest.mark.parametrize("task", LABELS)
-def test_every_beginning_holds_each_stratum_in_its_share_to_within_one_example(task):
+def test_every_beginning_holds_each_stratum_in_its_share(task):
+    """To within one example for two classes, less than two for the five bins of a regression."""
     groups = tasks.strata(task, LABELS[task])
     worst = [worst_imbalance(groups, tasks.stratified_order(groups, seed)) for seed in range(10)]
-    assert max(worst) <= 1
+    assert max(worst) <= (1 if tasks.get(task).labels else 1.9)
 
 
 def test_a_plain_random_order_does_not():
@@ -152,7 +153,7 @@ WRONG = {
     "missing": ("cola", {"label": None}, "cola validation: 1 labels are missing"),
     "no text": ("mrpc", {"sentence2": None}, "mrpc validation: 1 values of column sentence2 are not text"),
     "one class": ("cola", {"label": lambda label: 1}, "cola validation: every label is 1"),
-    "words": ("mrpc", {"label": lambda label: "yes" if label else "no"}, "mrpc validation: column label holds values"),
+    "words": ("mrpc", {"label": lambda label: "yes" if label else "no"}, "mrpc validation: column label holds text"),
     "digits as text": ("mrpc", {"label": str}, "mrpc validation: column label"),
 }
 

@@ -1,0 +1,118 @@
+import ast
+import inspect
+import json
+import subprocess
+import sys
+import textwrap
+import tomllib
+
+import pytest
+
+import studykit
+from studykit import adapters, encoders, lesson, methods, paths, provenance, records, runs, stats, study, tasks, training
+
+
+def fresh(code, *words):
+    """What a new process prints, as JSON."""
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), *map(str, words)], capture_output=True, text=True,
+                          check=True, cwd=paths.REPO)
+    return json.loads(done.stdout)
+
+
+def test_importing_the_package_is_quick_and_imports_no_torch():
+    seconds, heavy = fresh("""
+        import json, sys, time
+        start = time.process_time()
+        import studykit
+        seconds = time.process_time() - start
+        print(json.dumps([seconds, sorted({"torch", "transformers", "evaluate", "pandas"} & set(sys.modules))]))
+    """)
+    assert seconds < 0.5
+    assert heavy == []
+
+
+def test_analysis_imports_no_torch(tmp_path):
+    run = runs.Run("cola", "full", 0.5, 1e-3, "an-encoder", "0123", "4567", epochs=3)
+    result = {"status": "ok", "reason": "", "scores": {"matthews_correlation": 0.5}, "score": 0.5}
+    records.write(records.new(run, result), tmp_path / f"{run.name}.json")
+    score, heavy = fresh("""
+        import json, sys
+        from studykit import lesson, plots, provenance, records, stats, study
+        found = stats.summary(records.table(records.read(sys.argv[1]).values()))
+        print(json.dumps([found["score"].tolist(), sorted({"torch", "transformers", "evaluate"} & set(sys.modules))]))
+    """, tmp_path)
+    assert score == [50.0]
+    assert heavy == []
+
+
+def test_modules_load_when_they_are_named():
+    assert all(getattr(studykit, name).__name__ == f"studykit.{name}" for name in studykit.__all__)
+    with pytest.raises(AttributeError, match="'studykit' has no attribute 'trainnig'"):
+        _ = studykit.trainnig
+
+
+# What a lesson shows
+
+def without_docstrings(code):
+    """The code's meaning: its syntax tree, docstrings taken out."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.dump(tree)
+
+
+SHOWN = [*methods.METHODS.values(), methods.apply, adapters.Adapter, adapters.insert, encoders.blocks, encoders.draw_head,
+         training.Budget, training.Ledger, training.train, training.batch_order, training.batch_loss, tasks.subset,
+         tasks.stratified_order, tasks.Encodings, runs.Run, study.Study.execute, stats.paired_gaps, stats.mean_interval]
+
+
+@pytest.mark.parametrize("function", SHOWN, ids=lambda function: f"{function.__module__}.{function.__qualname__}")
+def test_shown_code_is_the_code_without_its_docstrings(function, capsys):
+    lesson.show(function)
+    shown = capsys.readouterr().out
+    compile(shown, "shown", "exec")
+    assert without_docstrings(shown) == without_docstrings(textwrap.dedent(inspect.getsource(function)))
+    assert '"""' not in shown
+    assert all(line == line.rstrip() for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("seen, expected, within, said", [
+    (104450, 104450, 0, "we see 104,450 · expected 104,450 · match"), (3, 4, 0, "we see 3 · expected 4 · NO MATCH"),
+    (0.31, 0.30, 0.02, "we see 0.31 · expected 0.3 · match"), (0.33, 0.30, 0.02, "we see 0.33 · expected 0.3 · NO MATCH"),
+    (0.27, 0.30, 0.02, "we see 0.27 · expected 0.3 · NO MATCH"), (True, True, 0, "we see True · expected True · match"),
+    (float("nan"), 0.3, 0.02, "we see nan · expected 0.3 · NO MATCH"), ("a", "a", 0, "we see a · expected a · match")])
+def test_check_says_whether_two_numbers_match(capsys, seen, expected, within, said):
+    assert lesson.check("parameters", seen, expected, within) is None
+    assert capsys.readouterr().out == f"parameters: {said}\n"
+
+
+# Where things are, and what they were made with
+
+def test_results_and_figures_are_below_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path))
+    assert (paths.results("a"), paths.figures("a"), paths.runs("a")) == (
+        tmp_path / "results" / "a", tmp_path / "figures" / "a", tmp_path / "runs" / "a")
+    monkeypatch.delenv("STUDYKIT_HOME")
+    assert paths.home() == paths.REPO
+
+
+def test_the_reference_study_is_known():
+    assert "minilm" in paths.studies()
+    assert paths.params("minilm").is_file()
+
+
+def test_the_version_is_that_of_the_package_s_metadata():
+    assert tomllib.loads((paths.REPO / "pyproject.toml").read_text())["project"]["version"] == studykit.__version__
+
+
+def test_the_stamp_says_what_a_notebook_s_numbers_are_from(tiny_study, monkeypatch):
+    monkeypatch.setattr(runs, "train_run", lambda run, *_: {
+        "status": "failed" if run.seed else "ok", "reason": "", "scores": {}, "score": 0.5,
+        "hardware": {"processor": f"processor {run.seed}"}})
+    table = tiny_study.execute(tiny_study.grid(task="cola", method="full", lr=1e-3, seed=[0, 1]), group="some")
+    stamp = provenance.stamp(tiny_study, table)
+    assert "tiny: tiny-bert, weights " + tiny_study.weights in stamp
+    assert "2 runs, 2 seeds, 1 not ok" in stamp
+    assert "processor 0, processor 1" in stamp
+    assert f"transformers {provenance.versions()['transformers']}" in stamp

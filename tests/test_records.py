@@ -1,0 +1,118 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from studykit import records
+from studykit.runs import Run
+
+RUN = Run("cola", "adapter", 0.3, 1e-4, "an-encoder", "0123", "4567", epochs=3,
+          options=(("bottleneck", 8), ("terms", ("query", "key"))))
+RESULT = {"status": "ok", "reason": "", "scores": {"matthews_correlation": 0.5}, "score": 0.5, "seconds": {"train": 1.5},
+          "parameters": {"trained": 7, "total": 70}, "examples": 60, "steps": 30, "tokens": 600, "precision": "fp32",
+          "curve": [], "hardware": {"processor": "a processor"}, "predictions": [1, 1, 1, 0, 1, 0, 0, 0],
+          "labels": [1, 1, 1, 1, 0, 0, 0, 0]}
+
+
+@pytest.fixture
+def record():
+    return records.new(RUN, RESULT)
+
+
+@pytest.fixture
+def file(record, tmp_path):
+    """A written record."""
+    file = tmp_path / "group" / f"{RUN.name}.json"
+    file.parent.mkdir()
+    records.write(record, file)
+    return file
+
+
+def test_a_record_says_where_it_comes_from(record):
+    import torch
+
+    assert record["schema"] == records.SCHEMA
+    assert record["key"] == RUN.key
+    assert record["versions"]["torch"] == torch.__version__
+    assert {"python", "studykit", "transformers", "numpy"} <= record["versions"].keys()
+    assert "commit" in record
+
+
+def test_what_is_written_is_what_is_read(record, file, tmp_path):
+    assert records.read(tmp_path) == {RUN.key: json.loads(json.dumps(record))}
+    assert records.key(json.loads(file.read_text())) == RUN.key
+
+
+def test_a_record_is_json_with_a_line_for_each_field(record, file):
+    lines = file.read_text().splitlines()
+    assert [json.loads("{" + line.rstrip(",") + "}").popitem()[0] for line in lines[1:-1]] == list(record)
+    assert os.listdir(file.parent) == [file.name]
+
+
+def test_a_write_that_is_stopped_leaves_no_record(record, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        records.write(record, tmp_path / f"{RUN.name}.json")
+    assert not (tmp_path / f"{RUN.name}.json").exists()
+    assert records.read(tmp_path) == {}
+    assert not list(tmp_path.glob("*.broken"))
+
+
+def test_a_write_that_is_stopped_leaves_the_old_record(record, file, monkeypatch):
+    before = file.read_text()
+    monkeypatch.setattr(json, "dumps", lambda value: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        records.write(record, file)
+    assert file.read_text() == before
+
+
+UNSOUND = {
+    "truncated": lambda text: text[: len(text) // 2],
+    "empty": lambda text: "",
+    "another rate": lambda text: text.replace('"lr": 0.0001', '"lr": 0.001'),
+    "another seed": lambda text: text.replace('"init_seed": 0', '"init_seed": 1'),
+    "impossible": lambda text: text.replace('"fraction": 0.3', '"fraction": 3'),
+    "unknown field": lambda text: text.replace('"lr": 0.0001', '"lr": 0.0001, "momentum": 0.9'),
+    "missing field": lambda text: text.replace('"method": "adapter", ', ""),
+    "no record": lambda text: "[1, 2]",
+}
+
+
+@pytest.mark.parametrize("kind", UNSOUND)
+def test_an_unsound_record_is_set_aside_and_said(file, tmp_path, capsys, kind):
+    text = file.read_text()
+    file.write_text(UNSOUND[kind](text))
+    assert file.read_text() != text
+    assert records.read(tmp_path) == {}
+    assert [path.name for path in file.parent.iterdir()] == [f"{RUN.name}.broken"]
+    assert file.with_suffix(".broken").read_text() == UNSOUND[kind](text)
+    assert f"set aside a record that is not sound, {file.name}" in capsys.readouterr().out
+
+
+def test_a_record_under_another_s_name_is_set_aside(file, tmp_path):
+    file.rename(file.with_name("cola-adapter-0123456789ab.json"))
+    assert records.read(tmp_path) == {}
+
+
+def test_a_folder_that_is_not_there_has_no_records(tmp_path):
+    assert records.read(tmp_path / "nowhere") == {}
+
+
+FAILED = {"status": "failed", "reason": "RuntimeError: no", "traceback": "", "scores": {}, "score": None}
+
+
+def test_a_table_has_a_row_for_each_record_and_scores_in_points(record):
+    other = records.new(Run(**{**record["run"], "options": (), "subset_seed": 1}), FAILED)
+    table = records.table([record, other])
+    assert table["score"].tolist() == pytest.approx([50.0, np.nan], nan_ok=True)
+    assert table["matthews_correlation"].tolist() == pytest.approx([50.0, np.nan], nan_ok=True)
+    assert table["status"].tolist() == ["ok", "failed"]
+    assert table["reason"].tolist() == ["", "RuntimeError: no"]
+    assert table["seed"].tolist() == pytest.approx([0, np.nan], nan_ok=True)
+    assert table["key"].tolist() == [RUN.key, other["key"]]
+    assert table.loc[0, ["method", "lr", "trained", "total", "steps", "train_seconds"]].tolist() == [
+        "adapter", 1e-4, 7, 70, 30, 1.5]

@@ -1,0 +1,393 @@
+import copy
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_model
+from torch import nn
+
+from studykit import encoders, methods, tasks, training
+from studykit.training import Budget
+
+CPU = torch.device("cpu")
+FAMILIES = ("bert", "roberta", "electra", "distilbert")
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.2}
+
+
+def examples(count=21, classes=True, seed=0):
+    """Encodings of random tokens, of 3 to 11 each."""
+    rng = np.random.default_rng(seed)
+    tokens = [rng.integers(5, 60, rng.integers(3, 12)).tolist() for _ in range(count)]
+    columns = {"input_ids": tokens, "attention_mask": [[1] * len(text) for text in tokens]}
+    labels = np.arange(count) % 2 if classes else rng.uniform(0, 5, count).astype(np.float32)
+    return tasks.Encodings(columns, labels, {"input_ids": 0, "attention_mask": 0})
+
+
+def train(model, data, steps=12, **options):
+    options = {"lr": 1e-3, "batch_size": 4, "precision": "fp32", "device": CPU, **options}
+    return training.train(model, data, Budget(steps=steps), **options)
+
+
+def weights(model):
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# The budget
+
+@pytest.mark.parametrize("budget, count, expected", [
+    (Budget(epochs=3), 100, 3 * 7), (Budget(epochs=3, min_steps=20), 100, 21), (Budget(epochs=3, min_steps=200), 100, 200),
+    (Budget(epochs=0.5), 100, 4), (Budget(steps=7), 100, 7), (Budget(epochs=1), 3, 1)])
+def test_a_budget_is_so_many_steps(budget, count, expected):
+    assert budget.total_steps(count, batch_size=16) == expected
+
+
+@pytest.mark.parametrize("settings", [{}, {"epochs": 3, "steps": 7}, {"epochs": -1}, {"steps": 0}, {"epochs": 0},
+                                      {"epochs": float("nan")}, {"epochs": 1, "min_steps": -1}], ids=str)
+def test_a_budget_that_is_none_is_an_error(settings):
+    with pytest.raises(ValueError, match="a budget"):
+        Budget(**settings)
+
+
+def test_a_budget_says_what_it_is():
+    assert [str(Budget(steps=7)), str(Budget(epochs=3)), str(Budget(epochs=0.5, min_steps=200))] == [
+        "7 steps", "3 epochs", "0.5 epochs, at least 200 steps"]
+
+
+# The loop
+
+def plain_loop(model, batches, lr, total, regression=False):
+    """Training as one writes it by hand: every step, its rate, its update. ``batches`` are (model inputs, labels)."""
+    decayed = [p for name, p in model.named_parameters() if p.requires_grad and p.ndim == 2]
+    plain = [p for name, p in model.named_parameters() if p.requires_grad and p.ndim == 1]
+    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}])
+    warmup = total // 10
+    for step, (inputs, labels) in enumerate(batches):
+        rate = lr * (step + 1) / warmup if step < warmup else lr * (total - step) / (total - warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        outputs = model(**inputs).logits
+        loss = nn.MSELoss()(outputs.squeeze(1), labels) if regression else nn.CrossEntropyLoss()(outputs, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(decayed + plain, 1.0)
+        optimizer.step()
+    return model
+
+
+def batches_of(data, total, batch_size=4, seed=0):
+    for rows in training.batch_order(data.lengths, batch_size, total, np.random.default_rng([seed, 3])):
+        yield data.batch(rows), torch.tensor(data.labels[rows])
+
+
+def assert_same_training(model, by_hand, **tolerance):
+    """A key's bias adds the same to all of a query's scores: its gradient is rounding error, which Adam blows up."""
+    for (name, one), (_, other) in zip(model.named_parameters(), by_hand.named_parameters(), strict=True):
+        if "key.bias" in name:
+            continue
+        torch.testing.assert_close(one, other, msg=lambda text, name=name: f"{name}: {text}", **tolerance)
+
+
+@pytest.mark.parametrize("classes", [True, False], ids=["classes", "values"])
+@pytest.mark.parametrize("method", ["full", "bitfit", "adapter", "layernorm", "last_k"])
+def test_training_is_a_plain_loop(method, classes):
+    model = methods.apply(method, tiny_model(**NO_DROPOUT, num_labels=2 if classes else 1))
+    start, by_hand = weights(model), copy.deepcopy(model)
+    data = examples(classes=classes)
+    train(model, data, steps=20)
+    plain_loop(by_hand.train(), batches_of(data, 20), 1e-3, 20, regression=not classes)
+    assert_same_training(model, by_hand, rtol=1e-4, atol=2e-6)
+    far = [name for name, value in weights(model).items() if (value - start[name]).abs().max() > 1e-3]
+    assert len(far) >= 2  # far beyond the tolerance
+
+
+def test_weight_decay_is_on_whole_matrices_only():
+    model = methods.apply("full", tiny_model())
+    optimizer, _ = training.optimiser(model, 1e-3, 10)
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert {name: decays[id(p)] for name, p in model.named_parameters()} == {
+        name: 0.0 if name.endswith("bias") or "LayerNorm" in name else 0.01 for name, _ in model.named_parameters()}
+
+
+def test_only_what_trains_is_in_the_optimizer():
+    model = methods.apply("bitfit", tiny_model())
+    optimizer, _ = training.optimiser(model, 1e-3, 10)
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("total", [1, 2, 10, 37])
+def test_the_rate_rises_to_its_peak_and_falls_to_almost_nothing(total):
+    optimizer, schedule = training.optimiser(methods.apply("head", tiny_model()), 1.0, total)
+    rates = []
+    for _ in range(total):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    peak = rates.index(max(rates))
+    assert max(rates) == 1.0
+    assert rates == sorted(rates[:peak]) + sorted(rates[peak:], reverse=True)
+    assert rates[-1] == pytest.approx(1 / max(1, total - max(1, round(0.1 * total))))
+    assert optimizer.param_groups[0]["lr"] == 0.0
+
+
+# Batches
+
+LENGTHS = np.random.default_rng(0).integers(5, 60, 1003)
+
+
+def order(seed=0, total=252, batch_size=8):
+    return list(training.batch_order(LENGTHS, batch_size, total, np.random.default_rng(seed)))
+
+
+def test_an_epoch_has_every_example_once_in_batches_of_at_most_the_asked_size():
+    per_epoch = -(-len(LENGTHS) // 8)  # two pools, of which the last batches are smaller
+    batches = order(total=2 * (per_epoch + 1))
+    sizes = np.array([len(batch) for batch in batches])
+    assert sizes.max() == 8
+    ends = np.searchsorted(np.cumsum(sizes), [len(LENGTHS), 2 * len(LENGTHS)])
+    epochs = [batches[: ends[0] + 1], batches[ends[0] + 1: ends[1] + 1]]
+    for epoch in epochs:
+        assert sorted(np.concatenate(epoch)) == list(range(len(LENGTHS)))
+    assert not np.array_equal(epochs[0][0], epochs[1][0])
+
+
+@pytest.mark.parametrize("count, batch_size", [(3668, 16), (855, 16), (16, 16), (3, 16)])
+def test_an_epoch_of_the_budget_is_an_epoch_of_the_data(count, batch_size):
+    total = Budget(epochs=1).total_steps(count, batch_size)
+    rng = np.random.default_rng(0)
+    seen = np.concatenate(list(training.batch_order(rng.integers(5, 60, count), batch_size, total, rng)))
+    assert sorted(seen) == list(range(count))
+
+
+def test_the_seed_decides_the_order():
+    assert all(np.array_equal(one, other) for one, other in zip(order(3), order(3), strict=True))
+    assert not all(np.array_equal(one, other) for one, other in zip(order(3), order(4), strict=True))
+
+
+def test_a_batch_holds_similar_lengths():
+    def padding(batches):
+        longest = sum(LENGTHS[batch].max() * len(batch) for batch in batches)
+        return 1 - sum(LENGTHS[batch].sum() for batch in batches) / longest
+
+    shuffled = np.random.default_rng(0).permutation(len(LENGTHS))
+    assert padding(order(total=120)) < 0.03
+    assert padding([shuffled[i: i + 8] for i in range(0, len(LENGTHS), 8)]) > 0.3
+
+
+def test_batches_do_not_come_in_the_order_of_their_lengths():
+    means = [LENGTHS[batch].mean() for batch in order(total=100)]
+    assert abs(np.corrcoef(means, np.arange(100))[0, 1]) < 0.5
+
+
+# Seeds
+
+@pytest.mark.parametrize("method", ["full", "head"])
+def test_the_order_seed_decides_the_result_to_the_bit(method):
+    model = methods.apply(method, tiny_model())
+    found = []
+    for seed, before in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(before)
+        trained = copy.deepcopy(model)
+        train(trained, examples(), seed=seed)
+        found.append(weights(trained))
+    assert equal(found[0], found[1])
+    assert not equal(found[0], found[2])
+
+
+def test_training_leaves_the_global_generators_alone():
+    torch.manual_seed(1)
+    np.random.seed(1)
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1]
+    train(methods.apply("full", tiny_model()), examples())
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], numpy_before)
+
+
+def test_dropout_stays_on_in_frozen_layers():
+    """One step of BitFit from equal weights differs by what the order seed drops, batches being equal."""
+    model = methods.apply("bitfit", tiny_model(hidden_dropout_prob=0.5))
+    found = []
+    for seed in (0, 1):
+        trained = copy.deepcopy(model)
+        train(trained, examples(count=4), steps=1, batch_size=4, seed=seed)
+        found.append(weights(trained)["bert.encoder.layer.1.output.dense.bias"])
+    assert not torch.allclose(*found)
+
+
+# The curve and the clock
+
+def test_scoring_is_not_training_time():
+    ledger = training.Ledger(CPU)
+    outcome = train(methods.apply("full", tiny_model()), examples(), ledger=ledger, points=3,
+                    score=lambda model: time.sleep(0.3) or 0.5)
+    assert ledger.seconds["train"] < 0.9
+    assert [moment[2] for moment in outcome.curve] == [0.5] * 3
+    assert outcome.curve[-1][1] == ledger.seconds["train"]
+
+
+@pytest.mark.parametrize("steps, points", [(12, 1), (12, 4), (12, 5), (7, 7), (100, 3), (5, 1)])
+def test_the_curve_has_the_points_asked_for_evenly_and_the_last_at_the_end(steps, points):
+    model = methods.apply("layernorm", tiny_model())
+    outcome = train(model, examples(), steps=steps, points=points, score=lambda model: 0.0)
+    moments = [moment for moment, _, _ in outcome.curve]
+    assert len(moments) == points
+    assert moments[-1] == outcome.steps == steps
+    assert np.ptp(np.diff([0, *moments])) <= 1
+    assert sorted(seconds for _, seconds, _ in outcome.curve) == [seconds for _, seconds, _ in outcome.curve]
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_curve_changes_nothing_and_is_scored_by_the_model_as_it_is(family, method):
+    data = examples()
+    plain, with_curve = (methods.apply(method, tiny_model(family)) for _ in range(2))
+    train(plain, data, steps=4)
+    outcome = train(with_curve, data, steps=4, points=2,
+                    score=lambda model: float(training.logits(model, data)[:, 0].sum()))
+    assert equal(weights(plain), weights(with_curve))
+    assert outcome.curve[-1][2] == pytest.approx(float(training.logits(plain, data)[:, 0].sum()), rel=1e-5)
+
+
+def test_the_ledger_adds_up_each_stage_and_refuses_others():
+    ledger = training.Ledger()
+    for _ in range(2):
+        with ledger("train"):
+            time.sleep(0.05)
+    assert 0.1 <= ledger.seconds.pop("train") < 1
+    assert ledger.seconds == {"load": 0.0, "tokenise": 0.0, "warmup": 0.0, "evaluate": 0.0, "save": 0.0}
+    with pytest.raises(KeyError), ledger("tea"):
+        pass
+
+
+def test_the_ledger_counts_a_stage_that_ends_in_an_error():
+    ledger = training.Ledger()
+    with pytest.raises(RuntimeError), ledger("load"):
+        time.sleep(0.02)
+        raise RuntimeError
+    assert ledger.seconds["load"] >= 0.02
+
+
+def test_the_outcome_counts_steps_and_tokens_and_keeps_the_losses():
+    data = examples(count=20)
+    ledger = training.Ledger(CPU)
+    outcome = train(methods.apply("full", tiny_model(**NO_DROPOUT)), data, steps=50, lr=1e-2, ledger=ledger)
+    assert (outcome.status, outcome.steps, outcome.precision) == ("ok", 50, "fp32")
+    assert outcome.tokens == 10 * data.lengths.sum()  # 50 steps of 4 are ten epochs of 20
+    assert len(outcome.losses) == 10
+    assert outcome.losses[-1] < 0.5 * outcome.losses[0]
+    assert ledger.seconds["train"] > 0 < ledger.seconds["warmup"]
+
+
+# Divergence
+
+def test_a_loss_that_is_not_finite_ends_the_run_as_diverged():
+    model = methods.apply("full", tiny_model())
+    model.bert.embeddings.word_embeddings.weight.data[:] = torch.nan
+    outcome = train(model, examples(), steps=40)
+    assert outcome.status == "diverged"
+    assert outcome.reason == "the loss was not finite within 4 steps of 40"
+    assert outcome.steps == 4
+
+
+def test_a_rate_that_is_too_high_diverges():
+    outcome = train(methods.apply("full", tiny_model()), examples(), steps=40, lr=1e38)
+    assert outcome.status == "diverged"
+
+
+def test_the_losses_of_a_diverged_run_are_sound_json():
+    """NaN is not JSON: other readers than Python's refuse the whole record."""
+    outcome = train(methods.apply("full", tiny_model()), examples(), steps=40, lr=1e38)
+    json.dumps(outcome.losses, allow_nan=False)
+
+
+# The head alone
+
+@pytest.mark.parametrize("classes", [True, False], ids=["classes", "values"])
+@pytest.mark.parametrize("family, pooler", [("bert", "pretrained"), ("bert", "new"), ("roberta", "pretrained"),
+                                            ("electra", "pretrained"), ("distilbert", "pretrained")])
+def test_training_the_head_on_features_is_a_plain_loop_through_the_encoder(family, pooler, classes):
+    """The encoder in evaluation mode, whatever its dropout; the head's own is off here, for the loops to be comparable."""
+    off = {"seq_classif_dropout": 0.0} if family == "distilbert" else {"classifier_dropout": 0.0}
+    model = tiny_model(family, num_labels=2 if classes else 1, **off, initializer_range=0.2)
+    model.config.new_pooler = pooler == "new"
+    methods.apply("head", model)
+    before, by_hand = weights(model), copy.deepcopy(model).eval()
+    data = examples(classes=classes)
+    train(model, data, steps=20)
+    plain_loop(by_hand, batches_of(data, 20), 1e-3, 20, regression=not classes)
+    assert_same_training(model, by_hand, rtol=1e-4, atol=2e-6)
+    head = {name for name, _ in encoders.head_parameters(model)}
+    moved = {name for name, value in weights(model).items() if not torch.equal(value, before[name])}
+    assert moved == head
+
+
+def test_on_features_the_model_is_given_back_whole():
+    model = methods.apply("head", tiny_model())
+    base = model.bert
+    with pytest.raises(RuntimeError), training.on_features(model):
+        assert model.bert is not base
+        raise RuntimeError
+    assert model.bert is base
+
+
+def test_what_the_encoder_says_is_said_once_and_in_order():
+    model, data = tiny_model(), examples(count=70)
+    features = training.run_encoder(model, data, CPU, "fp32")
+    alone = model.bert(**data.batch([69])).last_hidden_state[:, 0]
+    torch.testing.assert_close(features.hidden[69], alone)
+    assert features.hidden.shape == (70, 1, 32)
+    assert features.batch(np.array([3, 1]))["inputs_embeds"].tolist() == features.hidden[[3, 1]].tolist()
+
+
+# Outputs
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_logits_are_in_the_original_order_whatever_the_batch_size(batch_size):
+    model, data = tiny_model(**NO_DROPOUT), examples()
+    alone = torch.cat([model(input_ids=torch.tensor([tokens])).logits for tokens in data.columns["input_ids"]])
+    found = training.logits(model.train(), data, batch_size=batch_size)
+    np.testing.assert_allclose(found, alone.detach().numpy(), rtol=1e-4, atol=1e-6)
+    assert len(np.unique(found[:, 0].round(4))) > 15  # the examples do differ
+
+
+def test_predictions_are_classes_or_values():
+    data = examples()
+    model = tiny_model(**NO_DROPOUT)
+    assert training.predict(model, data).tolist() == training.logits(model, data).argmax(1).tolist()
+    model = tiny_model(**NO_DROPOUT, num_labels=1)
+    assert training.predict(model, data).tolist() == training.logits(model, data)[:, 0].tolist()
+
+
+@pytest.mark.parametrize("device, able, expected", [
+    ("cpu", {"avx512_bf16": True}, "bf16"), ("cpu", {"amx_bf16": True}, "bf16"), ("cpu", {"avx2": True}, "fp32"),
+    ("mps", {}, "fp32")])
+def test_bf16_is_for_devices_that_multiply_it_fast(monkeypatch, device, able, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert training.best_precision(torch.device(device)) == expected
+
+
+def test_bf16_keeps_weights_and_losses_in_fp32():
+    model = methods.apply("full", tiny_model())
+    outcome = train(model, examples(), precision="bf16")
+    assert outcome.precision == "bf16"
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert training.batch_loss(model, examples(), np.arange(4), CPU, "bf16").dtype == torch.float32
+
+
+def test_an_unknown_precision_is_an_error():
+    with pytest.raises(ValueError, match="precision must be auto, fp32 or bf16, got 'fp16'"):
+        train(methods.apply("head", tiny_model()), examples(), precision="fp16")
+
+
+def test_memory_is_measured_where_it_can_be():
+    with training.peak_memory(CPU) as memory:
+        block = np.ones(20 * 2 ** 20)  # 160 MB
+    assert block[-1] == 1
+    if memory["peak_mb"] is not None:
+        assert memory["peak_mb"] > memory["idle_mb"] + 100

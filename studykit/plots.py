@@ -175,10 +175,11 @@ def _key(fig, axes, methods):
 def _end_labels(ax, last):
     """Name each line at its end, moved apart where ends are close."""
     low, high = ax.get_ylim()
-    gap, before = (high - low) / 14, -np.inf
-    for method, row in sorted(last.items(), key=lambda item: item[1]["score"]):
-        before = max(row["score"], before + gap)
-        ax.annotate(method, (row["step"], row["score"]), xytext=(1.015, (before - low) / (high - low)),
+    rows = sorted(last.items(), key=lambda item: item[1]["score"])
+    ends = np.array([row["score"] for _, row in rows])
+    places = np.maximum.accumulate(ends - np.arange(len(ends)) * (gap := (high - low) / 13)) + np.arange(len(ends)) * gap
+    for (method, row), place in zip(rows, places - (places - ends).mean(), strict=True):
+        ax.annotate(method, (row["step"], row["score"]), xytext=(1.015, (place - low) / (high - low)),
                     textcoords="axes fraction", color=STYLE[method][0], va="center", fontsize=8)
 
 

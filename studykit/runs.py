@@ -146,10 +146,10 @@ def build(run, encoder_at, labels):
 
 def train_run(run, source, encoder_at):
     """Train and score one run; its record as a dict. Errors are raised."""
-    from studykit import methods, training
+    from studykit import machine, methods, training
 
-    device = training.best_device()
-    ledger = training.Ledger(device)
+    device = machine.best_device()
+    ledger = machine.Ledger(device)
     sets, ledger.seconds["load"], ledger.seconds["tokenise"] = _encodings(run.task, source, encoder_at, run.max_length)
     rows, selection = examples(run, sets["train"].labels)
     train = sets["train"].take(rows)
@@ -160,7 +160,7 @@ def train_run(run, source, encoder_at):
     def score(model):
         return _scored(run, training.predict(model, held_out), held_out.labels)["score"]
 
-    with training.peak_memory(device) as memory:
+    with machine.peak_memory(device) as memory:
         outcome = training.train(model, train, run.budget, lr=run.lr, batch_size=run.batch_size, seed=run.order_seed,
                                  precision=run.precision, device=device, ledger=ledger, score=score, points=run.points)
     result = {"scores": {}, "score": None}

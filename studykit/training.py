@@ -2,21 +2,18 @@
 
 import contextlib
 import math
-import sys
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import nn
 
-from studykit import methods
+from studykit import machine, methods
 
 WARMUP = 0.1  # share of the budget over which the learning rate rises
 WEIGHT_DECAY = 0.01  # on weight matrices only, never on biases or LayerNorms
 CLIP = 1.0  # norm of the gradient of what trains; it therefore bites differently per method
 POOL = 50  # batches that are grouped by length together
-STAGES = ("load", "tokenise", "warmup", "train", "evaluate", "save")
 
 
 @dataclass(frozen=True)
@@ -50,24 +47,6 @@ class Budget:
         return f"{self.epochs:g} epochs{floor}"
 
 
-class Ledger:
-    """Seconds by stage, on a clock that cannot jump, with the device's work waited for. Only ``train`` is training."""
-
-    def __init__(self, device=None):
-        self.device = device or torch.device("cpu")
-        self.seconds = dict.fromkeys(STAGES, 0.0)
-
-    @contextlib.contextmanager
-    def __call__(self, stage):
-        synchronize(self.device)
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            synchronize(self.device)
-            self.seconds[stage] += time.monotonic() - start
-
-
 @dataclass
 class Outcome:
     """What a training run was: ``status`` is ``ok`` or ``diverged``, with a ``reason``."""
@@ -81,32 +60,6 @@ class Outcome:
     curve: list = field(default_factory=list)  # (steps, training seconds, score) where a curve was asked for
 
 
-def best_device():
-    """The accelerator if there is one, else the CPU."""
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-
-
-def synchronize(device):
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
-
-
-def best_precision(device):
-    """``bf16`` where the device multiplies it fast, else ``fp32``. Weights stay in fp32 either way."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
-        able = torch.cpu.get_capabilities()
-        return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
-    return "fp32"
-
-
-def autocast(device, precision):
-    if precision not in ("fp32", "bf16"):
-        raise ValueError(f"precision must be auto, fp32 or bf16, got {precision!r}")
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
-
-
 def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", device=None, ledger=None, score=None,
           points=0):
     """Train what ``methods.apply`` left trainable, in place, and return the ``Outcome``.
@@ -116,9 +69,9 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
     anytime curve, its time not counted. A loss that is not finite ends the run as ``diverged``.
     Where only the head trains, the encoder stays in evaluation mode and each example passes through it once.
     """
-    device = device or best_device()
-    ledger = ledger or Ledger(device)
-    outcome = Outcome(precision=best_precision(device) if precision == "auto" else precision)
+    device = device or machine.best_device()
+    ledger = ledger or machine.Ledger(device)
+    outcome = Outcome(precision=machine.best_precision(device) if precision == "auto" else precision)
     model.to(device)
     total = budget.total_steps(len(data), batch_size)
     moments = {math.ceil(total * (i + 1) / points) for i in range(points)}
@@ -171,7 +124,7 @@ def _step(model, data, rows, optimizer, schedule, device, precision):
 def batch_loss(model, data, rows, device, precision):
     """Cross-entropy, or mean squared error for one output, of a batch; the loss itself is always in fp32."""
     batch = {key: values.to(device, non_blocking=True) for key, values in data.batch(rows).items()}
-    with autocast(device, precision):
+    with machine.autocast(device, precision):
         logits = model(**batch).logits
     labels = torch.as_tensor(data.labels[rows], device=device)
     if logits.shape[1] == 1:
@@ -259,7 +212,7 @@ def run_encoder(model, data, device, precision):
     for i in range(0, len(order), 64):
         rows = order[i: i + 64]
         batch = {key: values.to(device) for key, values in data.batch(rows).items()}
-        with autocast(device, precision):
+        with machine.autocast(device, precision):
             first = model.base_model(**batch).last_hidden_state[:, :1].float()
         for row, vector in zip(rows, first, strict=True):
             hidden[row] = vector
@@ -290,27 +243,3 @@ def on_features(model):
         yield
     finally:
         setattr(model, model.base_model_prefix, base)
-
-
-@contextlib.contextmanager
-def peak_memory(device):
-    """Yields a dict that holds, once left, the ``idle_mb`` before and the ``peak_mb`` within: of the accelerator, or of
-    the process (on Linux; elsewhere ``None``, since the process's peak cannot be set back)."""
-    memory = {"idle_mb": None, "peak_mb": None}
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        memory["idle_mb"] = torch.cuda.memory_allocated(device) / 2 ** 20
-    elif sys.platform == "linux":
-        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as switch:
-            switch.write("5")
-        memory["idle_mb"] = _status("VmRSS")
-    yield memory
-    if device.type == "cuda":
-        memory["peak_mb"] = torch.cuda.max_memory_allocated(device) / 2 ** 20
-    elif sys.platform == "linux":
-        memory["peak_mb"] = _status("VmHWM")
-
-
-def _status(key):
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))

@@ -9,7 +9,21 @@ import tomllib
 import pytest
 
 import studykit
-from studykit import adapters, encoders, lesson, methods, paths, provenance, records, runs, stats, study, tasks, training
+from studykit import (
+    adapters,
+    encoders,
+    lesson,
+    machine,
+    methods,
+    paths,
+    provenance,
+    records,
+    runs,
+    stats,
+    study,
+    tasks,
+    training,
+)
 
 
 def fresh(code, *words):
@@ -63,7 +77,7 @@ def without_docstrings(code):
 
 
 SHOWN = [*methods.METHODS.values(), methods.apply, adapters.Adapter, adapters.insert, encoders.blocks, encoders.draw_head,
-         training.Budget, training.Ledger, training.train, training.batch_order, training.batch_loss, tasks.subset,
+         training.Budget, machine.Ledger, training.train, training.batch_order, training.batch_loss, tasks.subset,
          tasks.stratified_order, tasks.Encodings, runs.Run, study.Study.execute, stats.paired_gaps, stats.mean_interval]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from studykit import encoders, methods, runs, tasks, training
+from studykit import encoders, machine, methods, runs, tasks, training
 from studykit.runs import Run
 
 PLAIN = {"task": "mrpc", "method": "full", "fraction": 0.3, "lr": 1e-4, "encoder": "an-encoder", "weights": "0123abcd",
@@ -141,7 +141,7 @@ def test_a_run_says_what_it_did(train_one):
     result = train_one(method="bitfit")
     assert (result["examples"], result["steps"], result["precision"]) == (60, 30, "fp32")
     assert result["parameters"]["trained"] == result["parameters"]["head"] + result["parameters"]["encoder"]
-    assert result["seconds"].keys() == set(training.STAGES)
+    assert result["seconds"].keys() == set(machine.STAGES)
     assert result["seconds"]["train"] > 0
     assert result["tokens"] > 60 * 5
     json.dumps(result, allow_nan=False)

@@ -8,7 +8,7 @@ import torch
 from conftest import tiny_model
 from torch import nn
 
-from studykit import encoders, methods, tasks, training
+from studykit import encoders, machine, methods, tasks, training
 from studykit.training import Budget
 
 CPU = torch.device("cpu")
@@ -223,7 +223,7 @@ def test_dropout_stays_on_in_frozen_layers():
 # The curve and the clock
 
 def test_scoring_is_not_training_time():
-    ledger = training.Ledger(CPU)
+    ledger = machine.Ledger(CPU)
     outcome = train(methods.apply("full", tiny_model()), examples(), ledger=ledger, points=3,
                     score=lambda model: time.sleep(0.3) or 0.5)
     assert ledger.seconds["train"] < 0.9
@@ -255,7 +255,7 @@ def test_a_curve_changes_nothing_and_is_scored_by_the_model_as_it_is(family, met
 
 
 def test_the_ledger_adds_up_each_stage_and_refuses_others():
-    ledger = training.Ledger()
+    ledger = machine.Ledger()
     for _ in range(2):
         with ledger("train"):
             time.sleep(0.05)
@@ -266,7 +266,7 @@ def test_the_ledger_adds_up_each_stage_and_refuses_others():
 
 
 def test_the_ledger_counts_a_stage_that_ends_in_an_error():
-    ledger = training.Ledger()
+    ledger = machine.Ledger()
     with pytest.raises(RuntimeError), ledger("load"):
         time.sleep(0.02)
         raise RuntimeError
@@ -275,7 +275,7 @@ def test_the_ledger_counts_a_stage_that_ends_in_an_error():
 
 def test_the_outcome_counts_steps_and_tokens_and_keeps_the_losses():
     data = examples(count=20)
-    ledger = training.Ledger(CPU)
+    ledger = machine.Ledger(CPU)
     outcome = train(methods.apply("full", tiny_model(**NO_DROPOUT)), data, steps=50, lr=1e-2, ledger=ledger)
     assert (outcome.status, outcome.steps, outcome.precision) == ("ok", 50, "fp32")
     assert outcome.tokens == 10 * data.lengths.sum()  # 50 steps of 4 are ten epochs of 20
@@ -369,7 +369,7 @@ def test_predictions_are_classes_or_values():
     ("mps", {}, "fp32")])
 def test_bf16_is_for_devices_that_multiply_it_fast(monkeypatch, device, able, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    assert training.best_precision(torch.device(device)) == expected
+    assert machine.best_precision(torch.device(device)) == expected
 
 
 def test_bf16_keeps_weights_and_losses_in_fp32():
@@ -386,7 +386,7 @@ def test_an_unknown_precision_is_an_error():
 
 
 def test_memory_is_measured_where_it_can_be():
-    with training.peak_memory(CPU) as memory:
+    with machine.peak_memory(CPU) as memory:
         block = np.ones(20 * 2 ** 20)  # 160 MB
     assert block[-1] == 1
     if memory["peak_mb"] is not None:

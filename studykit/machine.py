@@ -1,0 +1,77 @@
+"""The device that a run trains on: which one, how precise, and what it takes of time and memory."""
+
+import contextlib
+import sys
+import time
+
+import torch
+
+STAGES = ("load", "tokenise", "warmup", "train", "evaluate", "save")
+
+
+def best_device():
+    """The accelerator if there is one, else the CPU."""
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+
+
+def synchronize(device):
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
+def best_precision(device):
+    """``bf16`` where the device multiplies it fast, else ``fp32``. Weights stay in fp32 either way."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        able = torch.cpu.get_capabilities()
+        return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
+    return "fp32"
+
+
+def autocast(device, precision):
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f"precision must be auto, fp32 or bf16, got {precision!r}")
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+
+
+class Ledger:
+    """Seconds by stage, on a clock that cannot jump, with the device's work waited for. Only ``train`` is training."""
+
+    def __init__(self, device=None):
+        self.device = device or torch.device("cpu")
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+
+    @contextlib.contextmanager
+    def __call__(self, stage):
+        synchronize(self.device)
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            synchronize(self.device)
+            self.seconds[stage] += time.monotonic() - start
+
+
+@contextlib.contextmanager
+def peak_memory(device):
+    """Yields a dict that holds, once left, the ``idle_mb`` before and the ``peak_mb`` within: of the accelerator, or of
+    the process (on Linux; elsewhere ``None``, since the process's peak cannot be set back)."""
+    memory = {"idle_mb": None, "peak_mb": None}
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        memory["idle_mb"] = torch.cuda.memory_allocated(device) / 2 ** 20
+    elif sys.platform == "linux":
+        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as switch:
+            switch.write("5")
+        memory["idle_mb"] = _status("VmRSS")
+    yield memory
+    if device.type == "cuda":
+        memory["peak_mb"] = torch.cuda.max_memory_allocated(device) / 2 ** 20
+    elif sys.platform == "linux":
+        memory["peak_mb"] = _status("VmHWM")
+
+
+def _status(key):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up the environment once, then runs the study's notebooks through papermill. See --help.
 set -euo pipefail
+export STUDYKIT_FROM=$PWD  # relative folders are the caller's
 cd "$(dirname "${BASH_SOURCE[0]}")"
 here=$PWD
 env=$here/.venv
@@ -17,7 +18,7 @@ usage() {
   --encoder ID|FOLDER  where the study's encoder is                                 (as the study says)
   --only 03,01         these notebooks only, by number or name                      (all)
   --jobs N             training runs at once, sharing the cores                     (1)
-  --set NAME=VALUE …   other values for the notebooks' parameters, VALUE in YAML: --set seeds=[0,1]
+  --set NAME=VALUE …   other values for the notebooks' parameters, VALUE in YAML: --set "seeds=[0,1]"
   --offline            use no network: not for packages, data or weights
 
 Records of finished runs are kept: what has a record is read, not trained again. Executed notebooks go to runs/<study>/
@@ -42,7 +43,7 @@ pip_section() {  # environment.yml's pip packages, a line each
 
 set_up() {
   local wanted python
-  wanted=$(cat environment.yml lock.txt pyproject.toml | cksum)
+  wanted="$here $(cat environment.yml lock.txt pyproject.toml | cksum)"
   [ -f "$env/.ready" ] && [ "$(cat "$env/.ready")" = "$wanted" ] && return
   if [ "${offline:-}" ]; then
     say "The environment is not set up yet, and that needs the network: run this once without --offline."
@@ -56,10 +57,9 @@ set_up() {
   elif [ -n "$python" ]; then
     [ -x "$env/bin/python" ] || "$python" -m venv "$env"
     pip_section >"$env/requirements.txt"
-    sed -i.bak "s|^-e \.|-e $here|" "$env/requirements.txt"
     "$env/bin/python" -m pip install --quiet --disable-pip-version-check -r "$env/requirements.txt" -c lock.txt
   elif command -v conda >/dev/null; then
-    PIP_CONSTRAINT=$here/lock.txt conda env create --quiet --yes -p "$env" -f environment.yml
+    PIP_CONSTRAINT=lock.txt conda env create --quiet --yes -p "$env" -f environment.yml
   else
     say "This needs Python 3.11 to 3.13 (with venv), uv or conda, and found none of them."
     exit 2

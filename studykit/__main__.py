@@ -50,8 +50,9 @@ def plan_of(options):
 
     for name in ("source", "encoder", "study"):  # the kernel starts elsewhere: a relative folder must be made whole here
         value = getattr(options, name)
-        if value and (value.startswith((".", "~")) or Path(value).exists()):
-            setattr(options, name, str(Path(value).expanduser().resolve()))
+        there = Path(os.environ.get("STUDYKIT_FROM", ".")) / Path(value).expanduser()
+        if value and (value.startswith((".", "~")) or there.exists()):
+            setattr(options, name, str(there.resolve()))
     settings = study.load(options.study, options.source, options.encoder).settings
     if options.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {options.jobs}")

@@ -43,6 +43,10 @@ def score_by_fraction(table, about=""):
     fractions = sorted(table["fraction"].unique())
     for ax, task in zip(axes[0], _tasks(table), strict=True):
         rows = table[table["task"] == task]
+        if (majority := rows["majority"].max()) > 0:
+            ax.axhline(majority, color="#555555", linewidth=0.7, linestyle=":", zorder=1)
+            ax.annotate("one answer for all", (0.99, majority), xycoords=("axes fraction", "data"),
+                        xytext=(0, -2), textcoords="offset points", ha="right", va="top", fontsize=6.5, color="#555555")
         for i, method in enumerate(_methods(table)):
             _dots(ax, rows[rows["method"] == method], fractions, i, len(_methods(table)))
         ax.set(title=TASK_NAMES[task], ylabel=tasks.METRIC_NAMES[tasks.get(task).metric] + " × 100")
@@ -81,6 +85,8 @@ def score_by_rate(trials, about=""):
             rows = trials[(trials["task"] == task) & (trials["method"] == method)].sort_values("lr")
             colour, marker = STYLE[method]
             ax.plot(rows["lr"], rows["score"], color=colour, marker=marker, markersize=4)
+            lost = rows.loc[rows["score"].isna(), "lr"]
+            ax.plot(lost, [0.03] * len(lost), "x", color=colour, markersize=5, transform=ax.get_xaxis_transform())
             learnt = rows[rows["status"] == "ok"]
             if len(learnt):
                 best = learnt.loc[learnt["score"].idxmax()]

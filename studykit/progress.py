@@ -8,16 +8,17 @@ import time
 class Progress:
     """One line that says how far it is: updated in place in a notebook, a line per run in a terminal."""
 
-    def __init__(self, total, missing):
-        self.total, self.missing, self.done, self.failed = total, missing, 0, 0
+    def __init__(self, total, costs):
+        self.total, self.missing, self.costs, self.done, self.failed = total, len(costs), costs, 0, 0
         self.start, self.handle = time.monotonic(), None
-        if missing:
-            self.show(f"{total - missing} of {total} runs read from records, {missing} to train …")
+        if costs:
+            self.show(f"{total - len(costs)} of {total} runs read from records, {len(costs)} to train …")
 
     def step(self, record):
         self.done += 1
         self.failed += record["status"] != "ok"
-        left = (time.monotonic() - self.start) / self.done * (self.missing - self.done)
+        elapsed = time.monotonic() - self.start
+        left = elapsed * sum(self.costs[self.done:]) / sum(self.costs[: self.done])
         run = record["run"]
         score = "–" if record["score"] is None else f"{100 * record['score']:.1f}"
         self.show(f"{self.done} of {self.missing} trained, {self.failed} not ok, {self.missing - self.done} left, about "

@@ -67,6 +67,7 @@ def stamp(experiment, table):
         f"study     {experiment.name}: {experiment.encoder}, weights {experiment.weights}",
         f"records   {len(table)} runs, {seeds} seeds, {int((table['status'] != 'ok').sum())} not ok",
         f"made on   {_seen(table, 'processor')}",
+        f"precision {_seen(table, 'used_precision')}",
         f"made with torch {_seen(table, 'torch')}, transformers {_seen(table, 'transformers')}"])
 
 

@@ -1,6 +1,7 @@
 """Records: one JSON file per run, written whole or not at all, and read as a table."""
 
 import dataclasses
+import functools
 import json
 import os
 from pathlib import Path
@@ -8,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from studykit import provenance
+from studykit import provenance, tasks
 from studykit.runs import Run
 
 SCHEMA = 1
+FIELDS = {field.name for field in dataclasses.fields(Run)}
 
 
 def new(run, result):
@@ -36,6 +38,9 @@ def read(folder):
     for file in sorted(Path(folder).rglob("*.json")):
         try:
             record = json.loads(file.read_text())
+            if unknown := set(record["run"]) - FIELDS:
+                print(f"left out a record of another version, {file.name}: its run has {', '.join(sorted(unknown))}")
+                continue
             named = key(record)
             if not file.stem.endswith(named):
                 raise ValueError("its name is not its run's")
@@ -54,6 +59,28 @@ def key(record):
     return Run(**run).key
 
 
+def _top_answer(record):
+    """The share, in percent, of the most frequent answer; NaN for a regression."""
+    answers = record.get("predictions")
+    if not answers or not tasks.get(record["run"]["task"]).labels:
+        return np.nan
+    return 100 * np.bincount(answers).max() / len(answers)
+
+
+def _majority(record):
+    """The score, in points, of giving the most frequent label to every example; NaN for a regression."""
+    task = tasks.get(record["run"]["task"])
+    if not record.get("labels") or not task.labels:
+        return np.nan
+    return _majority_score(task.name, tuple(np.bincount(record["labels"], minlength=task.num_labels)))
+
+
+@functools.cache
+def _majority_score(task, counts):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return 100 * tasks.scores(task, np.full(len(labels), np.argmax(counts)), labels)[tasks.get(task).metric]
+
+
 def table(records):
     """Records as a ``DataFrame``, a row per run: its configuration, ``status``, and ``score`` in points (100 × metric)."""
     rows = []
@@ -65,6 +92,7 @@ def table(records):
             **run, "options": ", ".join(f"{name}={value}" for name, value in run["options"]),
             "seed": seeds.pop() if len(seeds) == 1 else None, "key": record["key"], "status": record["status"],
             "reason": record["reason"], "score": 100 * record["score"] if record["score"] is not None else np.nan,
+            "top_answer": _top_answer(record), "majority": _majority(record),
             **{name: np.nan if value is None else 100 * value for name, value in record["scores"].items()},
             "trained": parameters.get("trained"), "total": parameters.get("total"),
             **{key: record.get(key) for key in ("examples", "steps", "tokens", "curve")},

@@ -7,6 +7,7 @@ from studykit import paths, records, stats, study
 README = paths.REPO / "README.md"
 REFERENCE = "minilm"
 TASK_TITLES = {"mrpc": "MRPC (F1)", "cola": "CoLA (Matthews)", "stsb": "STS-B (Pearson)"}
+FRACTIONS = (0.1, 0.3, 1.0)
 METHODS = ("full", "bitfit", "adapter", "head")
 
 
@@ -21,35 +22,48 @@ def as_html(notebook):
 
 
 def reference_table():
-    """The report runs of the data-fraction notebook that are in git, as a table."""
+    """The report runs of the data-fraction notebook, as a table: its methods, shares and tasks, and the seeds that all of
+    these have. Runs that a user adds beside them do not change it."""
     found = records.read(paths.REPO / "results" / REFERENCE / "03_data_fractions")
-    return records.table(record for record in found.values() if record["run"]["score_on"] == "validation")
+    table = records.table(record for record in found.values() if record["run"]["score_on"] == "validation")
+    table = table[table["task"].isin(TASK_TITLES) & table["method"].isin(METHODS) & table["fraction"].isin(FRACTIONS)]
+    cells = table.groupby("seed").size()
+    whole = cells[cells == len(TASK_TITLES) * len(METHODS) * len(FRACTIONS)].index
+    return table[table["seed"].isin(whole)].reset_index(drop=True)
 
 
 def scores_markdown(table):
     """Mean score and 95 % interval in points, a row per task and share of the data, a column per method."""
-    means = stats.summary(table).set_index(["task", "fraction", "method"])
-    lines = [f"| | data | {' | '.join(METHODS)} |", f"|---|---|{'---|' * len(METHODS)}"]
-    for task in TASK_TITLES:
-        for fraction in sorted(table["fraction"].unique()):
+    lines = [f"| {_seeds(table)} | data | {' | '.join(METHODS)} |", f"|---|---|{'---|' * len(METHODS)}"]
+    for task, metric, title in (("mrpc", "score", "MRPC (F1)"), ("mrpc", "accuracy", "MRPC (accuracy)"),
+                                *((task, "score", TASK_TITLES[task]) for task in ("cola", "stsb"))):
+        means = stats.summary(table.assign(score=table[metric])).set_index(["task", "fraction", "method"])
+        for fraction in FRACTIONS:
             cells = [_cell(means.loc[task, fraction, method]) for method in METHODS]
-            lines.append(f"| {TASK_TITLES[task]} | {100 * fraction:g} % | {' | '.join(cells)} |")
+            lines.append(f"| {title} | {100 * fraction:g} % | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def _seeds(table):
+    return f"{table['seed'].nunique()} seeds"
+
+
 def _cell(row):
-    not_ok = f", {row['not_ok']:.0f} of {row['seeds']:.0f} gave one answer" if row["not_ok"] else ""
-    return f"{row['score']:.1f} ({row['low']:.1f} to {row['high']:.1f}{not_ok})"
+    return f"{row['score']:.1f} ({row['low']:.1f} to {row['high']:.1f}{_not_ok(row)})"
+
+
+def _not_ok(row):
+    return f"; {row['not_ok']:.0f} not ok" if row["not_ok"] else ""
 
 
 def gaps_markdown(table):
     """Mean paired gap to full fine-tuning with its 95 % interval."""
     gaps = stats.paired_gaps(table).set_index(["task", "fraction", "method"])
-    lines = ["| | data | bitfit − full | adapter − full | head − full |", "|---|---|---|---|---|"]
+    lines = [f"| {_seeds(table)} | data | bitfit − full | adapter − full | head − full |", "|---|---|---|---|---|"]
     for task in TASK_TITLES:
-        for fraction in sorted(table["fraction"].unique()):
+        for fraction in FRACTIONS:
             rows = [gaps.loc[task, fraction, method] for method in METHODS[1:]]
-            cells = [f"{row['gap']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})" for row in rows]
+            cells = [f"{row['gap']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f}{_not_ok(row)})" for row in rows]
             lines.append(f"| {TASK_TITLES[task]} | {100 * fraction:g} % | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -39,21 +39,25 @@ def paired_gaps(table, baseline="full", by=("task", "fraction"), level=0.95):
     """Mean gap ``method - baseline`` in points over pairs of runs that share a seed, with a t interval.
 
     A pair has the same examples, head and order, so what a seed does to both cancels. Columns: ``by``, ``method``,
-    ``gap``, ``low``, ``high``, ``pairs``, and ``lost``, the pairs in which a run has no score. Raises ``ValueError`` where
+    ``gap``, ``low``, ``high``, ``pairs``; ``lost``, the pairs in which a run has no score; and ``not_ok``, those in which a
+    run is not ok (those lost, and those where it gave one answer to everything). Raises ``ValueError`` where
     the baseline has no run, or a seed has two.
     """
     by = list(by)
     if baseline not in set(table["method"]):
         raise ValueError(f"no run of the baseline {baseline!r} in the table: it has {', '.join(table['method'].unique())}")
     wide = table.pivot(index=[*by, "seed"], columns="method", values="score")  # raises where an entry is doubled
+    fine = table.assign(fine=table["status"] == "ok").pivot(index=[*by, "seed"], columns="method", values="fine")
     planned = table.assign(there=1).pivot(index=[*by, "seed"], columns="method", values="there").notna()
     rows = []
     for method in [name for name in table["method"].unique() if name != baseline]:
-        gaps = (wide[method] - wide[baseline])[planned[method] & planned[baseline]]
-        for group, values in gaps.groupby(level=by, sort=False):
+        both = planned[method] & planned[baseline]
+        wrong = ~(fine[method].eq(True) & fine[baseline].eq(True))[both]
+        for group, values in (wide[method] - wide[baseline])[both].groupby(level=by, sort=False):
             mean, low, high = mean_interval(values.dropna(), level)
             rows.append({**dict(zip(by, group, strict=True)), "method": method, "gap": mean, "low": low, "high": high,
-                         "pairs": int(values.notna().sum()), "lost": int(values.isna().sum())})
+                         "pairs": int(values.notna().sum()), "lost": int(values.isna().sum()),
+                         "not_ok": int(wrong[values.index].sum())})
     return pd.DataFrame(rows)
 
 

@@ -90,7 +90,7 @@ class Study:
         wanted = list(dict.fromkeys(wanted))
         found = records.read(paths.results(self.name))
         missing = sorted((run for run in wanted if run.key not in found), key=lambda run: run.fraction)
-        progress = Progress(len(wanted), len(missing))
+        progress = Progress(len(wanted), [run.fraction for run in missing])
         if missing:
             _check(self, missing)
             folder = paths.results(self.name) / group
@@ -126,7 +126,10 @@ def load(name, source="", encoder=""):
         weights = given
     elif at != settings["encoder"]:
         raise ValueError(f"no encoder's folder at {at}, and study {file.stem} is about {settings['encoder']}")
-    return Study(file.stem, settings["encoder"], weights, at, str(source or settings["source"]), settings)
+    source = str(source or settings["source"])
+    if source != "hub" and not Path(source).is_dir():
+        raise ValueError(f"source must be hub or a folder, and there is no folder at {source}")
+    return Study(file.stem, settings["encoder"], weights, at, source, settings)
 
 
 def _check(study, wanted):
@@ -144,7 +147,7 @@ def _check(study, wanted):
         raise ValueError(f"the weights of {study.encoder_at} are not those of study {study.name}")
     encoders.tokenizer(study.encoder_at)
     for method, options in dict.fromkeys((run.method, run.options) for run in wanted):
-        methods.apply(method, encoders.load(study.encoder_at), **dict(options))
+        methods.apply(method, encoders.load(study.encoder_at, pooler=study.settings["pooler"]), **dict(options))
 
 
 def _record(run, source, encoder_at, folder):

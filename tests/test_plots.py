@@ -21,7 +21,8 @@ def table(task=("mrpc", "cola", "stsb"), method=tuple(methods.METHODS), fraction
     axes = pd.MultiIndex.from_product([task, method, fraction, range(seeds), lr],
                                       names=["task", "method", "fraction", "seed", "lr"])
     runs = axes.to_frame(index=False)
-    return runs.assign(score=rng.normal(70, 3, len(runs)), status="ok", key=[f"{i:012x}" for i in range(len(runs))])
+    return runs.assign(score=rng.normal(70, 3, len(runs)), status="ok", majority=np.nan,
+                       key=[f"{i:012x}" for i in range(len(runs))])
 
 
 @pytest.fixture(autouse=True)

@@ -70,13 +70,28 @@ def test_a_write_that_is_stopped_leaves_the_old_record(record, file, monkeypatch
     assert file.read_text() == before
 
 
+def test_a_record_of_another_version_is_left_where_it_is(file, tmp_path, capsys):
+    text = file.read_text().replace('"lr": 0.0001', '"lr": 0.0001, "momentum": 0.9')
+    file.write_text(text)
+    assert records.read(tmp_path) == {}
+    assert file.read_text() == text
+    assert "its run has momentum" in capsys.readouterr().out
+
+
+def test_the_table_tells_near_constant_answers_and_what_one_answer_would_score(file, tmp_path):
+    record = json.loads(file.read_text())
+    record.update(predictions=[1] * 9 + [0], labels=[1, 1, 0, 1, 1, 0, 1, 1, 1, 0])
+    row = records.table([record]).iloc[0]
+    expected = {"mrpc": 100 * 2 * 7 / (2 * 7 + 3), "cola": 0.0}[record["run"]["task"]]
+    assert (row["top_answer"], row["majority"]) == pytest.approx((90, expected))
+
+
 UNSOUND = {
     "truncated": lambda text: text[: len(text) // 2],
     "empty": lambda text: "",
     "another rate": lambda text: text.replace('"lr": 0.0001', '"lr": 0.001'),
     "another seed": lambda text: text.replace('"init_seed": 0', '"init_seed": 1'),
     "impossible": lambda text: text.replace('"fraction": 0.3', '"fraction": 3'),
-    "unknown field": lambda text: text.replace('"lr": 0.0001', '"lr": 0.0001, "momentum": 0.9'),
     "missing field": lambda text: text.replace('"method": "adapter", ', ""),
     "no record": lambda text: "[1, 2]",
 }

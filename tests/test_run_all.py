@@ -25,6 +25,7 @@ def run(*words):
     (["--set", "fractions=[0.1"], "not a YAML value"),
     (["--jobs", "0"], "--jobs must be at least 1"),
     (["--encoder", "/nowhere/encoder"], "no encoder"),
+    (["--source", "/nowhere/glue"], "no folder at /nowhere/glue"),
 ])
 def test_wrong_words_are_refused_before_anything_runs(words, said, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path))
@@ -39,10 +40,11 @@ def test_an_encoder_with_other_weights_is_not_the_reference_study(tiny_encoder, 
 
 
 def test_values_that_look_like_code_stay_values(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     assert run("--set", "$(touch x)=1") == 2
     assert run("--only", "01", "--set", "bottleneck='; import os; open(\"x\", \"w\")'") == 1  # the notebook fails on a text
-    assert list(tmp_path.glob("x")) == []
+    assert list(tmp_path.rglob("x")) == []
 
 
 @pytest.fixture

@@ -35,7 +35,8 @@ def _tasks(table):
 
 
 def score_by_fraction(table, about=""):
-    """Score against the share of the training data: every seed a dot, a tick at the mean, a bar for the interval.
+    """Score against the share of the training data: every seed a dot, a tick at the mean, a bar for the interval. The axis
+    holds every dot; a bar that is longer than the panel is cut at its edge.
 
     ``table`` is a study's table; ``about`` names study and encoder and goes under the figure with the seeds.
     """
@@ -51,6 +52,7 @@ def score_by_fraction(table, about=""):
             _dots(ax, rows[rows["method"] == method], fractions, i, len(_methods(table)))
         ax.set(title=TASK_NAMES[task], ylabel=tasks.METRIC_NAMES[tasks.get(task).metric] + " × 100")
         _fraction_axis(ax, fractions)
+        _limits(ax, rows["score"])
         _failures(ax, rows, fractions)
     _key(fig, axes, _methods(table))
     _note(fig, table, about)
@@ -70,6 +72,7 @@ def gap_by_fraction(gaps, about="", margin=1.0, baseline="full"):
             _bars(ax, method, x, rows["gap"], rows["low"], rows["high"])
         ax.set(title=TASK_NAMES[task], ylabel=f"gap to {baseline}, points")
         _fraction_axis(ax, fractions)
+        _limits(ax, [*gaps.loc[gaps["task"] == task, "gap"], -2 * margin, 2 * margin], room=0.4)
     _key(fig, axes, _methods(gaps))
     pairs = sorted(set(gaps["pairs"]))
     fig.supxlabel(f"{about} · {_span(pairs)} pairs of runs per bar · bar: 95 % t interval · band: ±{margin:g} point",
@@ -155,6 +158,14 @@ def _bars(ax, method, x, middle, low, high, marker=None):
     ax.vlines(x, low, high, color=colour, linewidth=1.2, zorder=2)
     ax.plot(x, middle, linestyle="none", color=colour, marker=marker or STYLE[method][1], markersize=6 if marker else 4,
             markeredgewidth=1.4 if marker else 0.5, zorder=4)
+
+
+def _limits(ax, values, room=0.08):
+    """Limits that hold all values, with some room, whatever the intervals."""
+    low, high = np.nanmin([*values, np.inf]), np.nanmax([*values, -np.inf])
+    if low <= high:
+        pad = room * max(high - low, 1.0)
+        ax.set_ylim(low - pad, high + pad)
 
 
 def _fraction_axis(ax, fractions):

@@ -46,8 +46,6 @@ def score_by_fraction(table, about=""):
         rows = table[table["task"] == task]
         if (majority := rows["majority"].max()) > 0:
             ax.axhline(majority, color="#555555", linewidth=0.7, linestyle=":", zorder=1)
-            ax.annotate("one answer for all", (0.99, majority), xycoords=("axes fraction", "data"),
-                        xytext=(0, -2), textcoords="offset points", ha="right", va="top", fontsize=6.5, color="#555555")
         for i, method in enumerate(_methods(table)):
             _dots(ax, rows[rows["method"] == method], fractions, i, len(_methods(table)))
         ax.set(title=TASK_NAMES[task], ylabel=tasks.METRIC_NAMES[tasks.get(task).metric] + " × 100")
@@ -146,7 +144,7 @@ def _dots(ax, rows, fractions, i, count):
         return
     method = rows["method"].iloc[0]
     x = [fractions.index(value) + _offset(i, count) for value in rows["fraction"]]
-    ax.scatter(x, rows["score"], s=7, color=STYLE[method][0], marker=STYLE[method][1], alpha=0.45, linewidth=0, zorder=3)
+    ax.scatter(x, rows["score"], s=13, color=STYLE[method][0], marker=STYLE[method][1], alpha=0.75, linewidth=0, zorder=3)
     means = stats.summary(rows, by=("fraction",))
     x = [fractions.index(value) + _offset(i, count) for value in means["fraction"]]
     ax.plot(x, means["score"], color=STYLE[method][0], alpha=0.35, zorder=1)
@@ -155,7 +153,7 @@ def _dots(ax, rows, fractions, i, count):
 
 def _bars(ax, method, x, middle, low, high, marker=None):
     colour = STYLE[method][0]
-    ax.vlines(x, low, high, color=colour, linewidth=1.2, zorder=2)
+    ax.vlines(x, low, high, color=colour, linewidth=1.0, alpha=0.55, zorder=2)
     ax.plot(x, middle, linestyle="none", color=colour, marker=marker or STYLE[method][1], markersize=6 if marker else 4,
             markeredgewidth=1.4 if marker else 0.5, zorder=4)
 

@@ -94,8 +94,8 @@ def filled(text):
     parts = {"scores": lambda: scores_markdown(table), "gaps": lambda: gaps_markdown(table), "rates": rates_markdown,
              "parameters": lambda: parameters_markdown(table)}
     for name, part in parts.items():
-        text, times = re.subn(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)",
-                              lambda match, part=part: match[1] + part() + match[2], text, flags=re.DOTALL)
+        text, times = re.subn(rf"(<!-- {name} -->\n).*?(<!-- end -->)",
+                              lambda match, part=part: match[1] + part() + "\n" + match[2], text, flags=re.DOTALL)
         if times != 1:
             raise ValueError(f"README needs one place for {name}, it has {times}")
     return text

@@ -1,0 +1,5 @@
+"""The miniature: a small language, tasks in it, and an encoder that was pre-trained on it. All of it comes with the package."""
+
+from pathlib import Path
+
+ENCODER = Path(__file__).parent / "encoder"

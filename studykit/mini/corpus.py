@@ -1,0 +1,267 @@
+"""Small MRPC-, CoLA- and STS-B-like tasks in the miniature language: generated, the same for the same seed, any size."""
+
+import random
+from dataclasses import replace
+
+from studykit.mini import language
+from studykit.mini.language import DETERMINERS, SELF, TIMES, VERBS, Thing
+
+SIZES = {"mrpc": (2000, 600), "cola": (3000, 800), "stsb": (2000, 600)}  # train, validation
+
+
+def load(name, train=None, validation=None, seed=0):
+    """The task's ``datasets.DatasetDict`` with the columns of the real one; CoLA's has ``kind`` too, the violation.
+
+    No sentence of the validation set stands in the training set.
+    """
+    import datasets
+
+    sizes = dict(zip(("train", "validation"), SIZES[name], strict=True))
+    sizes.update({split: size for split, size in (("train", train), ("validation", validation)) if size})
+    seen, sets = set(), {}
+    for split in ("validation", "train"):
+        rng = random.Random(f"{name} {split} {seed}")
+        rows, own = [], set()
+        while len(rows) < sizes[split]:
+            row = MAKE[name](rng)
+            texts = {row[column] for column in row if column.startswith("sentence")}
+            if not texts & seen and not (name == "cola" and texts & own):
+                rows.append(row)
+                own |= texts
+        seen |= own
+        sets[split] = datasets.Dataset.from_list(rows)
+    return datasets.DatasetDict({"train": sets["train"], "validation": sets["validation"]})
+
+
+# CoLA: acceptable or not
+
+
+def acceptability(rng):
+    """A sentence, acceptable or with one violation. Its kind is drawn before it is known whether it will be violated: the
+    sentences that a violation can befall are as common among the acceptable ones."""
+    kind = rng.choice(sorted(VIOLATIONS))
+    while True:
+        meaning = language.event(rng)
+        parts = language.clause(meaning, rng)
+        bad = VIOLATIONS[kind](meaning, parts, rng)
+        if bad is not None:
+            break
+    if rng.random() < 0.7:
+        return {"sentence": language.sentence(parts), "label": 1, "kind": ""}
+    return {"sentence": language.sentence(bad), "label": 0, "kind": kind}
+
+
+def agreement(meaning, parts, rng):
+    """The verb has the number that its subject has not: *The girls waits*."""
+    verb = language.finite(parts.stem, past=meaning.past, plural=not parts.plural, negated=meaning.negated, passive=parts.passive)
+    return replace(parts, verb=verb) if verb != parts.verb else None
+
+
+def determiner(meaning, parts, rng):
+    """A determiner of the other number: *these girl*."""
+    role = rng.choice([role for role in parts.phrases if role != "patient" or meaning.patient != SELF])
+    plural = getattr(meaning, role).plural
+    right, wrong = ({forms[number] for forms in DETERMINERS.values()} for number in (plural, not plural))
+    return _with(parts, role, lambda words: [rng.choice(sorted(wrong - right - {None})), *words[1:]])
+
+
+def argument(meaning, parts, rng):
+    """An object too few or too many, or an agent without its *by*: *The girl greets*; *The girl waits the dog*."""
+    if meaning.recipient or meaning.patient == SELF:
+        return None
+    if parts.passive:
+        return replace(parts, phrases={**parts.phrases, "agent": parts.phrases["agent"][1:]})
+    if meaning.patient:
+        return replace(parts, phrases={"agent": parts.phrases["agent"]})
+    other = language.thing(rng, [noun for noun in language.ANIMATE + language.THINGS if noun != meaning.agent.noun])
+    return replace(parts, phrases={**parts.phrases, "patient": language.noun_phrase(other, rng.choice)})
+
+
+def selection(meaning, parts, rng):
+    """A thing does what only someone can do: *The stone greets the girl*."""
+    if meaning.patient == SELF:
+        return None
+    return _with(parts, "agent", lambda _: language.noun_phrase(replace(meaning.agent, noun=rng.choice(language.THINGS)), rng.choice))
+
+
+def anaphor(meaning, parts, rng):
+    """A reflexive that does not fit its subject: *The girls greet himself*."""
+    if meaning.patient != SELF:
+        return None
+    wrong = {"himself", "herself", "itself", "themselves"} - set(parts.phrases["patient"])
+    return replace(parts, phrases={**parts.phrases, "patient": [rng.choice(sorted(wrong))]})
+
+
+def order(meaning, parts, rng):
+    """Two neighbours have changed places: *girl the*, *the girl old*, *not does greet*."""
+    if meaning.negated and rng.random() < 0.3:
+        return replace(parts, verb=[parts.verb[1], parts.verb[0], *parts.verb[2:]])
+    role = rng.choice([role for role in parts.phrases if role != "patient" or meaning.patient != SELF])
+    at = rng.randrange(2 if getattr(meaning, role).adjective else 1)
+    return _with(parts, role, lambda words: [*words[:at], words[at + 1], words[at], *words[at + 2:]])
+
+
+def form(meaning, parts, rng):
+    """The wrong form of the verb after an auxiliary: *did not greeted*, *is greet by*."""
+    if len(parts.verb) == 1:
+        return None
+    forms = {parts.stem, language.inflect(parts.stem, "s"), language.inflect(parts.stem, "ed")} - {parts.verb[-1]}
+    return replace(parts, verb=[*parts.verb[:-1], rng.choice(sorted(forms))])
+
+
+def tense(meaning, parts, rng):
+    """A time that does not fit the tense: *Yesterday, the girl waits*."""
+    return replace(parts, time=rng.choice(TIMES[not meaning.past])[0].split()) if meaning.time else None
+
+
+VIOLATIONS = {f.__name__: f for f in (agreement, determiner, argument, selection, anaphor, order, form, tense)}
+
+
+def _with(parts, role, change):
+    """The clause with the words of one participant changed, its preposition left alone."""
+    words = parts.phrases[role]
+    head = [word for word in words[:1] if word in ("by", "to")]
+    return replace(parts, phrases={**parts.phrases, role: head + change(words[len(head):])})
+
+
+# MRPC: do two sentences say the same?
+
+
+def paraphrase(rng):
+    """Two tellings of one meaning, or of two that differ in one thing. What differs is told with fewer synonyms, so that the
+    words which two sentences share say little."""
+    meaning = language.event(rng)
+    same = rng.random() < 0.67
+    while True:
+        synonyms = rng.choice((0.4, 1.0)) if same else rng.choice((0.0, 0.6))
+        other = meaning if same else depart(meaning, rng)
+        first, second = language.tell(meaning, rng, synonyms), language.tell(other, rng, synonyms)
+        if first != second:
+            return {"sentence1": first, "sentence2": second, "label": int(same)}
+        meaning = language.event(rng)
+
+
+def depart(meaning, rng):
+    """A meaning that differs in one thing."""
+    while (changed := rng.choice(CHANGES)(meaning, rng)) is None or changed == meaning:
+        pass
+    return changed
+
+
+def swap_roles(meaning, rng):
+    """Who did it to whom, the other way round."""
+    if not isinstance(meaning.patient, Thing) or meaning.patient.noun not in language.ANIMATE or meaning.agent.holding:
+        return None
+    return replace(meaning, agent=meaning.patient, patient=meaning.agent)
+
+
+def swap_giving(meaning, rng):
+    """Who gave and who was given to, the other way round."""
+    if not meaning.recipient or meaning.agent.holding:
+        return None
+    return replace(meaning, agent=meaning.recipient, recipient=meaning.agent)
+
+
+def negate(meaning, rng):
+    return replace(meaning, negated=not meaning.negated)
+
+
+def other_verb(meaning, rng):
+    return replace(meaning, verb=rng.choice(VERBS[meaning.kind]))
+
+
+def other_noun(meaning, rng):
+    role, what = _someone(meaning, rng)
+    taken = {each.noun for each in (meaning.agent, meaning.patient, meaning.recipient) if isinstance(each, Thing)}
+    if role == "agent" and meaning.patient == SELF:
+        return None
+    nouns = language.ANIMATE if what.noun in language.ANIMATE else language.THINGS
+    return replace(meaning, **{role: replace(what, noun=rng.choice([noun for noun in nouns if noun not in taken]))})
+
+
+def other_number(meaning, rng):
+    role, what = _someone(meaning, rng)
+    if None in DETERMINERS[what.determiner] or meaning.patient == SELF:
+        return None
+    return replace(meaning, **{role: replace(what, plural=not what.plural)})
+
+
+def other_determiner(meaning, rng):
+    role, what = _someone(meaning, rng)
+    choices = [name for name, forms in DETERMINERS.items() if forms[what.plural]]
+    return replace(meaning, **{role: replace(what, determiner=rng.choice(choices))})
+
+
+def other_adjective(meaning, rng):
+    role, what = _someone(meaning, rng)
+    return replace(meaning, **{role: replace(what, adjective=rng.choice(language.ADJECTIVES))}) if what.adjective else None
+
+
+def other_place(meaning, rng):
+    if not meaning.place:
+        return None
+    preposition, noun = meaning.place
+    return replace(meaning, place=rng.choice([(rng.choice(language.PREPOSITIONS), noun), (preposition, rng.choice(language.PLACES))]))
+
+
+def other_time(meaning, rng):
+    return replace(meaning, time=rng.choice(TIMES[meaning.past])) if meaning.time else None
+
+
+CHANGES = (swap_roles, swap_roles, swap_giving, negate, other_verb, other_noun, other_number, other_determiner, other_adjective,
+           other_place, other_time)
+
+
+def _someone(meaning, rng):
+    return rng.choice([(role, what) for role in ("agent", "patient", "recipient")
+                       if isinstance(what := getattr(meaning, role), Thing)])
+
+
+# STS-B: how much of the meaning is shared?
+
+
+def similarity(first, second):
+    """The share of the meaning that two events have in common, from 0 to 1: 1 for the same meaning.
+
+    Verb and participants weigh most. The same participants in other roles count a little.
+    """
+    roles = ("agent", "patient", "recipient")
+    weight = {"verb": 3.0, "negated": 1.5, "past": 0.5, "place": 0.7, "time": 0.7}
+    total = shared = 0.0
+    for name, worth in weight.items():
+        one, two = getattr(first, name), getattr(second, name)
+        if one != () or two != ():
+            total += worth
+            shared += worth * (one == two)
+    everyone = [{each.noun for each in map(event.__getattribute__, roles) if isinstance(each, Thing)} for event in (first, second)]
+    for role in roles:
+        one, two = getattr(first, role), getattr(second, role)
+        if one is None and two is None:
+            continue
+        total += 2.5
+        if isinstance(one, Thing) and isinstance(two, Thing):
+            shared += _alike(one, two) if one.noun == two.noun else 0.5 * (one.noun in everyone[1]) + 0.0
+        else:
+            shared += 2.5 * (one == two)
+    return shared / total
+
+
+def _alike(one, two):
+    return 1.5 + 0.4 * (one.plural == two.plural) + 0.2 * (one.determiner == two.determiner) + 0.2 * (one.adjective == two.adjective) \
+        + 0.2 * (one.holding == two.holding)
+
+
+def graded(rng):
+    """Two sentences and how alike they are, 0 to 5, as the mean of five people's whole numbers, each with an error."""
+    first = language.event(rng)
+    changes = rng.choice((0, 1, 1, 2, 3, 4, 6, None))
+    second = language.event(rng) if changes is None else first
+    for _ in range(changes or 0):
+        second = depart(second, rng)
+    synonyms = rng.choice((0.3, 1.0))
+    value = 5 * similarity(first, second)
+    votes = [min(5, max(0, round(rng.gauss(value, 0.7)))) for _ in range(5)]
+    return {"sentence1": language.tell(first, rng, synonyms), "sentence2": language.tell(second, rng, synonyms), "label": sum(votes) / 5}
+
+
+MAKE = {"cola": acceptability, "mrpc": paraphrase, "stsb": graded}

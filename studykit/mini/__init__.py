@@ -1,4 +1,4 @@
-"""The miniature: a small language, tasks in it, and an encoder that was pre-trained on it. All of it comes with the package."""
+"""The miniature: a small language, tasks in it, and an encoder pre-trained on it. All of it comes with the package."""
 
 from pathlib import Path
 

@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+from studykit import tasks
 from studykit.mini import language
 from studykit.mini.language import DETERMINERS, SELF, TIMES, VERBS, Thing
 
@@ -33,6 +34,29 @@ def load(name, train=None, validation=None, seed=0):
     return datasets.DatasetDict({"train": sets["train"], "validation": sets["validation"]})
 
 
+def baselines(name, data):
+    """Scores on validation of what needs no understanding: a linear model on the lengths of an example's sentences, and on
+    the share of words that they have in common too. ``{"length": score, "length and overlap": score}``, main metric, 0 to 1.
+    """
+    from sklearn.linear_model import LinearRegression, LogisticRegression
+
+    task, found = tasks.get(name), {}
+    for features in ("length", "length and overlap")[: len(task.columns)]:
+        seen = {split: [_surface([row[column] for column in task.columns], features) for row in data[split]] for split in data}
+        model = LogisticRegression() if task.labels else LinearRegression()
+        model.fit(seen["train"], data["train"]["label"][:])
+        predicted = model.predict(seen["validation"])
+        found[features] = tasks.scores(name, predicted, data["validation"]["label"][:])[task.metric]
+    return found
+
+
+def _surface(texts, features):
+    words = [text.lower().replace(",", "").rstrip(".").split() for text in texts]
+    lengths = [len(each) for each in words]
+    shared = len(set(words[0]) & set(words[-1])) / len({*words[0], *words[-1]})
+    return [*lengths, abs(lengths[0] - lengths[-1]), *([shared] if "overlap" in features else [])]
+
+
 # CoLA: acceptable or not
 
 
@@ -53,8 +77,9 @@ def acceptability(rng):
 
 def agreement(meaning, parts, rng):
     """The verb has the number that its subject has not: *The girls waits*."""
-    verb = language.finite(parts.stem, past=meaning.past, plural=not parts.plural, negated=meaning.negated, passive=parts.passive)
-    return replace(parts, verb=verb) if verb != parts.verb else None
+    wrong = language.finite(parts.stem, past=meaning.past, plural=not parts.plural, negated=meaning.negated,
+                            passive=parts.passive)
+    return replace(parts, verb=wrong) if wrong != parts.verb else None
 
 
 def determiner(meaning, parts, rng):
@@ -62,7 +87,8 @@ def determiner(meaning, parts, rng):
     role = rng.choice([role for role in parts.phrases if role != "patient" or meaning.patient != SELF])
     plural = getattr(meaning, role).plural
     right, wrong = ({forms[number] for forms in DETERMINERS.values()} for number in (plural, not plural))
-    return _with(parts, role, lambda words: [rng.choice(sorted(wrong - right - {None})), *words[1:]])
+    word = rng.choice(sorted(wrong - right - {None}))
+    return _with(parts, role, lambda words: language.article([word, *words[1:]]))
 
 
 def argument(meaning, parts, rng):
@@ -81,7 +107,8 @@ def selection(meaning, parts, rng):
     """A thing does what only someone can do: *The stone greets the girl*."""
     if meaning.patient == SELF:
         return None
-    return _with(parts, "agent", lambda _: language.noun_phrase(replace(meaning.agent, noun=rng.choice(language.THINGS)), rng.choice))
+    agent = replace(meaning.agent, noun=rng.choice(language.THINGS))
+    return _with(parts, "agent", lambda _: language.noun_phrase(agent, rng.choice))
 
 
 def anaphor(meaning, parts, rng):
@@ -201,15 +228,16 @@ def other_place(meaning, rng):
     if not meaning.place:
         return None
     preposition, noun = meaning.place
-    return replace(meaning, place=rng.choice([(rng.choice(language.PREPOSITIONS), noun), (preposition, rng.choice(language.PLACES))]))
+    return replace(meaning, place=rng.choice([(rng.choice(language.PREPOSITIONS), noun),
+                                              (preposition, rng.choice(language.PLACES))]))
 
 
 def other_time(meaning, rng):
     return replace(meaning, time=rng.choice(TIMES[meaning.past])) if meaning.time else None
 
 
-CHANGES = (swap_roles, swap_roles, swap_giving, negate, other_verb, other_noun, other_number, other_determiner, other_adjective,
-           other_place, other_time)
+CHANGES = (swap_roles, swap_roles, swap_giving, negate, other_verb, other_noun, other_number, other_determiner,
+           other_adjective, other_place, other_time)
 
 
 def _someone(meaning, rng):
@@ -223,45 +251,45 @@ def _someone(meaning, rng):
 def similarity(first, second):
     """The share of the meaning that two events have in common, from 0 to 1: 1 for the same meaning.
 
-    Verb and participants weigh most. The same participants in other roles count a little.
+    Verb and participants weigh most. Someone who takes part in both, in another role, counts a little.
     """
-    roles = ("agent", "patient", "recipient")
-    weight = {"verb": 3.0, "negated": 1.5, "past": 0.5, "place": 0.7, "time": 0.7}
     total = shared = 0.0
-    for name, worth in weight.items():
+    for name, weight in WEIGHTS.items():
         one, two = getattr(first, name), getattr(second, name)
         if one != () or two != ():
-            total += worth
-            shared += worth * (one == two)
-    everyone = [{each.noun for each in map(event.__getattribute__, roles) if isinstance(each, Thing)} for event in (first, second)]
-    for role in roles:
+            total += weight
+            shared += weight * (one == two)
+    everyone = [getattr(second, role).noun for role in ROLES if isinstance(getattr(second, role), Thing)]
+    for role in ROLES:
         one, two = getattr(first, role), getattr(second, role)
-        if one is None and two is None:
-            continue
-        total += 2.5
-        if isinstance(one, Thing) and isinstance(two, Thing):
-            shared += _alike(one, two) if one.noun == two.noun else 0.5 * (one.noun in everyone[1]) + 0.0
-        else:
-            shared += 2.5 * (one == two)
+        total += PARTICIPANT * (one is not None or two is not None)
+        if isinstance(one, Thing) and isinstance(two, Thing) and one.noun == two.noun:
+            shared += PARTICIPANT - sum(worth for name, worth in DETAILS.items() if getattr(one, name) != getattr(two, name))
+        elif one is not None and one == two:  # both act on themselves
+            shared += PARTICIPANT
+        elif isinstance(one, Thing) and one.noun in everyone:
+            shared += ELSEWHERE
     return shared / total
 
 
-def _alike(one, two):
-    return 1.5 + 0.4 * (one.plural == two.plural) + 0.2 * (one.determiner == two.determiner) + 0.2 * (one.adjective == two.adjective) \
-        + 0.2 * (one.holding == two.holding)
+ROLES = ("agent", "patient", "recipient")
+WEIGHTS = {"verb": 3.0, "negated": 1.5, "past": 0.5, "place": 0.7, "time": 0.7}
+PARTICIPANT, ELSEWHERE = 2.5, 0.5
+DETAILS = {"plural": 0.4, "determiner": 0.2, "adjective": 0.2, "holding": 0.2}
 
 
 def graded(rng):
-    """Two sentences and how alike they are, 0 to 5, as the mean of five people's whole numbers, each with an error."""
-    first = language.event(rng)
-    changes = rng.choice((0, 1, 1, 2, 3, 4, 6, None))
-    second = language.event(rng) if changes is None else first
-    for _ in range(changes or 0):
+    """Two sentences and how alike they are, 0 to 5: the mean of five people's whole numbers, each with an error."""
+    first = second = language.event(rng)
+    for _ in range(rng.choice((0, 1, 1, 2, 3, 4, 6))):
         second = depart(second, rng)
+    if rng.random() < 0.12:  # two that have nothing to do with each other
+        second = language.event(rng)
     synonyms = rng.choice((0.3, 1.0))
     value = 5 * similarity(first, second)
     votes = [min(5, max(0, round(rng.gauss(value, 0.7)))) for _ in range(5)]
-    return {"sentence1": language.tell(first, rng, synonyms), "sentence2": language.tell(second, rng, synonyms), "label": sum(votes) / 5}
+    return {"sentence1": language.tell(first, rng, synonyms), "sentence2": language.tell(second, rng, synonyms),
+            "label": sum(votes) / 5}
 
 
 MAKE = {"cola": acceptability, "mrpc": paraphrase, "stsb": graded}

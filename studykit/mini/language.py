@@ -14,24 +14,24 @@ ANIMALS = (("dog", "hound"), ("rabbit", "hare"), ("donkey", "mule"), ("robot", "
 PEOPLE = (("doctor", "physician"), ("teacher", "tutor"), ("pilot", "aviator"), ("singer", "vocalist"), ("cook", "chef"),
           ("painter", "artist"), ("lawyer", "attorney"), ("visitor", "guest"))
 ANIMATE = MALE + FEMALE + ANIMALS + PEOPLE
-THINGS = (("car", "auto"), ("stone", "rock"), ("lamp", "lantern"), ("boat", "ship"), ("rope", "cord"), ("gift", "present"),
-          ("chair", "seat"), ("coin",), ("mirror",), ("drum",), ("basket",), ("letter",))
-PLACES = (("garden", "park"), ("river", "stream"), ("market", "bazaar"), ("castle", "fort"), ("forest", "wood"), ("harbor", "port"),
-          ("village", "hamlet"), ("field", "meadow"))
-ADJECTIVES = (("big", "large"), ("small", "little"), ("old", "ancient"), ("happy", "glad"), ("angry", "furious"), ("rich", "wealthy"),
-              ("quiet", "silent"), ("clever", "smart"))
+THINGS = (("car", "auto"), ("stone", "rock"), ("lamp", "lantern"), ("boat", "ship"), ("rope", "cord"),
+          ("gift", "present"), ("chair", "seat"), ("coin",), ("mirror",), ("drum",), ("basket",), ("letter",))
+PLACES = (("garden", "park"), ("river", "stream"), ("market", "bazaar"), ("castle", "fort"), ("forest", "wood"),
+          ("harbor", "port"), ("village", "hamlet"), ("field", "meadow"))
+ADJECTIVES = (("big", "large"), ("small", "little"), ("old", "ancient"), ("happy", "glad"), ("angry", "furious"),
+              ("rich", "wealthy"), ("quiet", "silent"), ("clever", "smart"))
 PREPOSITIONS = (("in", "inside"), ("near", "beside"), ("behind",))
 TIMES = {True: (("yesterday",), ("last week",), ("last night",)),  # past?
          False: (("today",), ("every day",), ("nowadays",))}
 VERBS = {  # kind -> lexemes; every agent is animate
-    "intransitive": (("laugh", "chuckle"), ("wait", "linger"), ("wander", "roam"), ("shout", "yell"), ("work", "labor"), ("sneeze",),
-                     ("dance",), ("listen",)),
-    "person": (("greet", "salute"), ("assist", "aid"), ("follow", "trail"), ("warn", "alert"), ("thank",), ("praise", "applaud"),
-               ("scare", "frighten"), ("insult", "offend")),
-    "thing": (("repair", "mend"), ("lift", "hoist"), ("pull", "haul"), ("collect", "gather"), ("clean",), ("borrow",), ("open",),
-              ("paint",)),
-    "any": (("admire", "adore"), ("observe", "view"), ("remember", "recall"), ("want", "desire"), ("ignore", "neglect"),
-            ("conceal", "cover")),
+    "intransitive": (("laugh", "chuckle"), ("wait", "linger"), ("wander", "roam"), ("shout", "yell"),
+                     ("work", "labor"), ("sneeze",), ("dance",), ("listen",)),
+    "person": (("greet", "salute"), ("assist", "aid"), ("follow", "trail"), ("warn", "alert"), ("thank",),
+               ("praise", "applaud"), ("scare", "frighten"), ("insult", "offend")),
+    "thing": (("repair", "mend"), ("lift", "hoist"), ("pull", "haul"), ("collect", "gather"), ("clean",),
+              ("borrow",), ("open",), ("paint",)),
+    "any": (("admire", "adore"), ("observe", "view"), ("remember", "recall"), ("want", "desire"),
+            ("ignore", "neglect"), ("conceal", "cover")),
     "giving": (("hand", "deliver"), ("offer",), ("mail", "post"), ("award", "grant")),
 }
 DETERMINERS = {  # what it says -> its singular and plural form
@@ -169,16 +169,19 @@ def noun_phrase(what, say):
         words.append(say(what.adjective))
     noun = say(what.noun)
     words.append(inflect(noun, "s") if what.plural else noun)
-    if words[0] == "a" and words[1][0] in "aeiou":
-        words[0] = "an"
-    return words + (["with", *noun_phrase(what.holding, say)] if what.holding else [])
+    return article(words) + (["with", *noun_phrase(what.holding, say)] if what.holding else [])
+
+
+def article(words):
+    """*a* becomes *an* before a vowel."""
+    return ["an", *words[1:]] if words[0] == "a" and words[1][0] in "aeiou" else words
 
 
 def sentence(parts):
     """The clause as text.
 
-    >>> sentence(Clause({"agent": ["the", "dog"]}, ["waited"], ["in", "the", "park"], ["yesterday"], "time", False, False, "wait"))
-    'Yesterday, the dog waited in the park.'
+    >>> sentence(Clause({"agent": ["the", "dog"]}, ["waits"], ["by", "the", "sea"], ["today"], "time", False, False, "wait"))
+    'Today, the dog waits by the sea.'
     """
     subject, *objects = parts.phrases.values()
     adjuncts = {"place": parts.place, "time": parts.time}
@@ -199,6 +202,6 @@ def words():
                *(lexeme for kind in VERBS.values() for lexeme in kind)]
     found = [word for lexeme in lexemes for phrase in lexeme for word in phrase.split()]
     found += [form for forms in DETERMINERS.values() for form in forms if form]
-    found += ["an", "with", "to", "by", "not", "do", "does", "did", "is", "are", "was", "were", "himself", "herself", "itself",
-              "themselves", ",", "."]
+    found += ["an", "with", "to", "by", "not", "do", "does", "did", "is", "are", "was", "were", "himself", "herself",
+              "itself", "themselves", ",", "."]
     return list(dict.fromkeys(found))

@@ -1,9 +1,9 @@
-"""``python -m studykit.mini.pretrain``: the miniature encoder from nothing. It takes an hour or more; its result is in the package.
+"""``python -m studykit.mini.pretrain``: the miniature encoder from nothing, in an hour or more. Its result is here already.
 
-Replaced-token detection as in ELECTRA (Clark et al. 2020, arXiv 2003.10555): some words are replaced, and the encoder must say
-of every word whether it is the original. What ELECTRA's generator network does, a table does here: a word is replaced by one
-that stood between the same two neighbours elsewhere. So it fits where it stands, and to find it one must look further: at the
-rest of the sentence, or at a second sentence that says the same.
+Replaced-token detection as in ELECTRA (Clark et al. 2020, arXiv 2003.10555): some words are replaced, and the encoder must
+say of every word whether it is the original. What ELECTRA's generator network does, a table does here: a word is replaced by
+one that stood between the same two neighbours elsewhere. So it fits where it stands, and to find it one must look further:
+at the rest of the sentence, or at a second sentence that says the same.
 """
 
 import argparse
@@ -18,8 +18,8 @@ import torch
 from studykit import encoders, machine, provenance
 from studykit.mini import ENCODER, language
 
-SHAPE = {"hidden_size": 128, "embedding_size": 128, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 256,
-         "max_position_embeddings": 64}
+SHAPE = {"hidden_size": 128, "embedding_size": 128, "num_hidden_layers": 3, "num_attention_heads": 2,
+         "intermediate_size": 256, "max_position_embeddings": 64}
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ENDINGS = ("##s", "##ed", "##d")
 PAD, CLS, SEP = 0, 2, 3
@@ -27,7 +27,7 @@ MEANINGS = 400_000
 BATCH = 128
 EVERY = 500  # steps between two lines of the course
 PEAK = 2e-3  # learning rate
-RATES = {"alone": 0.25, "heavy": 0.35, "light": 0.05}  # shares of words that are looked up in the table; a pair has one side of each
+RATES = {"alone": 0.25, "heavy": 0.35, "light": 0.05}  # shares of words drawn from the table; one side of a pair is heavy
 
 
 def tokenizer():
@@ -35,13 +35,15 @@ def tokenizer():
     from transformers import BertTokenizerFast
 
     vocabulary = [*SPECIAL, *language.words(), *ENDINGS]
-    return BertTokenizerFast(vocab={word: i for i, word in enumerate(vocabulary)}, model_max_length=SHAPE["max_position_embeddings"])
+    return BertTokenizerFast(vocab={word: i for i, word in enumerate(vocabulary)},
+                             model_max_length=SHAPE["max_position_embeddings"])
 
 
 def corpus(meanings, seed):
-    """Each meaning told twice: token ids of shape (2, meanings, longest), padded, with [CLS] and [SEP]; and their lengths."""
+    """Each meaning told twice: token ids of shape (2, meanings, longest), padded, with [CLS] and [SEP]; and lengths."""
     rng = random.Random(f"pre-training {seed}")
-    told = [(language.tell(meaning, rng), language.tell(meaning, rng)) for meaning in (language.event(rng) for _ in range(meanings))]
+    drawn = (language.event(rng) for _ in range(meanings))
+    told = [(language.tell(meaning, rng), language.tell(meaning, rng)) for meaning in drawn]
     rows = [tokenizer()([pair[side] for pair in told])["input_ids"] for side in (0, 1)]
     lengths = np.array([[len(row) for row in side] for side in rows])
     ids = np.full((2, meanings, lengths.max()), PAD, dtype=np.int64)
@@ -65,7 +67,7 @@ class Table:
         self.start = np.cumsum(self.size) - self.size
 
     def replace(self, ids, rates, rng):
-        """Rows of ids with each word replaced, at its row's rate, by a draw from the table (which may be the word itself)."""
+        """Rows of ids with each word, at its row's rate, replaced by a draw from the table (which may be the same word)."""
         chosen = rng.random(ids.shape) < rates[:, None]
         chosen &= ids > SEP
         row, at = np.nonzero(chosen)
@@ -76,7 +78,7 @@ class Table:
 
 
 def join(first, second, lengths):
-    """``[CLS] first [SEP] second [SEP]`` of shape (n, longest pair) and segments, from two arrays of rows that have their own [CLS]."""
+    """``[CLS] first [SEP] second [SEP]`` of shape (n, longest pair), and segments, from rows that each have a [CLS]."""
     width = first.shape[1]
     place = np.arange((lengths.sum(0) - 1).max())
     across, inside = place >= lengths[0][:, None], place < (lengths.sum(0) - 1)[:, None]

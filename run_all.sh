@@ -13,11 +13,11 @@ usage() {
 ./run_all.sh --lab           set up, open JupyterLab on the notebooks
 ./run_all.sh --help          this text
 
-  --study NAME|FILE    the study: a name in params/, or a YAML file of your own     (minilm)
+  --study NAME|FILE    the study: a name in params/, or a YAML file of your own     (mini)
   --source hub|FOLDER  where GLUE is; a folder is laid out as the hub's             (as the study says)
   --encoder ID|FOLDER  where the study's encoder is                                 (as the study says)
   --only 03,01         these notebooks only, by number or name                      (all)
-  --jobs N             training runs at once, sharing the cores                     (1)
+  --jobs N             training runs at once, sharing the cores                     (as the study says, or 1)
   --set NAME=VALUE …   other values for the notebooks' parameters, VALUE in YAML: --set "seeds=[0,1]"
   --offline            use no network: not for packages, data or weights
 

@@ -21,11 +21,11 @@ def main(argv=None):
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("readme", help="write README's tables from the records")
     run = commands.add_parser("run", help="run the notebooks")
-    run.add_argument("--study", default="minilm")
+    run.add_argument("--study", default="mini")
     run.add_argument("--source", default="")
     run.add_argument("--encoder", default="")
     run.add_argument("--only", default="")
-    run.add_argument("--jobs", type=int, default=1)
+    run.add_argument("--jobs", type=int)
     run.add_argument("--set", nargs="+", default=[], action="extend", metavar="NAME=VALUE")
     options = parser.parse_args(argv)
     if options.command == "readme":
@@ -54,17 +54,20 @@ def plan_of(options):
         if value and (value.startswith((".", "~")) or there.exists()):
             setattr(options, name, str(there.resolve()))
     settings = study.load(options.study, options.source, options.encoder).settings
-    if options.jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
+    jobs = settings.get("jobs", 1) if options.jobs is None else options.jobs
+    if jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {jobs}")
     given = dict(_setting(text) for text in options.set)
-    common = {"study_name": options.study, "source": options.source, "encoder": options.encoder, "jobs": options.jobs}
+    common = {"study_name": options.study, "source": options.source, "encoder": options.encoder, "jobs": jobs}
     chosen = _chosen(options.only)
+    if not options.only:
+        chosen = [notebook for notebook in chosen if settings.get("notebooks", {}).get(notebook.stem) is not False]
     known = {notebook: _parameters(notebook) for notebook in chosen}
     if unknown := set(given) - set().union(*known.values()):
         names = sorted(set().union(*known.values()) - set(common))
         raise ValueError(f"unknown parameter {', '.join(sorted(unknown))}: these notebooks have {', '.join(names)}")
     for notebook in chosen:
-        of_study = settings.get("notebooks", {}).get(notebook.stem, {})
+        of_study = settings.get("notebooks", {}).get(notebook.stem) or {}
         if unknown := set(of_study) - known[notebook]:
             raise ValueError(f"study {options.study} sets {', '.join(sorted(unknown))}, which {notebook.stem} does not have")
         values = {**common, **of_study, **given}

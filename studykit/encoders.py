@@ -8,22 +8,26 @@ import numpy as np
 from torch import Generator, nn
 
 
-def load(encoder, num_labels=2, seed=0, pooler="pretrained", output_bias=None):
+def load(encoder, num_labels=2, seed=0, pooler="pretrained", output_bias=None, pretrained=True):
     """A sequence classifier with the encoder's weights and a head drawn by ``seed`` alone.
 
-    ``encoder`` is a hub id or a folder. The head is what the task adds: everything outside the base model, and with
-    ``pooler="new"`` the pooler too, for encoders whose pre-training never trained theirs. ``output_bias`` starts the
-    output's bias there (a regression's mean label). The same seed gives the same head whatever was drawn before.
+    ``encoder`` is a hub id, a folder, or ``"mini"``, the miniature that comes with the package. The head is what the task
+    adds: everything outside the base model, and with ``pooler="new"`` the pooler too, for encoders whose pre-training
+    never trained theirs. ``output_bias`` starts the output's bias there (a regression's mean label). The same seed gives
+    the same head whatever was drawn before. With ``pretrained=False`` the encoder's weights are random, drawn by ``seed``.
     Raises ``FileNotFoundError`` or ``ValueError`` for a folder that is not a safetensors checkpoint.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     if pooler not in ("pretrained", "new"):
         raise ValueError(f"pooler must be pretrained or new, got {pooler!r}")
+    encoder = located(encoder)
     weights_file(encoder)
     with _quiet():
         config = AutoConfig.from_pretrained(encoder, num_labels=num_labels, trust_remote_code=False)
         config.new_pooler = pooler == "new"
+        if not pretrained:
+            return from_config(config, seed, output_bias)
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             encoder, config=config, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
     head = {name for name, _ in head_parameters(model)}
@@ -33,7 +37,14 @@ def load(encoder, num_labels=2, seed=0, pooler="pretrained", output_bias=None):
     return draw_head(model, seed, output_bias)
 
 
-def from_config(config, seed=0):
+def located(encoder):
+    """Where an encoder's files are: the package's folder for ``"mini"``, else what was given."""
+    from studykit import mini
+
+    return str(mini.ENCODER) if encoder == "mini" else str(encoder)
+
+
+def from_config(config, seed=0, output_bias=None):
     """The same architecture with random weights: for counting, for tests, and to see what pre-training buys."""
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -41,7 +52,7 @@ def from_config(config, seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForSequenceClassification.from_config(config)
-    return draw_head(model, seed)
+    return draw_head(model, seed, output_bias)
 
 
 def draw_head(model, seed, output_bias=None):
@@ -78,7 +89,7 @@ def tokenizer(encoder):
     from transformers import AutoTokenizer
 
     with _quiet():
-        loaded = AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
+        loaded = AutoTokenizer.from_pretrained(located(encoder), trust_remote_code=False)
     if loaded.pad_token_id is None:
         raise ValueError(f"the tokenizer of {encoder} has no padding token: batches cannot be made")
     return loaded
@@ -86,7 +97,7 @@ def tokenizer(encoder):
 
 def weights_file(encoder):
     """The folder's safetensors file, or ``None`` for a hub id, whose files are not here yet."""
-    folder = Path(encoder)
+    folder = Path(encoder := located(encoder))
     if not folder.is_dir():
         if folder.is_absolute() or str(encoder).startswith("."):
             raise FileNotFoundError(f"no encoder at {encoder}: give a hub id, or a folder with config.json and "

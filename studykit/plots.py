@@ -40,18 +40,28 @@ def score_by_fraction(table, about=""):
 
     ``table`` is a study's table; ``about`` names study and encoder and goes under the figure with the seeds.
     """
+    ticks = {fraction: f"{100 * fraction:g} %" for fraction in sorted(table["fraction"].unique())}
+    return _score_by("fraction", table, ticks, about, xlabel="share of the training data")
+
+
+def score_by_pretraining(table, about=""):
+    """Score with random and with pre-trained weights of the encoder, drawn as ``score_by_fraction`` does."""
+    return _score_by("pretrained", table, {False: "random", True: "pre-trained"}, about, xlabel="the encoder's weights",
+                     joined=False)
+
+
+def _score_by(column, table, ticks, about, xlabel, joined=True):
     fig, axes = _figure(len(_tasks(table)), 2.9)
-    fractions = sorted(table["fraction"].unique())
     for ax, task in zip(axes[0], _tasks(table), strict=True):
         rows = table[table["task"] == task]
         if (majority := rows["majority"].max()) > 0:
             ax.axhline(majority, color="#555555", linewidth=0.7, linestyle=":", zorder=1)
         for i, method in enumerate(_methods(table)):
-            _dots(ax, rows[rows["method"] == method], fractions, i, len(_methods(table)))
+            _dots(ax, rows[rows["method"] == method], column, list(ticks), _offset(i, len(_methods(table))), joined)
         ax.set(title=TASK_NAMES[task], ylabel=tasks.METRIC_NAMES[tasks.get(task).metric] + " × 100")
-        _fraction_axis(ax, fractions)
+        _ticks(ax, ticks.values(), xlabel)
         _limits(ax, rows["score"])
-        _failures(ax, rows, fractions)
+        _failures(ax, rows, column, list(ticks))
     _key(fig, axes, _methods(table))
     _note(fig, table, about)
     return fig
@@ -69,7 +79,7 @@ def gap_by_fraction(gaps, about="", margin=1.0, baseline="full"):
             x = [fractions.index(value) + _offset(i, len(_methods(gaps))) for value in rows["fraction"]]
             _bars(ax, method, x, rows["gap"], rows["low"], rows["high"])
         ax.set(title=TASK_NAMES[task], ylabel=f"gap to {baseline}, points")
-        _fraction_axis(ax, fractions)
+        _ticks(ax, [f"{100 * value:g} %" for value in fractions], "share of the training data")
         _limits(ax, [*gaps.loc[gaps["task"] == task, "gap"], -2 * margin, 2 * margin], room=0.4)
     _key(fig, axes, _methods(gaps))
     pairs = sorted(set(gaps["pairs"]))
@@ -115,11 +125,23 @@ def score_by_step(table, about=""):
     return fig
 
 
-def trained_share(shares, about=""):
-    """Which share of each part of the model trains, part by part: a row per method, dark where all of it does.
+def pretraining(course, about=""):
+    """The share of replaced words that the miniature's encoder finds, against pre-training steps. ``course`` is a table with
+    ``step``, ``alone found`` and ``pair found``."""
+    fig, axes = _figure(1, 2.3)
+    ax = axes[0, 0]
+    for name, label, line in (("pair found", "beside a sentence that says the same", "-"), ("alone found", "alone", "--")):
+        ax.plot(course["step"] / 1000, 100 * course[name], color="#000000", linestyle=line)
+        ax.annotate(label, (course["step"].iloc[-1] / 1000, 100 * course[name].iloc[-1]), xytext=(4, 0),
+                    textcoords="offset points", va="center", fontsize=8, annotation_clip=False)
+    ax.set(xlabel="pre-training steps, thousands", ylabel="replaced words found, %", xlim=(0, None), ylim=(0, 100))
+    fig.supxlabel(about, fontsize=6.5, color="#555555")
+    return fig
 
-    ``shares`` is a table of numbers from 0 to 1, methods down, parts across.
-    """
+
+def shares(shares, about=""):
+    """A table of shares from 0 to 1 in percent, dark where all: methods down, across the parts of a model that they train,
+    or the kinds of example that they get right."""
     fig, axes = _figure(1, 0.9 + 0.32 * len(shares))
     sns.heatmap(shares, ax=axes[0, 0], cmap="Greys", vmin=0, vmax=1.15, annot=shares.map(_percent), fmt="",
                 annot_kws={"fontsize": 6.5}, linewidths=1, cbar=False)
@@ -139,15 +161,16 @@ def _offset(i, count):
     return (i - (count - 1) / 2) * 0.8 / max(count, 2)
 
 
-def _dots(ax, rows, fractions, i, count):
+def _dots(ax, rows, column, places, offset, joined):
     if rows.empty:
         return
     method = rows["method"].iloc[0]
-    x = [fractions.index(value) + _offset(i, count) for value in rows["fraction"]]
+    x = [places.index(value) + offset for value in rows[column]]
     ax.scatter(x, rows["score"], s=13, color=STYLE[method][0], marker=STYLE[method][1], alpha=0.75, linewidth=0, zorder=3)
-    means = stats.summary(rows, by=("fraction",))
-    x = [fractions.index(value) + _offset(i, count) for value in means["fraction"]]
-    ax.plot(x, means["score"], color=STYLE[method][0], alpha=0.35, zorder=1)
+    means = stats.summary(rows, by=(column,))
+    x = [places.index(value) + offset for value in means[column]]
+    if joined:
+        ax.plot(x, means["score"], color=STYLE[method][0], alpha=0.35, zorder=1)
     _bars(ax, method, x, means["score"], means["low"], means["high"], marker="_")
 
 
@@ -166,16 +189,16 @@ def _limits(ax, values, room=0.08):
         ax.set_ylim(low - pad, high + pad)
 
 
-def _fraction_axis(ax, fractions):
-    ax.set_xticks(range(len(fractions)), [f"{100 * value:g} %" for value in fractions])
-    ax.set(xlabel="share of the training data", xlim=(-0.55, len(fractions) - 0.45))
+def _ticks(ax, labels, xlabel):
+    ax.set_xticks(range(len(labels)), labels)
+    ax.set(xlabel=xlabel, xlim=(-0.55, len(labels) - 0.45))
 
 
-def _failures(ax, rows, fractions):
+def _failures(ax, rows, column, places):
     """A cross at the foot of the axis, with its number, where runs failed, diverged or gave one answer."""
-    wrong = rows[rows["status"] != "ok"].groupby("fraction").size()
-    for fraction, number in wrong.items():
-        ax.annotate(f"× {number} not ok", (fractions.index(fraction), 0), xycoords=("data", "axes fraction"),
+    wrong = rows[rows["status"] != "ok"].groupby(column).size()
+    for value, number in wrong.items():
+        ax.annotate(f"× {number} not ok", (places.index(value), 0), xycoords=("data", "axes fraction"),
                     xytext=(0, 3), textcoords="offset points", ha="center", fontsize=6.5, color="#B00020")
 
 

@@ -31,7 +31,8 @@ class Run:
     Three seeds: which examples (``subset``), which head and adapter weights (``init``), which order and dropout
     (``order``). ``score_on="selection"`` trains on train without the selection split and scores on that split; the
     validation set is read by no such run. ``points`` asks for an anytime curve on the selection split, which such a run
-    then leaves out of training too. ``data`` and ``weights`` are digests.
+    then leaves out of training too. ``pretrained=False`` gives the encoder random weights, by the init seed. ``data`` and
+    ``weights`` are digests.
     """
 
     task: str
@@ -53,6 +54,7 @@ class Run:
     order_seed: int = 0
     score_on: str = "validation"
     points: int = 0
+    pretrained: bool = True
     precision: str = "auto"
 
     def __post_init__(self):
@@ -75,6 +77,8 @@ class Run:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if not (isinstance(self.points, int) and self.points >= 0):
             raise ValueError(f"points must be a whole number, at least 0, got {self.points!r}")
+        if not isinstance(self.pretrained, bool):
+            raise ValueError(f"pretrained must be true or false, got {self.pretrained!r}")
         for name in ("fraction", "lr"):  # 1 and 1.0 are one run
             object.__setattr__(self, name, float(getattr(self, name)))
         if self.epochs is not None and float(self.epochs).is_integer():
@@ -140,7 +144,7 @@ def build(run, encoder_at, labels):
 
     task = tasks.get(run.task)
     bias = None if task.labels else float(np.mean(labels))
-    model = encoders.load(encoder_at, task.num_labels, run.init_seed, run.pooler, bias)
+    model = encoders.load(encoder_at, task.num_labels, run.init_seed, run.pooler, bias, run.pretrained)
     return methods.apply(run.method, model, run.init_seed, **dict(run.options))
 
 

@@ -26,7 +26,7 @@ class Study:
     encoder: str
     weights: str
     encoder_at: str  # a hub id or a folder
-    source: str  # "hub" or a folder
+    source: str  # "hub", "mini" or a folder
     settings: dict
 
     def data_digest(self, task):
@@ -39,29 +39,31 @@ class Study:
         """All combinations as a list of ``Run``s. Each of the four axes is a value or a list.
 
         ``lr`` is a number or a dict from (task, method) to one; ``seed`` sets all three seeds, and ``fixed`` any other
-        field of ``Run`` (``options`` as a dict).
+        field of ``Run``. ``options`` is a dict, for every method; without it each method has the study's own.
         """
         from studykit import methods
 
         axes = [[axis] if isinstance(axis, str | int | float) else list(axis) for axis in (task, method, fraction, seed)]
         for name in axes[1]:
             methods.get(name)
-        options = dict(fixed.pop("options", ())).items()
-        fixed["options"] = tuple(sorted((key, tuple(value) if isinstance(value, list) else value) for key, value in options))
+        given = fixed.pop("options", None)
+        options = {name: _frozen(self.settings.get("options", {}).get(name, {}) if given is None else given)
+                   for name in axes[1]}
         if isinstance(lr, dict) and (lost := set(itertools.product(axes[0], axes[1])) - set(lr)):
             raise ValueError(f"no learning rate for {', '.join(' '.join(pair) for pair in sorted(lost))}")
         budget = {} if "steps" in fixed else {key: self.settings[key] for key in ("epochs", "min_steps")}
         common = {"batch_size": self.settings["batch_size"], "max_length": self.settings["max_length"], **budget,
+                  "precision": self.settings.get("precision", "auto"),
                   "encoder": self.encoder, "weights": self.weights, "pooler": self.settings["pooler"]}
-        return [Run(task=t, method=m, fraction=f, lr=lr[t, m] if isinstance(lr, dict) else lr,
+        return [Run(task=t, method=m, fraction=f, lr=lr[t, m] if isinstance(lr, dict) else lr, options=options[m],
                     data=self.data_digest(t), **{**common, "subset_seed": s, "init_seed": s, "order_seed": s, **fixed})
                 for s, f, t, m in itertools.product(axes[3], axes[2], axes[0], axes[1])]
 
-    def choose_rates(self, task, method, *, jobs=1):
+    def choose_rates(self, task, method, *, jobs=1, **fixed):
         """``(rates, trials)``: the learning rate per (task, method), and the table of the trials that chose it.
 
         Every method gets as many trials, on a part of train and scored on the selection split: the validation set is not
-        looked at, and the trials' seed is none of the report's.
+        looked at, and the trials' seed is none of the report's. ``fixed`` are other fields of ``Run``.
         """
         trial = self.settings["trials"]
         method = [method] if isinstance(method, str) else method
@@ -69,7 +71,7 @@ class Study:
             raise ValueError(f"study {self.name} has no learning rates to try for {', '.join(missing)}: add them under "
                              "trials in its parameters")
         fixed = {"fraction": trial["fraction"], "seed": trial["seed"], "score_on": "selection",
-                 "epochs": trial.get("epochs", self.settings["epochs"])}
+                 "epochs": trial.get("epochs", self.settings["epochs"]), **fixed}
         wanted = [run for name in method for lr in trial["rates"][name]
                   for run in self.grid(task=task, method=name, lr=lr, **fixed)]
         trials = self.execute(wanted, group="02_learning_rates", jobs=jobs)
@@ -102,6 +104,10 @@ class Study:
         return records.table([found[run.key] for run in wanted])
 
 
+def _frozen(options):
+    return tuple(sorted((key, tuple(value) if isinstance(value, list) else value) for key, value in dict(options).items()))
+
+
 def load(name, source="", encoder=""):
     """The study of that name, or of a YAML file, with other places for its data and its encoder's weights.
 
@@ -116,7 +122,7 @@ def load(name, source="", encoder=""):
     if len({len(rates) for rates in settings["trials"]["rates"].values()}) != 1:
         raise ValueError(f"{file} gives methods different numbers of trials: they must be equal to be fair")
     at, weights = str(encoder or settings["encoder"]), settings.get("weights")
-    if Path(at).is_dir() or not weights:
+    if Path(at).is_dir() or at == "mini" or not weights:
         from studykit import encoders
 
         given = encoders.digest(at)
@@ -127,8 +133,8 @@ def load(name, source="", encoder=""):
     elif at != settings["encoder"]:
         raise ValueError(f"no encoder's folder at {at}, and study {file.stem} is about {settings['encoder']}")
     source = str(source or settings["source"])
-    if source != "hub" and not Path(source).is_dir():
-        raise ValueError(f"source must be hub or a folder, and there is no folder at {source}")
+    if source not in ("hub", "mini") and not Path(source).is_dir():
+        raise ValueError(f"source must be hub, mini or a folder, and there is no folder at {source}")
     return Study(file.stem, settings["encoder"], weights, at, source, settings)
 
 

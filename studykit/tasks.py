@@ -51,8 +51,8 @@ def get(name):
 def load(name, source="hub"):
     """A task's train and validation sets as a ``datasets.DatasetDict`` with the task's columns and ``label``.
 
-    ``source`` is ``"hub"`` (GLUE at a pinned revision) or a folder laid out as the hub's:
-    ``<folder>/<task>/<split>-*.parquet``. Raises ``FileNotFoundError`` where files are missing and ``ValueError``
+    ``source`` is ``"hub"`` (GLUE at a pinned revision), ``"mini"`` (the miniature, generated) or a folder laid out as the
+    hub's: ``<folder>/<task>/<split>-*.parquet``. Raises ``FileNotFoundError`` where files are missing and ``ValueError``
     where columns or labels are not the task's: nothing is repaired silently.
     """
     import datasets
@@ -64,6 +64,10 @@ def load(name, source="hub"):
         except (OSError, ValueError) as error:
             raise FileNotFoundError(f"{name} is not here and could not be fetched from the hub ({type(error).__name__}): "
                                     f"give --source a folder laid out as a downloaded copy of {HUB}") from None
+    elif source == "mini":
+        from studykit.mini import corpus
+
+        data = corpus.load(name)
     else:
         data = datasets.DatasetDict({split: _read(task, Path(source), split) for split in ("train", "validation")})
     return datasets.DatasetDict({split: _checked(task, data[split], split) for split in ("train", "validation")})

@@ -31,7 +31,7 @@ def parameters(notebook):
 
 
 def test_there_are_notebooks():
-    assert [file.stem[:2] for file in NOTEBOOKS] == ["00", "01", "03"]
+    assert [file.stem[:2] for file in NOTEBOOKS] == ["00", "01", "03", "10"]
 
 
 def test_executed_in_order(notebook):

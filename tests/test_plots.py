@@ -155,7 +155,7 @@ def test_curves_go_through_their_points(read):
 
 def test_shares_are_written_into_their_cells():
     shares = pd.DataFrame({"query": [1.0, 0.0], "task layers": [1.0, 0.0526]}, index=["full", "bitfit"])
-    ax, = drawn(plots.trained_share(shares, ABOUT))
+    ax, = drawn(plots.shares(shares, ABOUT))
     assert [text.get_text() for text in ax.texts] == ["100", "100", "0", "5.3"]
     assert np.asarray(ax.collections[0].get_array()).ravel().tolist() == pytest.approx([1, 1, 0, 0.0526])
 

@@ -18,7 +18,7 @@ def load(name, train=None, validation=None, seed=0):
     import datasets
 
     sizes = dict(zip(("train", "validation"), SIZES[name], strict=True))
-    sizes.update({split: size for split, size in (("train", train), ("validation", validation)) if size})
+    sizes.update({split: size for split, size in (("train", train), ("validation", validation)) if size is not None})
     seen, sets = set(), {}
     for split in ("validation", "train"):
         rng = random.Random(f"{name} {split} {seed}")
@@ -42,7 +42,8 @@ def baselines(name, data):
 
     task, found = tasks.get(name), {}
     for features in ("length", "length and overlap")[: len(task.columns)]:
-        seen = {split: [_surface([row[column] for column in task.columns], features) for row in data[split]] for split in data}
+        seen = {split: [_surface([row[column] for column in task.columns], features) for row in rows]
+                for split, rows in data.items()}
         model = LogisticRegression() if task.labels else LinearRegression()
         model.fit(seen["train"], data["train"]["label"][:])
         predicted = model.predict(seen["validation"])
@@ -87,13 +88,27 @@ def determiner(meaning, parts, rng):
     role = rng.choice([role for role in parts.phrases if role != "patient" or meaning.patient != SELF])
     plural = getattr(meaning, role).plural
     right, wrong = ({forms[number] for forms in DETERMINERS.values()} for number in (plural, not plural))
-    word = rng.choice(sorted(wrong - right - {None}))
+    word = rng.choice(sorted(wrong - right - {None, "some"}))
     return _with(parts, role, lambda words: language.article([word, *words[1:]]))
+
+
+# What English lets some verbs do, which is then no violation: go without an object (*the boy paints*), take one (*works the
+# mules*), have a thing as their agent (*the mirror scared the hare*).
+WITHOUT_OBJECT = {
+    "applaud", "assist", "clean", "collect", "follow", "gather", "mend", "observe", "offend", "open", "paint", "pull",
+    "recall", "remember", "salute", "trail"}
+WITH_OBJECT = {"roam", "wander", "work"}
+BY_THINGS = {
+    "aid", "alert", "assist", "award", "conceal", "cover", "dance", "deliver", "follow", "frighten", "grant", "haul",
+    "hoist", "insult", "lift", "linger", "offend", "offer", "pull", "roam", "scare", "trail", "wait", "wander", "warn",
+    "work"}
 
 
 def argument(meaning, parts, rng):
     """An object too few or too many, or an agent without its *by*: *The girl greets*; *The girl waits the dog*."""
     if meaning.recipient or meaning.patient == SELF:
+        return None
+    if parts.stem in WITH_OBJECT or (parts.stem in WITHOUT_OBJECT and not parts.passive):
         return None
     if parts.passive:
         return replace(parts, phrases={**parts.phrases, "agent": parts.phrases["agent"][1:]})
@@ -105,9 +120,10 @@ def argument(meaning, parts, rng):
 
 def selection(meaning, parts, rng):
     """A thing does what only someone can do: *The stone greets the girl*."""
-    if meaning.patient == SELF:
+    if meaning.patient == SELF or parts.stem in BY_THINGS:
         return None
-    agent = replace(meaning.agent, noun=rng.choice(language.THINGS))
+    others = [noun for noun in language.THINGS if not meaning.patient or noun != meaning.patient.noun]
+    agent = replace(meaning.agent, noun=rng.choice(others))
     return _with(parts, "agent", lambda _: language.noun_phrase(agent, rng.choice))
 
 
@@ -116,6 +132,10 @@ def anaphor(meaning, parts, rng):
     if meaning.patient != SELF:
         return None
     wrong = {"himself", "herself", "itself", "themselves"} - set(parts.phrases["patient"])
+    if not meaning.agent.plural and meaning.agent.noun in language.ANIMALS:
+        wrong = {"themselves"}
+    if "monarch" in parts.phrases["agent"]:
+        wrong -= {"herself"}
     return replace(parts, phrases={**parts.phrases, "patient": [rng.choice(sorted(wrong))]})
 
 
@@ -138,7 +158,9 @@ def form(meaning, parts, rng):
 
 def tense(meaning, parts, rng):
     """A time that does not fit the tense: *Yesterday, the girl waits*."""
-    return replace(parts, time=rng.choice(TIMES[not meaning.past])[0].split()) if meaning.time else None
+    if not meaning.time:
+        return None
+    return replace(parts, time=["nowadays"] if meaning.past else rng.choice(TIMES[True])[0].split())
 
 
 VIOLATIONS = {f.__name__: f for f in (agreement, determiner, argument, selection, anaphor, order, form, tense)}
@@ -162,7 +184,8 @@ def paraphrase(rng):
     while True:
         synonyms = rng.choice((0.4, 1.0)) if same else rng.choice((0.0, 0.6))
         other = meaning if same else depart(meaning, rng)
-        first, second = language.tell(meaning, rng, synonyms), language.tell(other, rng, synonyms)
+        favourites = {}
+        first, second = (language.tell(each, rng, synonyms, favourites) for each in (meaning, other))
         if first != second:
             return {"sentence1": first, "sentence2": second, "label": int(same)}
         meaning = language.event(rng)
@@ -288,7 +311,9 @@ def graded(rng):
     synonyms = rng.choice((0.3, 1.0))
     value = 5 * similarity(first, second)
     votes = [min(5, max(0, round(rng.gauss(value, 0.7)))) for _ in range(5)]
-    return {"sentence1": language.tell(first, rng, synonyms), "sentence2": language.tell(second, rng, synonyms),
+    favourites = {}
+    return {"sentence1": language.tell(first, rng, synonyms, favourites),
+            "sentence2": language.tell(second, rng, synonyms, favourites),
             "label": sum(votes) / 5}
 
 

@@ -140,9 +140,16 @@ class Clause:
     stem: str  # of the verb
 
 
-def clause(meaning, rng, synonyms=1.0):
-    """One way to say it. ``synonyms`` is how often a word is drawn from its lexeme rather than its first is taken."""
-    say = lambda lexeme: rng.choice(lexeme) if rng.random() < synonyms else lexeme[0]  # noqa: E731
+def clause(meaning, rng, synonyms=1.0, favourites=None):
+    """One way to say it. ``synonyms`` is how often a word is drawn from its lexeme rather than the favourite is taken, which
+    is drawn once and kept in ``favourites``."""
+    favourites = {} if favourites is None else favourites
+
+    def say(lexeme):
+        if rng.random() < synonyms:
+            return rng.choice(lexeme)
+        return favourites.setdefault(lexeme, rng.choice(lexeme))
+
     stem, agent, phrases = say(meaning.verb), noun_phrase(meaning.agent, say), {}
     if meaning.patient:
         phrases["patient"] = [reflexive(meaning.agent)] if meaning.patient == SELF else noun_phrase(meaning.patient, say)
@@ -191,9 +198,9 @@ def sentence(parts):
     return text[0].upper() + text[1:] + "."
 
 
-def tell(meaning, rng, synonyms=1.0):
+def tell(meaning, rng, synonyms=1.0, favourites=None):
     """One sentence that says it."""
-    return sentence(clause(meaning, rng, synonyms))
+    return sentence(clause(meaning, rng, synonyms, favourites))
 
 
 def words():

@@ -1,8 +1,14 @@
-"""Intervals and paired gaps. NumPy, pandas and SciPy only."""
+"""Intervals, paired gaps and tests. NumPy, pandas and SciPy only."""
+
+import functools
 
 import numpy as np
 import pandas as pd
 import scipy.stats
+
+from studykit import tasks
+
+RESAMPLES = 2000
 
 
 def mean_interval(values, level=0.95):
@@ -36,31 +42,174 @@ def summary(table, by=("task", "method", "fraction"), level=0.95):
 
 
 def paired_gaps(table, baseline="full", by=("task", "fraction"), level=0.95):
-    """Mean gap ``method - baseline`` in points over pairs of runs that share a seed, with a t interval.
+    """Mean gap ``method - baseline`` in points over pairs of runs that share a seed, with an interval that covers other
+    seeds and other test examples alike (see ``gap``).
 
-    A pair has the same examples, head and order, so what a seed does to both cancels. Columns: ``by``, ``method``,
-    ``gap``, ``low``, ``high``, ``pairs``; ``lost``, the pairs in which a run has no score; and ``not_ok``, those in which a
-    run is not ok (those lost, and those where it gave one answer to everything). Raises ``ValueError`` where
-    the baseline has no run, or a seed has two.
+    A pair has the same examples, head and order, so what a seed does to both cancels. Columns: ``by``, ``method``, ``gap``,
+    ``error`` (standard), ``freedom`` (degrees of), ``low``, ``high``, ``pairs``; ``lost``, the pairs in which a run has no
+    score; and ``not_ok``, those in which a run is not ok (those lost, and those where it gave one answer to everything).
+    Raises ``ValueError`` where the baseline has no run, or a seed has two.
     """
     by = list(by)
     if baseline not in set(table["method"]):
         raise ValueError(f"no run of the baseline {baseline!r} in the table: it has {', '.join(table['method'].unique())}")
-    wide = table.pivot(index=[*by, "seed"], columns="method", values="score")  # raises where an entry is doubled
-    fine = table.assign(fine=table["status"] == "ok").pivot(index=[*by, "seed"], columns="method", values="fine")
-    planned = table.assign(there=1).pivot(index=[*by, "seed"], columns="method", values="there").notna()
     rows = []
-    for method in [name for name in table["method"].unique() if name != baseline]:
-        both = planned[method] & planned[baseline]
-        wrong = ~(fine[method].eq(True) & fine[baseline].eq(True))[both]
-        for group, values in (wide[method] - wide[baseline])[both].groupby(level=by, sort=False):
-            mean, low, high = mean_interval(values.dropna(), level)
-            rows.append({**dict(zip(by, group, strict=True)), "method": method, "gap": mean, "low": low, "high": high,
-                         "pairs": int(values.notna().sum()), "lost": int(values.isna().sum()),
-                         "not_ok": int(wrong[values.index].sum())})
-    return pd.DataFrame(rows)
+    for group, part in table.groupby(by, sort=False):
+        runs = {method: of.set_index("seed", verify_integrity=True) for method, of in part.groupby("method", sort=False)}
+        for method in [name for name in runs if name != baseline and baseline in runs]:
+            one, two = (runs[name].loc[runs[method].index.intersection(runs[baseline].index).sort_values()]
+                        for name in (method, baseline))
+            scored, fine = one["score"].notna() & two["score"].notna(), (one["status"] == "ok") & (two["status"] == "ok")
+            middle, error, freedom = gap(one[scored], two[scored])
+            low, high = interval(middle, error, freedom, level)
+            rows.append({**dict(zip(by, group, strict=True)), "method": method, "gap": middle, "error": error,
+                         "freedom": freedom, "low": low, "high": high, "pairs": int(scored.sum()),
+                         "lost": int((~scored).sum()), "not_ok": int((~fine).sum())})
+    order = {method: i for i, method in enumerate(table["method"].unique())}
+    return pd.DataFrame(sorted(rows, key=lambda row: order[row["method"]]))
+
+
+def resampled_scores(task, predictions, labels, weights):
+    """Main metric of each run on resampled test examples, shape (resamples, runs), on a scale from 0 (or -1) to 1.
+
+    ``predictions`` has shape (runs, examples), ``labels`` (examples,); ``weights``, shape (resamples, examples), counts how
+    often a resample holds an example. Resamples in which the metric is not defined give NaN.
+    """
+    predictions, labels, weights = (np.asarray(each, dtype=float) for each in (predictions, labels, weights))
+    total = weights.sum(1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if tasks.get(task).metric == "pearson":
+            x, y = weights @ predictions.T / total, (weights @ labels)[:, None] / total
+            covariance = weights @ (predictions * labels).T / total - x * y
+            spread = (weights @ (predictions ** 2).T / total - x ** 2) * ((weights @ labels ** 2)[:, None] / total - y ** 2)
+            return covariance / np.sqrt(np.where(spread > 1e-12, spread, np.nan))
+        both = weights @ (predictions * labels).T
+        said, true = weights @ predictions.T, (weights @ labels)[:, None]
+        if tasks.get(task).metric == "accuracy":
+            return (total - said - true + 2 * both) / total
+        if tasks.get(task).metric == "f1":
+            return 2 * both / (said + true)
+        spread = said * (total - said) * true * (total - true)
+        return np.where(spread > 0, (both * total - said * true) / np.sqrt(np.where(spread > 0, spread, 1)), 0.0)
+
+
+@functools.lru_cache(maxsize=4)
+def _resamples(examples):
+    """How often each resample holds each example, shape (RESAMPLES, examples): the same on every call."""
+    return np.random.default_rng(0).multinomial(examples, np.full(examples, 1 / examples), size=RESAMPLES).astype(float)
+
+
+def gap(one, two):
+    """``(mean gap one - two, standard error, degrees of freedom)`` in points, of two tables of runs paired row by row.
+
+    Two sources of chance: other seeds, seen in how the paired gaps differ; and other test examples, which all runs share,
+    seen by resampling them. A bootstrap over a few seeds is too short, so seeds enter as in Student's t, and the degrees of
+    freedom are Satterthwaite's. With fewer than two pairs the error is NaN: one pair has no spread.
+    """
+    gaps = one["score"].to_numpy() - two["score"].to_numpy()
+    if len(gaps) < 2:
+        return float(gaps.mean()) if len(gaps) else np.nan, np.nan, np.nan
+    (task,), labels = set(one["task"]), np.array(one["labels"].iloc[0], dtype=float)
+    moved = 100 * np.subtract(*(resampled_scores(task, np.array(of["predictions"].tolist()), labels, _resamples(len(labels)))
+                                for of in (one, two)))
+    shared = np.cov(moved[np.isfinite(moved).all(1)].T)
+    examples = max(0.0, shared[~np.eye(len(gaps), dtype=bool)].mean())  # what other examples do to all seeds at once
+    seeds = gaps.var(ddof=1) / len(gaps)
+    error = seeds + examples
+    return float(gaps.mean()), float(np.sqrt(error)), float(error ** 2 / seeds ** 2 * (len(gaps) - 1)) if seeds else np.inf
+
+
+def interval(middle, error, freedom, level=0.95):
+    """``(low, high)``: Student's t interval."""
+    half = scipy.stats.t.ppf(0.5 + level / 2, freedom) * error
+    return middle - half, middle + half
+
+
+def equivalence(gap, error, freedom, margin=1.0):
+    """p value of two one-sided t tests (Schuirmann 1987): small where the gap lies within the margin, either way."""
+    above = scipy.stats.t.sf((gap + margin) / error, freedom)
+    below = scipy.stats.t.cdf((gap - margin) / error, freedom)
+    return float(max(above, below))
+
+
+def holm(p):
+    """Holm's adjusted p values, in the order given: reject those up to the level, and at most that share errs at all.
+
+    >>> [round(x, 2) for x in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p, dtype=float)
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
+    return adjusted
+
+
+def interquartile_mean(values):
+    """Mean of the middle half (Agarwal et al. 2021, arXiv 2108.13264).
+
+    >>> interquartile_mean([1, 2, 3, 100])
+    2.5
+    """
+    return float(scipy.stats.trim_mean(values, 0.25))
+
+
+def probability_of_improvement(one, two):
+    """The share of pairs (x from one, y from two) with x above y, ties counted half (Agarwal et al. 2021).
+
+    >>> probability_of_improvement([2, 3], [1, 3])
+    0.625
+    """
+    gap = np.subtract.outer(np.asarray(one, dtype=float), np.asarray(two, dtype=float))
+    return float(np.mean((gap > 0) + 0.5 * (gap == 0)))
+
+
+def deviation(values, level=0.95):
+    """``(standard deviation, low, high)`` with the chi-squared interval, which takes the values to be normal."""
+    values = np.asarray(values, dtype=float)
+    spread, freedom = values.std(ddof=1), len(values) - 1
+    low, high = (spread * np.sqrt(freedom / scipy.stats.chi2.ppf(q, freedom)) for q in (0.5 + level / 2, 0.5 - level / 2))
+    return float(spread), float(low), float(high)
+
+
+def spread_test(one, two):
+    """p value of the Brown-Forsythe test (Levene's about the median) that two groups of runs spread alike."""
+    return float(scipy.stats.levene(one, two, center="median").pvalue)
+
+
+def seeds_needed(deviation, gap, power=0.8, level=0.05, most=10_000):
+    """How many pairs of runs a paired t test needs to see a mean ``gap`` with this probability, where paired gaps have this
+    standard deviation (same unit). Raises ``ValueError`` where ``most`` is not enough.
+
+    >>> seeds_needed(deviation=1.0, gap=1.0)
+    10
+    """
+    for seeds in range(2, most + 1):
+        bound = scipy.stats.t.ppf(1 - level / 2, seeds - 1)
+        centre = abs(gap) / deviation * np.sqrt(seeds)
+        if scipy.stats.nct.sf(bound, seeds - 1, centre) + scipy.stats.nct.cdf(-bound, seeds - 1, centre) >= power:
+            return seeds
+    raise ValueError(f"{most} seeds are too few to see {gap:g} where gaps have a deviation of {deviation:g}")
 
 
 def _by_group(table, by, row):
     return pd.DataFrame([{**dict(zip(by, group, strict=True)), **row(part)}
                          for group, part in table.groupby(by, sort=False)])
+
+
+def simulated(rng, seeds, examples, gap=0.0, seed_sd=0.15, accuracy=0.8):
+    """``(one, two)``: tables of paired runs whose true gap in accuracy is known, to see whether the above keeps its word.
+
+    An answer is right where skill, the seed's luck, the example's ease (shared, and each method's own) and a draw of the
+    run's own sum to more than zero, all normal; so accuracy is the normal distribution at skill over the sum's deviation.
+    """
+    own = 0.6  # how much an example's ease differs between methods
+    wide = np.sqrt(seed_sd ** 2 + 1 + own ** 2 + 1)
+    labels, ease, tables = rng.integers(0, 2, examples), rng.normal(size=examples), []
+    for level in (accuracy + gap / 100, accuracy):
+        skill = wide * scipy.stats.norm.ppf(level) + rng.normal(0, seed_sd, (seeds, 1))
+        right = skill + ease + rng.normal(0, own, examples) + rng.normal(size=(seeds, examples)) > 0
+        answers = np.where(right, labels, 1 - labels)
+        tables.append(pd.DataFrame({"task": "sst2", "score": 100 * right.mean(1), "predictions": list(answers),
+                                    "labels": [labels] * seeds}))
+    return tables

@@ -84,7 +84,7 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
         if alone:
             with ledger("train"):
                 data = run_encoder(model, data, device, outcome.precision)
-        optimizer, schedule = optimiser(model, lr, total)
+        optimizer, schedule = make_optimizer(model, lr, total)
         batches = batch_order(data.lengths, batch_size, total, np.random.default_rng([seed, 3]))
         losses = torch.full((total,), torch.nan, device=device)
         while outcome.steps < total and outcome.status == "ok":
@@ -139,7 +139,7 @@ def _warm_up(model, data, batch_size, device, precision):
     model.zero_grad()
 
 
-def optimiser(model, lr, total):
+def make_optimizer(model, lr, total):
     """AdamW over what trains, weight decay on whole weight matrices only; and its linear warm-up and decay."""
     trained = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in trained if p.ndim >= 2 and not hasattr(p, "trained")]

@@ -1,17 +1,36 @@
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+import sklearn.metrics
 
-from studykit import stats
+from studykit import stats, tasks
 
 RNG = np.random.default_rng(0)
+SAME, LABELS = [1, 1], [0, 1]  # one answer to all: its Matthews correlation is 0, whichever examples are drawn
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples():
+    """200 resamples rather than 2000, here only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stats, "RESAMPLES", 200)
+        stats._resamples.cache_clear()
+        yield
+    stats._resamples.cache_clear()
 
 
 def table(scores, **columns):
-    """A study's table from ``{method: scores by seed}``; ``None`` is a run without a score."""
+    """A study's table from ``{method: scores by seed}``; ``None`` is a run without a score.
+
+    No choice of test examples moves the Matthews correlation of these runs, so the interval of a gap must be that of
+    Student's paired test.
+    """
     rows = [{"task": "cola", "fraction": 0.5, "method": method, "seed": seed, "score": np.nan if score is None else score,
-             "status": "failed" if score is None else "ok", **columns}
+             "status": "failed" if score is None else "ok", "predictions": None if score is None else SAME,
+             "labels": None if score is None else LABELS, **columns}
             for method, values in scores.items() for seed, score in enumerate(values)]
     return pd.DataFrame(rows)
 
@@ -36,11 +55,12 @@ def test_the_interval_of_few_values(values, expected):
     assert stats.mean_interval(values) == pytest.approx(expected, nan_ok=True)
 
 
-def test_gaps_are_those_of_a_paired_test():
+def test_gaps_are_those_of_a_paired_test_where_examples_do_not_matter():
     full, bitfit = RNG.normal(70, 3, 6), RNG.normal(69, 3, 6)
     row, = stats.paired_gaps(table({"full": full, "bitfit": bitfit})).to_dict("records")
     low, high = scipy.stats.ttest_rel(bitfit, full).confidence_interval(0.95)
     assert (row["gap"], row["low"], row["high"]) == pytest.approx(((bitfit - full).mean(), low, high))
+    assert (row["error"], row["freedom"]) == pytest.approx((scipy.stats.sem(bitfit - full), 5))
     assert (row["task"], row["fraction"], row["method"], row["pairs"], row["lost"]) == ("cola", 0.5, "bitfit", 6, 0)
 
 
@@ -81,18 +101,22 @@ def test_a_missing_baseline_is_an_error():
         stats.paired_gaps(table({"bitfit": [1.0], "head": [1.0]}))
 
 
-STUDIES, SEEDS = 4000, 5
+STUDIES, SEEDS = 2000, 5
 
 
 @pytest.fixture(scope="module")
 def simulated():
-    """Many studies of five seeds: the mean is 70, the gap -2, and what a seed does to both methods is most of the noise."""
+    """Many studies of five seeds: the mean is 70, the gap -2, and what a seed does to both methods is most of the noise.
+
+    As in ``table``, test examples do not matter.
+    """
     rng = np.random.default_rng(1)
     shared = rng.normal(0, 4, (STUDIES, SEEDS))
     study, seed = np.indices((STUDIES, SEEDS))
     full, bitfit = 70 + shared + rng.normal(0, 1, shared.shape), 68 + shared + rng.normal(0, 1, shared.shape)
     return pd.concat([pd.DataFrame({"task": "cola", "fraction": study.ravel(), "seed": seed.ravel(), "method": method,
-                                    "score": scores.ravel(), "status": "ok"})
+                                    "score": scores.ravel(), "status": "ok",
+                                    "predictions": [SAME] * scores.size, "labels": [LABELS] * scores.size})
                       for method, scores in (("full", full), ("bitfit", bitfit))])
 
 
@@ -132,3 +156,297 @@ def test_a_group_without_any_score_is_still_there():
     row, = stats.summary(table({"full": [None, None]})).to_dict("records")
     assert (row["seeds"], row["not_ok"]) == (0, 2)
     assert np.isnan(row["score"])
+
+
+def repeated(task, predictions, labels, weights):
+    """A run's main metric by scikit-learn or SciPy on a resample written out, example by example."""
+    said, true = (np.repeat(values, weights) for values in (predictions, labels))
+    metric = {"mrpc": lambda: sklearn.metrics.f1_score(true, said, zero_division=np.nan),
+              "cola": lambda: sklearn.metrics.matthews_corrcoef(true, said),
+              "sst2": lambda: sklearn.metrics.accuracy_score(true, said),
+              "stsb": lambda: scipy.stats.pearsonr(true, said).statistic}[task]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of one class only, of a constant
+        return metric()
+
+
+def answers(task, runs, examples, rng):
+    """``(predictions, labels)``: runs that are right more often than not."""
+    if task == "stsb":
+        labels = rng.uniform(0, 5, examples)
+        return labels + rng.normal(0, 1, examples) + rng.normal(0, 1, (runs, examples)), labels
+    labels = np.arange(examples) % 3 > 0
+    return (labels ^ (rng.random((runs, examples)) < 0.3)).astype(int), labels.astype(int)
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_resampled_scores_are_those_of_scikit_learn_on_the_examples_written_out(task):
+    """Among the resamples: each example once, one example alone, one class alone; among the runs: constant ones."""
+    rng = np.random.default_rng(2)
+    predictions, labels = answers(task, 3, 12, rng)
+    predictions = np.vstack([predictions, np.zeros(12), np.ones(12), labels])
+    weights = np.vstack([rng.multinomial(12, np.full(12, 1 / 12), size=40), np.ones(12, int), 12 * np.eye(12, dtype=int),
+                         2 * (labels == labels[0]), 3 * (labels != labels[0])])
+    expected = [[repeated(task, run, labels, drawn) for run in predictions] for drawn in weights]
+    found = stats.resampled_scores(task, predictions, labels, weights)
+    assert found == pytest.approx(np.array(expected), nan_ok=True)
+    assert np.isnan(found).any() == (task in ("mrpc", "stsb"))
+    assert found[40, :3] == pytest.approx([next(iter(tasks.scores(task, run, labels).values())) for run in predictions[:3]])
+
+
+@pytest.mark.parametrize("task, expected", [("sst2", 3 / 4), ("mrpc", 2 * 2 / (2 * 2 + 1)), ("cola", 2 / 12 ** 0.5)])
+def test_resampled_scores_by_hand(task, expected):
+    """Two right positives, a missed one, no false one, one right negative."""
+    (found,), = stats.resampled_scores(task, [[1, 0, 1, 0]], [1, 1, 0, 0], [[2, 1, 0, 1]])
+    assert found == pytest.approx(expected)
+
+
+def test_a_resampled_correlation_by_hand():
+    """1, 2, 2, 4 beside 1, 3, 3, 5: products of deviations add up to 6, squares to 4.75 and 8."""
+    (found,), = stats.resampled_scores("stsb", [[1, 2, 4]], [1, 3, 5], [[1, 2, 1]])
+    assert found == pytest.approx(6 / 38 ** 0.5)
+
+
+def runs_of(task, predictions, labels):
+    """A table of runs, a row for each row of predictions, with their scores."""
+    score = [100 * repeated(task, run, labels, np.ones(len(labels), int)) for run in predictions]
+    return pd.DataFrame({"task": task, "score": score, "predictions": list(predictions), "labels": [labels] * len(score)})
+
+
+def two_levels(one, two, resamples):
+    """``(error, freedom)`` of a gap, by loops over resamples, runs and pairs of runs."""
+    task, labels, seeds = one["task"][0], one["labels"][0], len(one)
+    moved = [[100 * (repeated(task, a, labels, drawn) - repeated(task, b, labels, drawn))
+              for a, b in zip(one["predictions"], two["predictions"], strict=True)] for drawn in resamples]
+    moved = [row for row in moved if not np.isnan(row).any()]
+    means = [sum(column) / len(moved) for column in zip(*moved, strict=True)]
+    pairs = [sum((row[i] - means[i]) * (row[j] - means[j]) for row in moved) / (len(moved) - 1)
+             for i in range(seeds) for j in range(i)]
+    between = np.var(one["score"] - two["score"], ddof=1) / seeds
+    both = between + max(0, sum(pairs) / len(pairs))
+    return np.sqrt(both), both ** 2 / (between ** 2 / (seeds - 1))
+
+
+@pytest.mark.parametrize("task, examples", [*((task, 40) for task in tasks.TASKS), ("mrpc", 4), ("stsb", 4)])
+def test_the_error_of_a_gap_is_that_of_two_levels_by_loops(task, examples):
+    """With four examples, some resamples have no metric."""
+    rng = np.random.default_rng(3)
+    predictions, labels = answers(task, 6, examples, rng)
+    one, two = runs_of(task, predictions[:3], labels), runs_of(task, predictions[3:], labels)
+    middle, *found = stats.gap(one, two)
+    assert middle == pytest.approx(np.mean([a - b for a, b in zip(one["score"], two["score"], strict=True)]))
+    assert found == pytest.approx(two_levels(one, two, stats._resamples(examples).astype(int)))
+
+
+def test_the_error_of_a_gap_in_accuracy_is_the_closed_form(monkeypatch):
+    """Resampling moves means over n examples by their covariance over n. Here that is more than what seeds do."""
+    monkeypatch.setattr(stats, "RESAMPLES", 20_000)
+    one, two = stats.simulated(np.random.default_rng(4), 30, 61, gap=3)  # 61: no other test resamples as many
+    right = [100 * (np.stack(of["predictions"]) == of["labels"][0]) for of in (one, two)]
+    examples = np.cov(right[0] - right[1], ddof=0)[~np.eye(30, dtype=bool)].mean() / 61
+    seeds = scipy.stats.sem(one["score"] - two["score"]) ** 2
+    _, error, freedom = stats.gap(one, two)
+    assert examples > seeds
+    assert error ** 2 == pytest.approx(seeds + examples, rel=0.02)
+    assert freedom == pytest.approx(29 * (1 + examples / seeds) ** 2, rel=0.04)
+
+
+def test_an_error_is_student_s_where_examples_move_the_seeds_apart():
+    """What one seed gains the other loses, on every resample: nothing is shared, and no variance is below 0."""
+    labels, right = np.zeros(8, int), np.arange(8) < 5
+    one, two = (runs_of("sst2", np.array([1 - right, right]) ^ flip, labels) for flip in (0, 1))
+    assert stats.gap(one, two) == pytest.approx((0, 25, 1))  # gaps of 25 and -25 have a deviation of 25 √2
+
+
+@pytest.mark.parametrize("count, expected", [(1, (4.0, np.nan, np.nan)), (0, (np.nan, np.nan, np.nan))])
+def test_the_gap_of_few_pairs(count, expected):
+    one, two = table({"one": [7.0]}), table({"two": [3.0]})
+    assert stats.gap(one[:count], two[:count]) == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_study_s_gaps_are_those_of_its_pairs():
+    one, two = stats.simulated(np.random.default_rng(5), 4, 50)
+    full, bitfit = (of.assign(method=name, seed=range(4), fraction=1.0, status="ok")
+                    for of, name in ((two, "full"), (one, "bitfit")))
+    row, = stats.paired_gaps(pd.concat([full, bitfit[::-1]]).sample(frac=1, random_state=2), level=0.9).to_dict("records")
+    middle, error, freedom = stats.gap(one, two)
+    assert (row["gap"], row["error"], row["freedom"]) == pytest.approx((middle, error, freedom))
+    low, high = scipy.stats.t.interval(0.9, freedom, loc=middle, scale=error)
+    assert (row["low"], row["high"]) == pytest.approx((low, high))
+
+
+def test_an_interval_by_hand():
+    """t is 2.776445 with 4 degrees of freedom at 97.5 %, 2.131847 at 95 %, and 1.959964 with any number of them."""
+    assert stats.interval(1, 2, 4) == pytest.approx((1 - 2 * 2.776445, 1 + 2 * 2.776445), rel=1e-6)
+    assert stats.interval(1, 2, 4, level=0.9) == pytest.approx((1 - 2 * 2.131847, 1 + 2 * 2.131847), rel=1e-6)
+    assert stats.interval(1, 2, np.inf) == pytest.approx((1 - 2 * 1.959964, 1 + 2 * 1.959964), rel=1e-6)
+
+
+@pytest.mark.parametrize("middle, margin", [(0.1, 1), (-0.4, 1), (0.9, 1), (-2.0, 1), (1.5, 3)])
+def test_equivalence_is_two_one_sided_tests(middle, margin):
+    gaps = middle + RNG.normal(0, 0.7, 6)
+    found = stats.equivalence(*stats.gap(table({"one": gaps}), table({"two": [0.0] * 6})), margin=margin)
+    assert found == pytest.approx(max(scipy.stats.ttest_1samp(gaps, -margin, alternative="greater").pvalue,
+                                      scipy.stats.ttest_1samp(gaps, margin, alternative="less").pvalue))
+
+
+def test_equivalence_by_hand():
+    """A margin of 2.131847 errors is the 5 % point of t with 4 degrees of freedom; on the margin p is one half."""
+    assert stats.equivalence(0, 1 / 2.131847, 4) == pytest.approx(0.05, rel=1e-5)
+    assert stats.equivalence(0.5, 1, 4, margin=2.631847) == pytest.approx(0.05, rel=1e-5)
+    assert stats.equivalence(1, 0.01, 9) == stats.equivalence(-1, 0.01, 9) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("middle", [-1.2, -0.6, -0.3, 0, 0.3, 0.6, 1.2])
+def test_runs_are_equivalent_where_the_90_percent_interval_lies_within_the_margin(middle):
+    low, high = stats.interval(middle, 0.3, 7, level=0.9)
+    assert (stats.equivalence(middle, 0.3, 7) <= 0.05) == (low > -1 and high < 1)
+
+
+def test_holm_by_hand():
+    """In order 0.01 × 4, 0.02 × 3, 0.03 × 2 (less than what came before it) and 0.5; none is above 1."""
+    assert stats.holm([0.5, 0.02, 0.01, 0.03]) == pytest.approx([0.5, 0.06, 0.04, 0.06])
+    assert stats.holm([0.6, 0.9]) == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("level", [0.01, 0.05, 0.3])
+def test_holm_rejects_what_stepping_down_rejects(level):
+    for count in (1, 2, 5, 12):
+        for _ in range(30):
+            p = RNG.beta(0.3, 3, count).round(3)
+            rejected = np.zeros(count, bool)
+            for left, i in zip(range(count, 0, -1), np.argsort(p), strict=True):
+                if p[i] > level / left:
+                    break
+                rejected[i] = True
+            assert (stats.holm(p) <= level).tolist() == rejected.tolist()
+
+
+def test_the_interquartile_mean_by_hand():
+    assert stats.interquartile_mean([100, 1, 6, 3, 5, -90, 4, 7]) == (3 + 4 + 5 + 6) / 4
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 10, 11])
+def test_the_interquartile_mean_leaves_out_a_quarter_rounded_down_at_either_end(count):
+    values = RNG.normal(70, 3, count)
+    assert stats.interquartile_mean(values) == pytest.approx(np.mean(sorted(values)[count // 4:count - count // 4]))
+
+
+def test_the_probability_of_improvement_by_hand():
+    """Of six pairs, 3 > 2, 3 > 1 and 2 > 1 count, 2 = 2 counts half."""
+    assert stats.probability_of_improvement([3, 2, 0], [2, 1]) == pytest.approx(3.5 / 6)
+
+
+@pytest.mark.parametrize("ties", [0, 6], ids=["ties", "no ties"])
+def test_the_probability_of_improvement_is_mann_whitney_s_u(ties):
+    one, two = RNG.normal(1, 1, 7).round(ties), RNG.normal(0, 1, 9).round(ties)
+    assert stats.probability_of_improvement(one, two) == pytest.approx(scipy.stats.mannwhitneyu(one, two).statistic / 63)
+
+
+def test_a_deviation_by_hand():
+    """Squares add up to 10; chi squared with 4 degrees of freedom is 11.143287 at 97.5 % and 0.484419 at 2.5 %."""
+    expected = np.sqrt([10 / 4, 10 / 11.143287, 10 / 0.484419])
+    assert stats.deviation([1, 2, 3, 4, 5]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_intervals_of_a_deviation_cover_it_as_often_as_they_say():
+    found = pd.DataFrame([stats.deviation(values, 0.9) for values in np.random.default_rng(6).normal(70, 3, (2000, 5))],
+                         columns=["deviation", "low", "high"])
+    assert 0.88 < coverage(found, 3) < 0.92
+    assert (found["low"] > 3).mean() == pytest.approx(0.05, abs=0.015)
+
+
+def test_the_test_of_spread_is_about_the_median():
+    """Brown and Forsythe's is an analysis of variance of how far each value lies from its group's median."""
+    one, two = RNG.lognormal(0, 1, 8), RNG.lognormal(0, 2, 9)
+    found = stats.spread_test(one, two)
+    assert found == pytest.approx(scipy.stats.f_oneway(*(np.abs(of - np.median(of)) for of in (one, two))).pvalue)
+    assert found == pytest.approx(scipy.stats.levene(one, two, center="median").pvalue)
+    assert found != pytest.approx(scipy.stats.levene(one, two, center="mean").pvalue, rel=0.01)
+
+
+@pytest.mark.parametrize("runs", [5, 10])
+@pytest.mark.parametrize("draw", [lambda rng, size: rng.normal(size=size), lambda rng, size: rng.standard_t(5, size)],
+                         ids=["normal", "heavy tails"])
+def test_equal_spreads_are_told_apart_no_more_often_than_the_level_and_unequal_ones_more(runs, draw):
+    rng = np.random.default_rng(7)
+    p = [stats.spread_test(*draw(rng, (2, runs))) for _ in range(1000)]
+    assert np.mean(np.array(p) <= 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000)
+    apart = [stats.spread_test(one, 10 * two) for one, two in (draw(rng, (2, runs)) for _ in range(200))]
+    assert np.mean(np.array(apart) <= 0.05) > 0.2
+
+
+@pytest.mark.parametrize("deviation, gap", [(1, 1), (1, -1.5), (2, 1.8), (0.5, 1)])
+def test_that_many_seeds_are_needed_and_no_fewer(deviation, gap):
+    """By simulation: a paired t test sees the gap in 80 % of studies, and in fewer with one seed less."""
+    rng, seeds = np.random.default_rng(8), stats.seeds_needed(deviation, gap)
+    power, less = (np.mean(scipy.stats.ttest_1samp(rng.normal(gap, deviation, (20_000, count)), 0, axis=1).pvalue <= 0.05)
+                   for count in (seeds, seeds - 1))
+    assert less < 0.8 < power + 0.01
+
+
+def test_seeds_needed_are_those_of_published_tables():
+    """Cohen's d of 0.2, 0.5 and 0.8 in a paired test, two-sided at 5 %, power 80 %; and 0.5 at 90 %."""
+    assert [stats.seeds_needed(1, gap) for gap in (0.2, 0.5, 0.8)] == [199, 34, 15]
+    assert stats.seeds_needed(1, 0.5, power=0.9) == 44
+
+
+def test_smaller_gaps_need_more_seeds():
+    needed = [stats.seeds_needed(1, gap) for gap in (0.2, 0.3, 0.5, 1, 2, 4)]
+    assert needed == sorted(set(needed), reverse=True)
+    assert stats.seeds_needed(3, 0.9) == stats.seeds_needed(1, -0.3) == needed[1]
+
+
+def test_a_gap_that_no_affordable_number_of_seeds_would_show_is_an_error():
+    with pytest.raises(ValueError, match=r"198 seeds are too few to see 0.2 where gaps have a deviation of 1"):
+        stats.seeds_needed(1, 0.2, most=198)
+
+
+def test_simulated_runs_are_as_accurate_as_promised():
+    rng = np.random.default_rng(9)
+    drawn = [stats.simulated(rng, 2, 200, gap=5, accuracy=0.7) for _ in range(1000)]
+    for i, accuracy in enumerate((75, 70)):
+        means = [pair[i]["score"].mean() for pair in drawn]
+        assert np.mean(means) == pytest.approx(accuracy, abs=3.5 * scipy.stats.sem(means))
+        assert scipy.stats.sem(means) < 0.2
+    one, _ = drawn[0]
+    assert one["score"].tolist() == pytest.approx([
+        100 * sklearn.metrics.accuracy_score(*run) for run in zip(one["labels"], one["predictions"], strict=True)])
+
+
+TRUE, MANY = 5.0, 1000
+
+
+@pytest.fixture(scope="module", params=[(5, 0.15), (10, 0.15), (10, 0.01)], ids="{0[0]} seeds, seed_sd {0[1]}".format)
+def gaps(request, few_resamples):
+    """Gaps of many simulated studies of 300 examples whose true gap is 5 points."""
+    (seeds, seed_sd), rng, rows = request.param, np.random.default_rng(10), []
+    for _ in range(MANY):
+        one, two = stats.simulated(rng, seeds, 300, gap=TRUE, seed_sd=seed_sd)
+        middle, error, freedom = stats.gap(one, two)
+        low, high = stats.interval(middle, error, freedom)
+        _, *student = stats.mean_interval(one["score"] - two["score"])
+        rows.append({"gap": middle, "error": error, "low": low, "high": high, "student": student,
+                     "p": stats.equivalence(middle, error, freedom, margin=TRUE)})
+    return pd.DataFrame(rows)
+
+
+def test_intervals_of_the_gap_cover_it_for_other_seeds_and_other_examples(gaps):
+    """More often than Student's, which are for other seeds alone: those do not keep their word."""
+    assert 0.93 < coverage(gaps, TRUE) < 0.97
+    assert coverage(pd.DataFrame(gaps["student"].tolist(), columns=["low", "high"]), TRUE) < 0.935
+
+
+def test_the_error_is_the_deviation_of_the_gap_between_studies(gaps):
+    assert gaps["gap"].mean() == pytest.approx(TRUE, abs=3.5 * scipy.stats.sem(gaps["gap"]))
+    assert np.sqrt((gaps["error"] ** 2).mean()) == pytest.approx(gaps["gap"].std(), rel=0.08)
+
+
+def test_a_gap_on_the_margin_passes_for_none_as_often_as_the_level(gaps):
+    assert np.mean(gaps["p"] <= 0.05) == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / MANY))
+
+
+def test_no_gap_passes_for_none_where_seeds_and_examples_are_many():
+    rng = np.random.default_rng(11)
+    p = [stats.equivalence(*stats.gap(*stats.simulated(rng, 20, 6000, seed_sd=0.02))) for _ in range(40)]
+    assert np.mean(np.array(p) <= 0.05) > 0.8

@@ -7,7 +7,7 @@ from studykit import tasks
 from studykit.mini import language
 from studykit.mini.language import DETERMINERS, SELF, TIMES, VERBS, Thing
 
-SIZES = {"mrpc": (2000, 600), "cola": (3000, 800), "stsb": (2000, 600)}  # train, validation
+SIZES = {"mrpc": (1000, 500), "cola": (1500, 800), "stsb": (1000, 500)}  # train, validation
 
 
 def load(name, train=None, validation=None, seed=0):

@@ -186,5 +186,5 @@ def _scored(run, predictions, labels):
     constant = bool(np.ptp(predictions) < 1e-6)
     return {"status": "constant" if constant else "ok", "reason": "one answer for every example" if constant else "",
             "scores": scores, "score": scores[tasks.get(run.task).metric],
-            "predictions": [round(float(value), 4) if labels.dtype.kind == "f" else int(value) for value in predictions],
+            "predictions": [float(f"{value:.6g}") if labels.dtype.kind == "f" else int(value) for value in predictions],
             "labels": [round(float(value), 4) if labels.dtype.kind == "f" else int(value) for value in labels]}

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pandas as pd
+import scipy.optimize
 import scipy.stats
 
 from studykit import tasks
@@ -55,7 +56,9 @@ def paired_gaps(table, baseline="full", by=("task", "fraction"), level=0.95):
         raise ValueError(f"no run of the baseline {baseline!r} in the table: it has {', '.join(table['method'].unique())}")
     rows = []
     for group, part in table.groupby(by, sort=False):
-        runs = {method: of.set_index("seed", verify_integrity=True) for method, of in part.groupby("method", sort=False)}
+        if (twice := part.duplicated(["method", "seed"])).any():
+            raise ValueError(f"duplicate runs: two of {part.loc[twice, 'method'].iloc[0]} have one seed")
+        runs = {method: of.set_index("seed") for method, of in part.groupby("method", sort=False)}
         for method in [name for name in runs if name != baseline and baseline in runs]:
             one, two = (runs[name].loc[runs[method].index.intersection(runs[baseline].index).sort_values()]
                         for name in (method, baseline))
@@ -73,24 +76,29 @@ def resampled_scores(task, predictions, labels, weights):
     """Main metric of each run on resampled test examples, shape (resamples, runs), on a scale from 0 (or -1) to 1.
 
     ``predictions`` has shape (runs, examples), ``labels`` (examples,); ``weights``, shape (resamples, examples), counts how
-    often a resample holds an example. Resamples in which the metric is not defined give NaN.
+    often a resample holds an example. Where a metric is not defined, as with one answer for all, it counts as 0.
     """
     predictions, labels, weights = (np.asarray(each, dtype=float) for each in (predictions, labels, weights))
     total = weights.sum(1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if tasks.get(task).metric == "pearson":
-            x, y = weights @ predictions.T / total, (weights @ labels)[:, None] / total
-            covariance = weights @ (predictions * labels).T / total - x * y
-            spread = (weights @ (predictions ** 2).T / total - x ** 2) * ((weights @ labels ** 2)[:, None] / total - y ** 2)
-            return covariance / np.sqrt(np.where(spread > 1e-12, spread, np.nan))
-        both = weights @ (predictions * labels).T
-        said, true = weights @ predictions.T, (weights @ labels)[:, None]
-        if tasks.get(task).metric == "accuracy":
-            return (total - said - true + 2 * both) / total
-        if tasks.get(task).metric == "f1":
-            return 2 * both / (said + true)
-        spread = said * (total - said) * true * (total - true)
-        return np.where(spread > 0, (both * total - said * true) / np.sqrt(np.where(spread > 0, spread, 1)), 0.0)
+    if tasks.get(task).metric == "pearson":
+        predictions = predictions - predictions.mean(1, keepdims=True)  # or nearly equal answers would be lost in rounding
+        spread = predictions.std(1, keepdims=True)
+        predictions, labels = predictions / np.where(spread > 0, spread, 1), labels - labels.mean()
+        x, y = weights @ predictions.T / total, (weights @ labels)[:, None] / total
+        covariance = weights @ (predictions * labels).T / total - x * y
+        scale = (weights @ (predictions ** 2).T / total - x ** 2) * ((weights @ labels ** 2)[:, None] / total - y ** 2)
+        return _ratio(covariance, np.sqrt(np.maximum(scale, 0)), least=1e-9)
+    both = weights @ (predictions * labels).T
+    said, true = weights @ predictions.T, (weights @ labels)[:, None]
+    if tasks.get(task).metric == "accuracy":
+        return (total - said - true + 2 * both) / total
+    if tasks.get(task).metric == "f1":
+        return _ratio(2 * both, said + true)
+    return _ratio(both * total - said * true, np.sqrt(said * (total - said) * true * (total - true)))
+
+
+def _ratio(above, below, least=0.0):
+    return np.where(below > least, above / np.where(below > least, below, 1), 0.0)
 
 
 @functools.lru_cache(maxsize=4)
@@ -103,20 +111,33 @@ def gap(one, two):
     """``(mean gap one - two, standard error, degrees of freedom)`` in points, of two tables of runs paired row by row.
 
     Two sources of chance: other seeds, seen in how the paired gaps differ; and other test examples, which all runs share,
-    seen by resampling them. A bootstrap over a few seeds is too short, so seeds enter as in Student's t, and the degrees of
-    freedom are Satterthwaite's. With fewer than two pairs the error is NaN: one pair has no spread.
+    seen by resampling them. A bootstrap over a few seeds is too short, so seeds enter as in Student's t: at 95 % the
+    squared half-width is t² times the seeds' variance plus z² times the examples', and the degrees of freedom are those
+    that give it (Satterthwaite's are too hopeful with two or three seeds). With fewer than two pairs the error is NaN: one
+    pair has no spread. Raises ``ValueError`` where labels differ.
     """
     gaps = one["score"].to_numpy() - two["score"].to_numpy()
     if len(gaps) < 2:
         return float(gaps.mean()) if len(gaps) else np.nan, np.nan, np.nan
     (task,), labels = set(one["task"]), np.array(one["labels"].iloc[0], dtype=float)
+    if any(list(row) != list(one["labels"].iloc[0]) for of in (one, two) for row in of["labels"]):
+        raise ValueError("these runs were scored on different examples: they cannot be paired")
     moved = 100 * np.subtract(*(resampled_scores(task, np.array(of["predictions"].tolist()), labels, _resamples(len(labels)))
                                 for of in (one, two)))
-    shared = np.cov(moved[np.isfinite(moved).all(1)].T)
+    shared = np.cov(moved.T)
     examples = max(0.0, shared[~np.eye(len(gaps), dtype=bool)].mean())  # what other examples do to all seeds at once
     seeds = gaps.var(ddof=1) / len(gaps)
     error = seeds + examples
-    return float(gaps.mean()), float(np.sqrt(error)), float(error ** 2 / seeds ** 2 * (len(gaps) - 1)) if seeds else np.inf
+    t, z = scipy.stats.t.ppf(0.975, len(gaps) - 1), scipy.stats.norm.ppf(0.975)
+    factor = np.sqrt((t ** 2 * seeds + z ** 2 * examples) / error) if error else t
+    return float(gaps.mean()), float(np.sqrt(error)), _freedom(factor, len(gaps) - 1)
+
+
+def _freedom(factor, least):
+    """Degrees of freedom at which Student's t has this factor at 95 %, at least ``least``."""
+    off = lambda power: scipy.stats.t.ppf(0.975, least * 10 ** power) - factor  # noqa: E731
+    return float(least * 10 ** scipy.optimize.brentq(off, 0, 6)) if off(0) > 1e-9 > off(6) else float(least) \
+        if off(0) <= 1e-9 else np.inf
 
 
 def interval(middle, error, freedom, level=0.95):
@@ -127,6 +148,8 @@ def interval(middle, error, freedom, level=0.95):
 
 def equivalence(gap, error, freedom, margin=1.0):
     """p value of two one-sided t tests (Schuirmann 1987): small where the gap lies within the margin, either way."""
+    if error == 0:
+        return float(abs(gap) >= margin)
     above = scipy.stats.t.sf((gap + margin) / error, freedom)
     below = scipy.stats.t.cdf((gap - margin) / error, freedom)
     return float(max(above, below))
@@ -135,7 +158,7 @@ def equivalence(gap, error, freedom, margin=1.0):
 def holm(p):
     """Holm's adjusted p values, in the order given: reject those up to the level, and at most that share errs at all.
 
-    >>> [round(x, 2) for x in holm([0.01, 0.04, 0.03])]
+    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
     [0.03, 0.06, 0.06]
     """
     p = np.asarray(p, dtype=float)
@@ -173,7 +196,8 @@ def deviation(values, level=0.95):
 
 
 def spread_test(one, two):
-    """p value of the Brown-Forsythe test (Levene's about the median) that two groups of runs spread alike."""
+    """p value of the Brown-Forsythe test (Levene's about the median) that two groups of runs spread alike. With five runs
+    each it hardly ever rejects, so a large p says little there."""
     return float(scipy.stats.levene(one, two, center="median").pvalue)
 
 
@@ -186,8 +210,7 @@ def seeds_needed(deviation, gap, power=0.8, level=0.05, most=10_000):
     """
     for seeds in range(2, most + 1):
         bound = scipy.stats.t.ppf(1 - level / 2, seeds - 1)
-        centre = abs(gap) / deviation * np.sqrt(seeds)
-        if scipy.stats.nct.sf(bound, seeds - 1, centre) + scipy.stats.nct.cdf(-bound, seeds - 1, centre) >= power:
+        if scipy.stats.ncf.sf(bound ** 2, 1, seeds - 1, seeds * (gap / deviation) ** 2) >= power:
             return seeds
     raise ValueError(f"{most} seeds are too few to see {gap:g} where gaps have a deviation of {deviation:g}")
 

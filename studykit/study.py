@@ -59,12 +59,10 @@ class Study:
                     data=self.data_digest(t), **{**common, "subset_seed": s, "init_seed": s, "order_seed": s, **fixed})
                 for s, f, t, m in itertools.product(axes[3], axes[2], axes[0], axes[1])]
 
-    def choose_rates(self, task, method, *, jobs=1, **fixed):
-        """``(rates, trials)``: the learning rate per (task, method), and the table of the trials that chose it.
-
-        Every method gets as many trials, on a part of train and scored on the selection split: the validation set is not
-        looked at, and the trials' seed is none of the report's. ``fixed`` are other fields of ``Run``.
-        """
+    def trials(self, task, method, **fixed):
+        """The runs that learning rates are chosen from, as many for every method: on a part of train and scored on the
+        selection split, so that the validation set is not looked at, with a seed that is none of the report's. ``fixed`` are
+        other fields of ``Run``."""
         trial = self.settings["trials"]
         method = [method] if isinstance(method, str) else method
         if missing := [name for name in method if name not in trial["rates"]]:
@@ -72,9 +70,12 @@ class Study:
                              "trials in its parameters")
         fixed = {"fraction": trial["fraction"], "seed": trial["seed"], "score_on": "selection",
                  "epochs": trial.get("epochs", self.settings["epochs"]), **fixed}
-        wanted = [run for name in method for lr in trial["rates"][name]
-                  for run in self.grid(task=task, method=name, lr=lr, **fixed)]
-        trials = self.execute(wanted, group="02_learning_rates", jobs=jobs)
+        return [run for name in method for lr in trial["rates"][name]
+                for run in self.grid(task=task, method=name, lr=lr, **fixed)]
+
+    def choose_rates(self, task, method, *, jobs=1):
+        """``(rates, trials)``: the learning rate per (task, method), and the table of the trials that chose it."""
+        trials = self.execute(self.trials(task, method), group="02_learning_rates", jobs=jobs)
         learnt = trials[trials["status"] == "ok"]
         if lost := set(zip(trials["task"], trials["method"], strict=True)) - set(
                 zip(learnt["task"], learnt["method"], strict=True)):

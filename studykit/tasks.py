@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -234,7 +235,9 @@ def _correlation(kind):
 
         if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
             return float("nan")
-        return float(getattr(scipy.stats, kind)(predictions, labels).statistic)
+        with warnings.catch_warnings():  # a run that hardly varies its answers is told of in its record
+            warnings.simplefilter("ignore", scipy.stats.NearConstantInputWarning)
+            return float(getattr(scipy.stats, kind)(predictions, labels).statistic)
 
     return correlation
 

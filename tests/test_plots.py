@@ -22,6 +22,7 @@ def table(task=("mrpc", "cola", "stsb"), method=tuple(methods.METHODS), fraction
                                       names=["task", "method", "fraction", "seed", "lr"])
     runs = axes.to_frame(index=False)
     return runs.assign(score=rng.normal(70, 3, len(runs)), status="ok", majority=np.nan,
+                       predictions=[[0, 0]] * len(runs), labels=[[0, 1]] * len(runs),
                        key=[f"{i:012x}" for i in range(len(runs))])
 
 

@@ -83,7 +83,7 @@ def gap_by_fraction(gaps, about="", margin=1.0, baseline="full"):
         _limits(ax, [*gaps.loc[gaps["task"] == task, "gap"], -2 * margin, 2 * margin], room=0.4)
     _key(fig, axes, _methods(gaps))
     pairs = sorted(set(gaps["pairs"]))
-    fig.supxlabel(f"{about} · {_span(pairs)} pairs of runs per bar · bar: 95 % interval over seeds and test examples · "
+    fig.supxlabel(f"{about} · {_span(pairs)} pairs of runs per bar · bar: 95 %, seeds and test examples · "
                   f"band: ±{margin:g} point", fontsize=6.5, color="#555555")
     return fig
 

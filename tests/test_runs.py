@@ -36,7 +36,7 @@ def test_equal_numbers_are_one_run(one, other):
 OTHER = {"task": "cola", "method": "bitfit", "fraction": 0.5, "lr": 1e-3, "encoder": "another", "weights": "0", "data": "0",
          "pooler": "new", "options": (("bottleneck", 8),), "epochs": 4, "min_steps": 10, "steps": 10, "batch_size": 8,
          "max_length": 64, "subset_seed": 1, "init_seed": 1, "order_seed": 1, "score_on": "selection", "points": 5,
-         "precision": "fp32"}
+         "precision": "fp32", "pretrained": False}
 
 
 def test_each_field_has_another_value_to_try():

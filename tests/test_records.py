@@ -34,7 +34,7 @@ def test_a_record_says_where_it_comes_from(record):
 
     assert record["schema"] == records.SCHEMA
     assert record["key"] == RUN.key
-    assert record["versions"]["torch"] == torch.__version__
+    assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]  # some builds add +cu130 to one only
     assert {"python", "studykit", "transformers", "numpy"} <= record["versions"].keys()
     assert "commit" in record
 

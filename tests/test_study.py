@@ -1,5 +1,8 @@
 import itertools
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 import yaml
@@ -348,3 +351,22 @@ def test_trials_may_have_epochs_of_their_own(tiny_yaml, tiny_encoder, tiny_glue,
     own = study.load(changed(tiny_yaml, trials=trials), source=tiny_glue, encoder=tiny_encoder)
     own.choose_rates("mrpc", "full")
     assert {run.epochs for run in trained} == {9}
+
+
+def test_killed_it_loses_only_the_run_in_flight(tiny_study, tiny_yaml, tiny_glue, tiny_encoder, capsys):
+    plan = "grid(task=['mrpc', 'cola', 'stsb'], method=['full', 'bitfit'], seed=[0, 1], lr=1e-3)"
+    load = f"study.load({str(tiny_yaml)!r}, source={tiny_glue!r}, encoder={tiny_encoder!r})"
+    code = f"from studykit import study; s = {load}; s.execute(s.{plan}, group='x')"
+    worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    folder = paths.results(tiny_study.name)
+    while len(list(folder.rglob("*.json"))) < 3:
+        assert worker.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    worker.kill()
+    worker.wait()
+    done = {file.name: file.read_bytes() for file in folder.rglob("*.json")}
+    wanted = tiny_study.grid(task=["mrpc", "cola", "stsb"], method=["full", "bitfit"], seed=[0, 1], lr=1e-3)
+    table = tiny_study.execute(wanted, group="x")
+    assert f"{len(done)} read from records, {len(wanted) - len(done)} trained" in capsys.readouterr().out
+    assert len(done) < len(wanted) == len(table) and (table["status"] != "failed").all()
+    assert all((folder / "x" / name).read_bytes() == made for name, made in done.items())

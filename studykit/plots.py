@@ -16,6 +16,7 @@ STYLE = {"full": ("#000000", "o"), "bitfit": ("#D55E00", "s"), "adapter": ("#007
          "layernorm": ("#009E73", "v"), "random": ("#CC79A7", "P"), "last_k": ("#B58900", "X")}
 TASK_NAMES = {"mrpc": "MRPC", "cola": "CoLA", "stsb": "STS-B", "sst2": "SST-2"}
 WIDTH = 6.3  # inches
+FRACTION = "share of the training data"  # an axis's label
 RC = {"font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
       "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "figure.dpi": 120,
       "svg.hashsalt": "studykit", "lines.linewidth": 1.0, "axes.linewidth": 0.7}
@@ -40,8 +41,7 @@ def score_by_fraction(table, about=""):
 
     ``table`` is a study's table; ``about`` names study and encoder and goes under the figure with the seeds.
     """
-    ticks = {fraction: f"{100 * fraction:g} %" for fraction in sorted(table["fraction"].unique())}
-    return _score_by("fraction", table, ticks, about, xlabel="share of the training data")
+    return _score_by("fraction", table, _fraction_ticks(table), about, xlabel=FRACTION)
 
 
 def score_by_pretraining(table, about=""):
@@ -70,16 +70,16 @@ def _score_by(column, table, ticks, about, xlabel, joined=True):
 def gap_by_fraction(gaps, about="", margin=1.0, baseline="full"):
     """Paired gap to the baseline, in points, with its interval; the band is the margin within which methods match."""
     fig, axes = _figure(len(_tasks(gaps)), 2.7)
-    fractions = sorted(gaps["fraction"].unique())
+    ticks = _fraction_ticks(gaps)
     for ax, task in zip(axes[0], _tasks(gaps), strict=True):
         ax.axhspan(-margin, margin, color="#EDEDED", zorder=0, linewidth=0)
         ax.axhline(0, color="#555555", linewidth=0.7, zorder=1)
         for i, method in enumerate(_methods(gaps)):
             rows = gaps[(gaps["task"] == task) & (gaps["method"] == method)]
-            x = [fractions.index(value) + _offset(i, len(_methods(gaps))) for value in rows["fraction"]]
+            x = [list(ticks).index(value) + _offset(i, len(_methods(gaps))) for value in rows["fraction"]]
             _bars(ax, method, x, rows["gap"], rows["low"], rows["high"])
         ax.set(title=TASK_NAMES[task], ylabel=f"gap to {baseline}, points")
-        _ticks(ax, [f"{100 * value:g} %" for value in fractions], "share of the training data")
+        _ticks(ax, ticks.values(), FRACTION)
         _limits(ax, [*gaps.loc[gaps["task"] == task, "gap"], -2 * margin, 2 * margin], room=0.4)
     _key(fig, axes, _methods(gaps))
     pairs = sorted(set(gaps["pairs"]))
@@ -187,6 +187,10 @@ def _limits(ax, values, room=0.08):
     if low <= high:
         pad = room * max(high - low, 1.0)
         ax.set_ylim(low - pad, high + pad)
+
+
+def _fraction_ticks(table):
+    return {fraction: f"{100 * fraction:g} %" for fraction in sorted(table["fraction"].unique())}
 
 
 def _ticks(ax, labels, xlabel):

@@ -24,8 +24,8 @@ def mean_interval(values, level=0.95):
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return (float(values.mean()) if len(values) else np.nan, np.nan, np.nan)
-    half = scipy.stats.t.ppf(0.5 + level / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+    mean = float(values.mean())
+    return mean, *map(float, interval(mean, values.std(ddof=1) / np.sqrt(len(values)), len(values) - 1, level))
 
 
 def summary(table, by=("task", "method", "fraction"), level=0.95):
@@ -136,8 +136,11 @@ def gap(one, two):
 def _freedom(factor, least):
     """Degrees of freedom at which Student's t has this factor at 95 %, at least ``least``."""
     off = lambda power: scipy.stats.t.ppf(0.975, least * 10 ** power) - factor  # noqa: E731
-    return float(least * 10 ** scipy.optimize.brentq(off, 0, 6)) if off(0) > 1e-9 > off(6) else float(least) \
-        if off(0) <= 1e-9 else np.inf
+    if off(0) <= 1e-9:
+        return float(least)
+    if off(6) >= 0:
+        return np.inf
+    return float(least * 10 ** scipy.optimize.brentq(off, 0, 6))
 
 
 def interval(middle, error, freedom, level=0.95):

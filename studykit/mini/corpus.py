@@ -58,6 +58,14 @@ def _surface(texts, features):
     return [*lengths, abs(lengths[0] - lengths[-1]), *([shared] if "overlap" in features else [])]
 
 
+ROLES = ("agent", "patient", "recipient")
+
+
+def things(meaning):
+    """Who and what takes part, by role: not a patient that is the agent itself."""
+    return {role: what for role in ROLES if isinstance(what := getattr(meaning, role), Thing)}
+
+
 # CoLA: acceptable or not
 
 
@@ -85,7 +93,7 @@ def agreement(meaning, parts, rng):
 
 def determiner(meaning, parts, rng):
     """A determiner of the other number: *these girl*."""
-    role = rng.choice([role for role in parts.phrases if role != "patient" or meaning.patient != SELF])
+    role = rng.choice([role for role in parts.phrases if role in things(meaning)])
     plural = getattr(meaning, role).plural
     right, wrong = ({forms[number] for forms in DETERMINERS.values()} for number in (plural, not plural))
     word = rng.choice(sorted(wrong - right - {None, "some"}))
@@ -143,7 +151,7 @@ def order(meaning, parts, rng):
     """Two neighbours have changed places: *girl the*, *the girl old*, *not does greet*."""
     if meaning.negated and rng.random() < 0.3:
         return replace(parts, verb=[parts.verb[1], parts.verb[0], *parts.verb[2:]])
-    role = rng.choice([role for role in parts.phrases if role != "patient" or meaning.patient != SELF])
+    role = rng.choice([role for role in parts.phrases if role in things(meaning)])
     at = rng.randrange(2 if getattr(meaning, role).adjective else 1)
     return _with(parts, role, lambda words: [*words[:at], words[at + 1], words[at], *words[at + 2:]])
 
@@ -222,7 +230,7 @@ def other_verb(meaning, rng):
 
 def other_noun(meaning, rng):
     role, what = _someone(meaning, rng)
-    taken = {each.noun for each in (meaning.agent, meaning.patient, meaning.recipient) if isinstance(each, Thing)}
+    taken = {each.noun for each in things(meaning).values()}
     if role == "agent" and meaning.patient == SELF:
         return None
     nouns = language.ANIMATE if what.noun in language.ANIMATE else language.THINGS
@@ -264,8 +272,7 @@ CHANGES = (swap_roles, swap_roles, swap_giving, negate, other_verb, other_noun, 
 
 
 def _someone(meaning, rng):
-    return rng.choice([(role, what) for role in ("agent", "patient", "recipient")
-                       if isinstance(what := getattr(meaning, role), Thing)])
+    return rng.choice(list(things(meaning).items()))
 
 
 # STS-B: how much of the meaning is shared?
@@ -282,7 +289,7 @@ def similarity(first, second):
         if one != () or two != ():
             total += weight
             shared += weight * (one == two)
-    everyone = [getattr(second, role).noun for role in ROLES if isinstance(getattr(second, role), Thing)]
+    everyone = [each.noun for each in things(second).values()]
     for role in ROLES:
         one, two = getattr(first, role), getattr(second, role)
         total += PARTICIPANT * (one is not None or two is not None)
@@ -295,7 +302,6 @@ def similarity(first, second):
     return shared / total
 
 
-ROLES = ("agent", "patient", "recipient")
 WEIGHTS = {"verb": 3.0, "negated": 1.5, "past": 0.5, "place": 0.7, "time": 0.7}
 PARTICIPANT, ELSEWHERE = 2.5, 0.5
 DETAILS = {"plural": 0.4, "determiner": 0.2, "adjective": 0.2, "holding": 0.2}

@@ -22,7 +22,7 @@ SHAPE = {"hidden_size": 128, "embedding_size": 128, "num_hidden_layers": 3, "num
          "intermediate_size": 256, "max_position_embeddings": 64}
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ENDINGS = ("##s", "##ed", "##d")
-PAD, CLS, SEP = 0, 2, 3
+PAD, SEP = 0, 3
 MEANINGS = 400_000
 BATCH = 128
 EVERY = 500  # steps between two lines of the course
@@ -124,6 +124,7 @@ def pretrain(minutes, folder=ENCODER, meanings=MEANINGS, seed=0, compiled=True):
     fast = torch.compile(model, dynamic=True) if compiled else model
     precision = machine.best_precision(torch.device("cpu"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=0.01, fused=True)
+    settings = {"minutes": minutes, "meanings": meanings, "seed": seed, "precision": precision}
     course, seen, start = [], [], time.monotonic()
     for step, rows in enumerate(batches(lengths, rng)):
         share = (time.monotonic() - start) / (60 * minutes)
@@ -151,8 +152,8 @@ def pretrain(minutes, folder=ENCODER, meanings=MEANINGS, seed=0, compiled=True):
             seen = []
             print(f"{time.monotonic() - start:6.0f} s", *course[-1], flush=True)
             if len(course) % 10 == 0:
-                save(model, folder, course, {"minutes": minutes, "meanings": meanings, "seed": seed, "precision": precision})
-    save(model, folder, course, {"minutes": minutes, "meanings": meanings, "seed": seed, "precision": precision})
+                save(model, folder, course, settings)
+    save(model, folder, course, settings)
 
 
 def save(model, folder, course, settings):

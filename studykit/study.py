@@ -3,7 +3,9 @@
 A run is its configuration. Its hash names its record, so executing a plan twice trains nothing the second time.
 """
 
+import dataclasses
 import itertools
+import math
 import os
 import traceback
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from studykit import paths, records, runs, tasks
 from studykit.progress import Progress
 from studykit.runs import Run
 
+WIDEN = 2  # how often a range of learning rates is widened where its best lies at its edge
 SETTINGS = {"encoder", "pooler", "source", "batch_size", "max_length", "epochs", "min_steps", "trials"}
 
 
@@ -74,13 +77,22 @@ class Study:
                 for run in self.grid(task=task, method=name, lr=lr, **fixed)]
 
     def choose_rates(self, task, method, *, jobs=1):
-        """``(rates, trials)``: the learning rate per (task, method), and the table of the trials that chose it."""
-        trials = self.execute(self.trials(task, method), group="02_learning_rates", jobs=jobs)
-        learnt = trials[trials["status"] == "ok"]
-        if lost := set(zip(trials["task"], trials["method"], strict=True)) - set(
-                zip(learnt["task"], learnt["method"], strict=True)):
-            raise ValueError(f"no rate taught {sorted(lost)} anything: try others, or more steps")
-        best = learnt.loc[learnt.groupby(["task", "method"])["score"].idxmax()]
+        """``(rates, trials)``: the learning rate per (task, method), and the table of the trials that chose it.
+
+        Where the best rate lies at the edge of those tried, one beyond it is tried too, up to ``WIDEN`` times.
+        """
+        wanted = self.trials(task, method)
+        for _ in range(WIDEN + 1):
+            trials = self.execute(wanted, group="02_learning_rates", jobs=jobs)
+            learnt = trials[trials["status"] == "ok"]
+            if lost := set(zip(trials["task"], trials["method"], strict=True)) - set(
+                    zip(learnt["task"], learnt["method"], strict=True)):
+                raise ValueError(f"no rate taught {sorted(lost)} anything: try others, or more steps")
+            best = learnt.loc[learnt.groupby(["task", "method"])["score"].idxmax()]
+            beyond = [run for row in best.itertuples() for run in _beyond(row, wanted)]
+            if not beyond:
+                break
+            wanted += beyond
         return {(row.task, row.method): row.lr for row in best.itertuples()}, trials
 
     def execute(self, wanted, *, group, jobs=1):
@@ -103,6 +115,20 @@ class Study:
                 progress.step(record)
         progress.end()
         return records.table([found[run.key] for run in wanted])
+
+
+def _beyond(best, tried):
+    """The trial one step further out than the best one, where that is the first or last of those tried; else nothing."""
+    of = sorted((run for run in tried if (run.task, run.method) == (best.task, best.method)), key=lambda run: run.lr)
+    for edge, inner in (of[:2], of[:-3:-1]):
+        if best.lr == edge.lr:
+            return [dataclasses.replace(edge, lr=_rounded(edge.lr ** 2 / inner.lr))]
+    return []
+
+
+def _rounded(lr):
+    """The nearest of …, 0.01, 0.03, 0.1, … on a log scale."""
+    return float(f"{10 ** (round(2 * math.log10(lr)) / 2):.1g}")
 
 
 def _frozen(options):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from studykit import machine, methods
+from studykit import fast, machine, methods
 
 WARMUP = 0.1  # share of the budget over which the learning rate rises
 WEIGHT_DECAY = 0.01  # on weight matrices only, never on biases or LayerNorms
@@ -76,7 +76,7 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
     total = budget.total_steps(len(data), batch_size)
     moments = {math.ceil(total * (i + 1) / points) for i in range(points)}
     alone = methods.only_head(model)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), fast.on_cpu(model, seed):
         torch.manual_seed(seed)
         with ledger("warmup"):
             _warm_up(model, data, batch_size, device, outcome.precision)

@@ -1,0 +1,86 @@
+"""Dropout and attention as a CPU does them fastest; the distribution and the function are those of the plain ones.
+
+PyTorch draws a CPU's dropout mask one element after another, and its fused attention is slow there in bfloat16. Within
+``on_cpu`` a model draws masks in whole words and multiplies attention out.
+"""
+
+import contextlib
+import ctypes
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+WORDS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
+
+
+def dropout(x, p, rng):
+    """``x`` with each element zeroed with probability ``p``, the others over ``1 - p``. Random bits from a NumPy ``rng``.
+
+    A mask is made of whole words: the sign of (random bits - threshold) spread over a word is all ones or all zeros, and
+    that selects the bits of the scale. ``p`` is met to 2^-15 in 16 bits, and finer in more.
+    """
+    word = WORDS[x.dtype]
+    size = torch.iinfo(word).bits
+    drawn = rng.bit_generator.random_raw(-(-x.numel() * size // 64))
+    bits = torch.from_numpy(drawn.view(np.int64)).view(word)[: x.numel()]
+    threshold = round(p * 2 ** (size - 1))
+    dropped = (bits & torch.iinfo(word).max).sub_(threshold).bitwise_right_shift_(size - 1)
+    scale = torch.tensor(1 / (1 - p), dtype=x.dtype).view(word)
+    return x * dropped.bitwise_not_().bitwise_and_(scale).view(x.dtype).view(x.shape)
+
+
+def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_):
+    """Softmax attention, multiplied out, dropout left to ``module.drop``. Shapes as transformers' attention functions."""
+    scores = torch.matmul(query, key.transpose(2, 3)) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if attention_mask is not None:
+        scores = scores + attention_mask[..., : key.shape[-2]].to(scores.dtype)
+    weights = nn.functional.softmax(scores, dim=-1)
+    if dropout:
+        weights = module.drop(weights, dropout)
+    return torch.matmul(weights.to(value.dtype), value).transpose(1, 2).contiguous(), weights
+
+
+AttentionInterface.register("studykit", _attention)
+AttentionMaskInterface.register("studykit", eager_mask)
+
+
+@contextlib.contextmanager
+def on_cpu(model, seed):
+    """Within, the model's dropout draws from ``seed``, and attention that was fused is multiplied out. Elsewhere than on a
+    CPU nothing changes."""
+    if next(model.parameters()).device.type != "cpu":
+        yield
+        return
+    _keep_memory()
+    rng = np.random.Generator(np.random.SFC64(seed))
+    changed, attention = list(model.modules()), model.config._attn_implementation
+
+    def drop(x, p):
+        return dropout(x, p, rng)
+
+    for module in changed:
+        if isinstance(module, nn.Dropout):
+            module.forward = lambda x, module=module: drop(x, module.p) if module.training and module.p else x
+        module.drop = drop
+    if attention == "sdpa":
+        model.set_attn_implementation("studykit")
+    try:
+        yield
+    finally:
+        if attention == "sdpa":
+            model.set_attn_implementation(attention)
+        for module in changed:
+            module.__dict__.pop("forward", None)
+            del module.drop
+
+
+def _keep_memory():
+    """Ask the C library to keep freed memory for the next step instead of giving it back page by page. Only glibc has such
+    a switch; a process that has called this gives back little until it ends."""
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap too
+        mallopt(-1, 2 ** 31 - 1)  # M_TRIM_THRESHOLD

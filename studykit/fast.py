@@ -1,4 +1,4 @@
-"""Dropout and attention as a CPU does them fastest; the distribution and the function are those of the plain ones.
+"""The same computation in less time: dropout and attention on a CPU, and a frozen encoder that runs once.
 
 PyTorch draws a CPU's dropout mask one element after another, and its fused attention is slow there in bfloat16. Within
 ``on_cpu`` a model draws masks in whole words and multiplies attention out.
@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+from studykit import machine
 
 WORDS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 
@@ -84,3 +86,60 @@ def _keep_memory():
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap too
         mallopt(-1, 2 ** 31 - 1)  # M_TRIM_THRESHOLD
+
+
+class Features:
+    """What a frozen encoder says of each example's first token, in place of its tokens: in evaluation mode, when an example
+    is first asked for, and then kept."""
+
+    def __init__(self, model, data, device, precision):
+        self.encoder, self.data, self.device, self.precision = model.base_model, data, device, precision
+        self.labels, self.lengths = data.labels, data.lengths
+        self.seen = np.zeros(len(data), dtype=bool)
+        self.hidden = torch.zeros(len(data), 1, model.config.hidden_size, device=device)
+
+    def __len__(self):
+        return len(self.labels)
+
+    @property
+    def tokens(self):
+        """The real tokens that went through the encoder."""
+        return int(self.lengths[self.seen].sum())
+
+    @torch.no_grad()
+    def batch(self, indices):
+        """``inputs_embeds`` of shape (batch, 1, width)."""
+        indices = np.asarray(indices)
+        if len(new := indices[~self.seen[indices]]):
+            tokens = {key: values.to(self.device) for key, values in self.data.batch(new).items()}
+            self.encoder.eval()
+            with machine.autocast(self.device, self.precision):
+                self.hidden[new] = self.encoder(**tokens).last_hidden_state[:, :1].float()
+            self.seen[new] = True
+        return {"inputs_embeds": self.hidden[torch.as_tensor(indices, device=self.device)]}
+
+
+class _Done(nn.Module):
+    """Stands in for an encoder that has already run; keeps its pooler, which may be part of the head."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.pooler = getattr(base, "pooler", None)
+        self.config = base.config
+
+    def forward(self, *_, inputs_embeds, **__):
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        pooled = self.pooler(inputs_embeds) if self.pooler is not None else None
+        return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=pooled)
+
+
+@contextlib.contextmanager
+def on_features(model):
+    """Within, the model reads ``Features`` instead of tokens; its parameters are the same objects."""
+    base = model.base_model
+    setattr(model, model.base_model_prefix, _Done(base))
+    try:
+        yield
+    finally:
+        setattr(model, model.base_model_prefix, base)

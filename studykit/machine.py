@@ -41,16 +41,23 @@ class Ledger:
     def __init__(self, device=None):
         self.device = device or torch.device("cpu")
         self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.since = None  # when the stage that is on began
 
     @contextlib.contextmanager
     def __call__(self, stage):
         synchronize(self.device)
-        start = time.monotonic()
+        self.since = time.monotonic()
         try:
             yield
         finally:
-            synchronize(self.device)
-            self.seconds[stage] += time.monotonic() - start
+            self.seconds[stage], self.since = self.running(stage), None
+
+    def running(self, stage):
+        """A stage's seconds up to now, where it is on."""
+        if self.since is None:
+            return self.seconds[stage]
+        synchronize(self.device)
+        return self.seconds[stage] + time.monotonic() - self.since
 
 
 @contextlib.contextmanager

@@ -95,8 +95,9 @@ def table(records):
             "top_answer": _top_answer(record), "majority": _majority(record),
             **{name: np.nan if value is None else 100 * value for name, value in record["scores"].items()},
             "trained": parameters.get("trained"), "total": parameters.get("total"),
-            **{key: record.get(key) for key in ("examples", "steps", "tokens", "curve", "predictions", "labels")},
-            "train_seconds": seconds.get("train"), "used_precision": record.get("precision"),
-            "processor": record.get("hardware", {}).get("processor"), "torch": record["versions"]["torch"],
-            "transformers": record["versions"]["transformers"], "commit": record["commit"]})
+            **{key: record.get(key) for key in ("examples", "tokens", "flops", "curve", "predictions", "labels")},
+            **{f"{part}_seconds": value for part, value in record.get("parts", {}).items()},
+            "steps": record.get("steps"), "train_seconds": seconds.get("train"), "used_precision": record.get("precision"),
+            **{name: record.get("hardware", {}).get(name) for name in ("processor", "threads", "load")},
+            **{name: record["versions"][name] for name in ("torch", "transformers")}, "commit": record["commit"]})
     return pd.DataFrame(rows)

@@ -31,8 +31,8 @@ class Run:
     Three seeds: which examples (``subset``), which head and adapter weights (``init``), which order and dropout
     (``order``). ``score_on="selection"`` trains on train without the selection split and scores on that split; the
     validation set is read by no such run. ``points`` asks for an anytime curve on the selection split, which such a run
-    then leaves out of training too. ``pretrained=False`` gives the encoder random weights, by the init seed. ``data`` and
-    ``weights`` are digests.
+    then leaves out of training too. ``seconds`` and ``token_seconds`` are those of ``training.Budget``.
+    ``pretrained=False`` gives the encoder random weights, by the init seed. ``data`` and ``weights`` are digests.
     """
 
     task: str
@@ -47,6 +47,8 @@ class Run:
     epochs: float | None = None
     min_steps: int = 0
     steps: int | None = None
+    seconds: float | None = None
+    token_seconds: float = 0.0
     batch_size: int = 16
     max_length: int = 128
     subset_seed: int = 0
@@ -79,14 +81,20 @@ class Run:
             raise ValueError(f"points must be a whole number, at least 0, got {self.points!r}")
         if not isinstance(self.pretrained, bool):
             raise ValueError(f"pretrained must be true or false, got {self.pretrained!r}")
-        for name in ("fraction", "lr"):  # 1 and 1.0 are one run
-            object.__setattr__(self, name, float(getattr(self, name)))
+        for name in ("fraction", "lr", "seconds", "token_seconds"):  # 1 and 1.0 are one run
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, float(value))
         if self.epochs is not None and float(self.epochs).is_integer():
             object.__setattr__(self, "epochs", int(self.epochs))
 
     @property
     def budget(self):
-        return _budget()(self.epochs, self.min_steps, self.steps)
+        return _budget()(self.epochs, self.min_steps, self.steps, self.seconds, self.token_seconds)
+
+    @property
+    def clock(self):
+        """What ends the run: ``steps``, the ``wall`` clock, or a ``calibrated`` one."""
+        return "steps" if self.seconds is None else "calibrated" if self.token_seconds else "wall"
 
     @property
     def seed(self):
@@ -104,7 +112,8 @@ class Run:
     def name(self):
         """A name for people and files, with the hash at its end."""
         seeds = f"s{self.seed}" if self.seed is not None else f"s{self.subset_seed}.{self.init_seed}.{self.order_seed}"
-        return f"{self.task}-{self.method}-f{self.fraction:g}-lr{self.lr:g}-{seeds}-{self.key}"
+        budget = "" if self.seconds is None else f"-{self.seconds:g}s"
+        return f"{self.task}-{self.method}-f{self.fraction:g}-lr{self.lr:g}{budget}-{seeds}-{self.key}"
 
 
 @functools.lru_cache(maxsize=8)
@@ -175,7 +184,8 @@ def train_run(run, source, encoder_at):
         result = _scored(run, predictions, scored.labels)
     return {"examples": len(train), "seconds": {k: round(v, 3) for k, v in ledger.seconds.items()},
             "memory": {k: v and round(v, 1) for k, v in memory.items()}, "parameters": methods.counts(model),
-            **dataclasses.asdict(outcome), **result, "hardware": provenance.hardware(device)}
+            **dataclasses.asdict(outcome), "parts": {k: round(v, 3) for k, v in outcome.parts.items()},
+            "clock": run.clock, **result, "hardware": provenance.hardware(device)}
 
 
 def _scored(run, predictions, labels):

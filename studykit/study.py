@@ -17,6 +17,7 @@ from studykit import paths, records, runs, tasks
 from studykit.progress import Progress
 from studykit.runs import Run
 
+CALIBRATION = 60  # steps that a method's cost is measured on
 WIDEN = 2  # how often a range of learning rates is widened where its best lies at its edge
 SETTINGS = {"encoder", "pooler", "source", "batch_size", "max_length", "epochs", "min_steps", "trials"}
 
@@ -42,7 +43,8 @@ class Study:
         """All combinations as a list of ``Run``s. Each of the four axes is a value or a list.
 
         ``lr`` is a number or a dict from (task, method) to one; ``seed`` sets all three seeds, and ``fixed`` any other
-        field of ``Run``. ``options`` is a dict, for every method; without it each method has the study's own.
+        field of ``Run``, to a value or likewise to a dict. ``options`` is a dict, for every method; without it each method
+        has the study's own.
         """
         from studykit import methods
 
@@ -52,14 +54,21 @@ class Study:
         given = fixed.pop("options", None)
         options = {name: _frozen(self.settings.get("options", {}).get(name, {}) if given is None else given)
                    for name in axes[1]}
-        if isinstance(lr, dict) and (lost := set(itertools.product(axes[0], axes[1])) - set(lr)):
-            raise ValueError(f"no learning rate for {', '.join(' '.join(pair) for pair in sorted(lost))}")
-        budget = {} if "steps" in fixed else {key: self.settings[key] for key in ("epochs", "min_steps")}
+        fixed = {"lr": lr, **fixed}
+        for name, value in fixed.items():
+            if isinstance(value, dict) and (lost := set(itertools.product(axes[0], axes[1])) - set(value)):
+                raise ValueError(f"no {name} for {', '.join(' '.join(pair) for pair in sorted(lost))}")
+        budget = {} if {"steps", "seconds"} & set(fixed) else {key: self.settings[key] for key in ("epochs", "min_steps")}
         common = {"batch_size": self.settings["batch_size"], "max_length": self.settings["max_length"], **budget,
                   "precision": self.settings.get("precision", "auto"),
                   "encoder": self.encoder, "weights": self.weights, "pooler": self.settings["pooler"]}
-        return [Run(task=t, method=m, fraction=f, lr=lr[t, m] if isinstance(lr, dict) else lr, options=options[m],
-                    data=self.data_digest(t), **{**common, "subset_seed": s, "init_seed": s, "order_seed": s, **fixed})
+
+        def settings(t, m, s):
+            seeds = {"subset_seed": s, "init_seed": s, "order_seed": s}
+            return {**common, **seeds, **{name: value[t, m] if isinstance(value, dict) else value
+                                          for name, value in fixed.items()}}
+
+        return [Run(task=t, method=m, fraction=f, options=options[m], data=self.data_digest(t), **settings(t, m, s))
                 for s, f, t, m in itertools.product(axes[3], axes[2], axes[0], axes[1])]
 
     def trials(self, task, method, **fixed):
@@ -94,6 +103,15 @@ class Study:
                 break
             wanted += beyond
         return {(row.task, row.method): row.lr for row in best.itertuples()}, trials
+
+    def calibrate(self, task, method, lr):
+        """``(token_seconds, runs)``: the seconds that a real token of training costs per (task, method), and the table of the
+        runs that it was measured on, one after another. Their records are the clock, with the machine that they name."""
+        short = self.grid(task=task, method=method, lr=lr, seed=self.settings["trials"]["seed"], steps=CALIBRATION,
+                          score_on="selection")
+        measured = self.execute(short, group="04_time_budgets")
+        return {(row.task, row.method): float(f"{row.train_seconds / row.tokens:.3g}")
+                for row in measured.itertuples()}, measured
 
     def execute(self, wanted, *, group, jobs=1):
         """Train the runs that have no record, and return the table of all of them, in the order of ``wanted``.

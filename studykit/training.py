@@ -2,11 +2,13 @@
 
 import contextlib
 import math
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from studykit import fast, machine, methods
 
@@ -18,31 +20,57 @@ POOL = 50  # batches that are grouped by length together
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train: ``steps``, or ``epochs`` with a floor of ``min_steps`` so that small fractions do not starve.
+    """How long to train: ``steps``; ``epochs`` with a floor of ``min_steps`` so that small fractions do not starve; or
+    ``seconds`` of training, in which evaluation, loading and saving do not count.
 
-    >>> Budget(epochs=3, min_steps=200).total_steps(examples=160, batch_size=16), Budget(steps=7).total_steps(160, 16)
+    Seconds are the wall clock's, unless ``token_seconds`` says what a real token costs this method on some machine: that
+    calibrated clock gives the same steps on every machine and under any load.
+
+    >>> Budget(epochs=3, min_steps=200).total_steps([9] * 160, 16), Budget(steps=7).total_steps([9] * 160, 16)
     (200, 7)
+    >>> Budget(seconds=2, token_seconds=1e-3).total_steps([10] * 160, 16)
+    12
     """
 
     epochs: float | None = None
     min_steps: int = 0
     steps: int | None = None
+    seconds: float | None = None
+    token_seconds: float = 0.0
 
     def __post_init__(self):
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError(f"a budget is either epochs or steps, got epochs={self.epochs} and steps={self.steps}")
-        if not (self.steps if self.epochs is None else self.epochs) > 0 or self.min_steps < 0:
+        given = [value for value in (self.epochs, self.steps, self.seconds) if value is not None]
+        if len(given) != 1:
+            raise ValueError(f"a budget is one of epochs, steps and seconds, got epochs={self.epochs}, steps={self.steps} "
+                             f"and seconds={self.seconds}")
+        if not 0 < given[0] < math.inf or self.min_steps < 0 or not 0 <= self.token_seconds < math.inf:
             raise ValueError(f"a budget must be positive, got {self}")
+        if self.token_seconds and self.seconds is None:
+            raise ValueError("a budget with token_seconds, the calibrated clock, must be in seconds")
 
-    def total_steps(self, examples, batch_size):
-        """Optimiser steps for so many training examples."""
+    def total_steps(self, lengths, batch_size, seed=0):
+        """Optimiser steps for training examples of these lengths in tokens; ``None`` where the wall clock decides.
+
+        On the calibrated clock ``seed``, the order seed, matters: steps are taken until the tokens of its batches have
+        used the seconds up.
+        """
         if self.steps is not None:
             return self.steps
-        return max(math.ceil(self.epochs * math.ceil(examples / batch_size)), self.min_steps)
+        if self.epochs is not None:
+            return max(math.ceil(self.epochs * math.ceil(len(lengths) / batch_size)), self.min_steps)
+        if not self.token_seconds:
+            return None
+        lengths, spent = np.asarray(lengths), 0.0
+        for step, rows in enumerate(batch_order(lengths, batch_size, None, np.random.default_rng([seed, 3]))):
+            last, spent = spent, spent + self.token_seconds * lengths[rows].sum()
+            if spent >= self.seconds:
+                return max(1, step + (spent - self.seconds <= self.seconds - last))
 
     def __str__(self):
         if self.steps is not None:
             return f"{self.steps} steps"
+        if self.seconds is not None:
+            return f"{self.seconds:g} s on {'a calibrated' if self.token_seconds else 'the wall'} clock"
         floor = f", at least {self.min_steps} steps" if self.min_steps else ""
         return f"{self.epochs:g} epochs{floor}"
 
@@ -55,6 +83,8 @@ class Outcome:
     reason: str = ""
     steps: int = 0
     tokens: int = 0  # real ones, padding not counted
+    flops: float = 0.0  # of matrix products: floating-point operations a token while warming up, times tokens
+    parts: dict = field(default_factory=dict)  # seconds in forward, backward and update, on a CPU
     precision: str = "fp32"
     losses: list = field(default_factory=list)  # mean training loss of each tenth of the budget
     curve: list = field(default_factory=list)  # (steps, training seconds, score) where a curve was asked for
@@ -73,51 +103,68 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
     ledger = ledger or machine.Ledger(device)
     outcome = Outcome(precision=machine.best_precision(device) if precision == "auto" else precision)
     model.to(device)
-    total = budget.total_steps(len(data), batch_size)
-    moments = {math.ceil(total * (i + 1) / points) for i in range(points)}
+    total = budget.total_steps(data.lengths, batch_size, seed)
     alone = methods.only_head(model)
     with torch.random.fork_rng(), fast.on_cpu(model, seed):
         torch.manual_seed(seed)
         with ledger("warmup"):
-            _warm_up(model, data, batch_size, device, outcome.precision)
+            token_flops = _warm_up(model, data, batch_size, device, outcome.precision)
         torch.manual_seed(seed)
-        if alone:
-            with ledger("train"):
-                data = run_encoder(model, data, device, outcome.precision)
-        optimizer, schedule = make_optimizer(model, lr, total)
+        data = fast.Features(model, data, device, outcome.precision) if alone else data
+        spent, limit = _clock(budget, total, ledger, outcome)
+        optimizer, schedule = make_optimizer(model, lr, total, lambda: spent() / limit)
         batches = batch_order(data.lengths, batch_size, total, np.random.default_rng([seed, 3]))
-        losses = torch.full((total,), torch.nan, device=device)
-        while outcome.steps < total and outcome.status == "ok":
-            until = min(moment for moment in {*moments, total, outcome.steps + max(1, total // 10)}
-                        if moment > outcome.steps)
-            with ledger("train"), on_features(model) if alone else contextlib.nullcontext():
+        moments, losses = [limit * (i + 1) / points for i in range(points)], []
+        while spent() < limit and outcome.status == "ok":
+            now = spent()
+            until = min(moment for moment in (*moments, limit, now + limit / 10) if moment > now)
+            with ledger("train"), fast.on_features(model) if alone else contextlib.nullcontext():
                 model.train()
-                for step in range(outcome.steps, min(until, total)):
+                while spent() < until:
                     rows = next(batches)
-                    losses[step] = _step(model, data, rows, optimizer, schedule, device, outcome.precision)
+                    losses.append(_step(model, data, rows, optimizer, schedule, device, outcome))
+                    outcome.steps += 1
                     outcome.tokens += int(data.lengths[rows].sum())
-                outcome.steps = min(until, total)
-                if not torch.isfinite(losses[: outcome.steps]).all():
+                if not torch.isfinite(torch.stack(losses)).all():
                     outcome.status = "diverged"
-                    outcome.reason = f"the loss was not finite within {outcome.steps} steps of {total}"
-            if outcome.steps in moments and score:
+                    outcome.reason = f"the loss was not finite within {outcome.steps} steps of {total or budget}"
+            if score and any(now < moment <= spent() for moment in moments):
                 outcome.curve.append((outcome.steps, ledger.seconds["train"], score(model)))
-    outcome.losses = [_finite(part.mean().item()) for part in losses[: outcome.steps].tensor_split(10) if len(part)]
+    outcome.flops = token_flops * (data.tokens if alone else outcome.tokens)
+    outcome.losses = [_finite(part.mean().item()) for part in torch.stack(losses).tensor_split(10) if len(part)]
     model.eval()
     return outcome
+
+
+def _clock(budget, total, ledger, outcome):
+    """``(spent, limit)``: a function that says what of the budget is spent, in steps or seconds, and all there is.
+
+    On the wall clock half a step is added, so that a step begins only where most of it still fits.
+    """
+    if total is not None:
+        return lambda: outcome.steps, total
+    before = ledger.seconds["train"]
+    return lambda: (ledger.running("train") - before) * (1 + 0.5 / max(1, outcome.steps)), budget.seconds
 
 
 def _finite(value):
     return round(value, 4) if math.isfinite(value) else None  # JSON has no NaN
 
 
-def _step(model, data, rows, optimizer, schedule, device, precision):
-    loss = batch_loss(model, data, rows, device, precision)
+def _step(model, data, rows, optimizer, schedule, device, outcome):
+    times = [time.perf_counter()]
+    loss = batch_loss(model, data, rows, device, outcome.precision)
+    times.append(time.perf_counter())
     loss.backward()
+    times.append(time.perf_counter())
     nn.utils.clip_grad_norm_(optimizer.trained, CLIP)
     optimizer.step()
     schedule.step()
     optimizer.zero_grad()
+    times.append(time.perf_counter())
+    if device.type == "cpu":  # elsewhere work is only queued here
+        for part, seconds in zip(("forward", "backward", "update"), np.diff(times), strict=True):
+            outcome.parts[part] = outcome.parts.get(part, 0.0) + float(seconds)
     return loss.detach()
 
 
@@ -133,27 +180,39 @@ def batch_loss(model, data, rows, device, precision):
 
 
 def _warm_up(model, data, batch_size, device, precision):
-    """One forward and backward pass, so that kernels are built and memory is there before the clock runs."""
+    """One forward and backward pass over the longest examples, so that kernels are built and memory is there before the
+    clock runs. Returns the floating-point operations a token that its matrix products took."""
     model.train()
-    batch_loss(model, data, np.argsort(data.lengths)[-batch_size:], device, precision).backward()
+    rows = np.argsort(data.lengths)[-batch_size:]
+    with FlopCounterMode(display=False) as counter:
+        batch_loss(model, data, rows, device, precision).backward()
     model.zero_grad()
+    return counter.get_total_flops() / int(data.lengths[rows].sum())
 
 
-def make_optimizer(model, lr, total):
-    """AdamW over what trains, weight decay on whole weight matrices only; and its linear warm-up and decay."""
+def make_optimizer(model, lr, total, share=None):
+    """AdamW over what trains, weight decay on whole weight matrices only; and its linear warm-up and decay over ``total``
+    steps, or, where that is ``None``, over the ``share()`` of the budget that is spent."""
     trained = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in trained if p.ndim >= 2 and not hasattr(p, "trained")]
     plain = [p for p in trained if p.ndim < 2 or hasattr(p, "trained")]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": WEIGHT_DECAY},
                                    {"params": plain, "weight_decay": 0.0}], lr=lr, fused=trained[0].device.type != "mps")
     optimizer.trained = trained
-    rise = max(1, round(WARMUP * total))
-    factor = lambda step: min((step + 1) / rise, max(0.0, (total - step) / max(1, total - rise)))  # noqa: E731
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    rise = max(1, round(WARMUP * (total or 0)))
+
+    def by_step(step):
+        return min((step + 1) / rise, max(0.0, (total - step) / max(1, total - rise)))
+
+    def by_share(_):
+        return min(max(share(), 0.01) / WARMUP, max(0.0, 1 - share()) / (1 - WARMUP))
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, by_share if total is None else by_step)
 
 
 def batch_order(lengths, batch_size, total, rng):
-    """``total`` batches of indices: each epoch shuffled, then sorted by length within pools, then batches shuffled."""
+    """``total`` batches of indices, or without end for ``None``: each epoch shuffled, then sorted by length within pools,
+    then batches shuffled."""
     done = 0
     while True:
         order = rng.permutation(len(lengths))
@@ -186,60 +245,3 @@ def predict(model, data, device=None):
     """Classes, or values for one output, of shape (n,)."""
     outputs = logits(model, data, device)
     return outputs[:, 0] if outputs.shape[1] == 1 else outputs.argmax(1)
-
-
-@dataclass(frozen=True)
-class Features:
-    """What the frozen encoder says of each example's first token, shape (n, 1, width), in place of tokens."""
-
-    hidden: torch.Tensor
-    labels: np.ndarray
-    lengths: np.ndarray
-
-    def __len__(self):
-        return len(self.labels)
-
-    def batch(self, indices):
-        return {"inputs_embeds": self.hidden[torch.as_tensor(indices, device=self.hidden.device)]}
-
-
-@torch.no_grad()
-def run_encoder(model, data, device, precision):
-    """Run the encoder once over the data, in evaluation mode."""
-    model.eval()
-    order = np.argsort(-data.lengths, kind="stable")
-    hidden = [None] * len(data)
-    for i in range(0, len(order), 64):
-        rows = order[i: i + 64]
-        batch = {key: values.to(device) for key, values in data.batch(rows).items()}
-        with machine.autocast(device, precision):
-            first = model.base_model(**batch).last_hidden_state[:, :1].float()
-        for row, vector in zip(rows, first, strict=True):
-            hidden[row] = vector
-    return Features(torch.stack(hidden), data.labels, data.lengths)
-
-
-class _Done(nn.Module):
-    """Stands in for an encoder that has already run; keeps its pooler, which may be part of the head."""
-
-    def __init__(self, base):
-        super().__init__()
-        self.pooler = getattr(base, "pooler", None)
-        self.config = base.config
-
-    def forward(self, *_, inputs_embeds, **__):
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-        pooled = self.pooler(inputs_embeds) if self.pooler is not None else None
-        return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=pooled)
-
-
-@contextlib.contextmanager
-def on_features(model):
-    """Within, the model reads ``Features`` instead of tokens; its parameters are the same objects."""
-    base = model.base_model
-    setattr(model, model.base_model_prefix, _Done(base))
-    try:
-        yield
-    finally:
-        setattr(model, model.base_model_prefix, base)

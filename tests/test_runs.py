@@ -28,7 +28,8 @@ def test_a_default_that_is_spelled_out_is_the_same_run(field):
 
 
 @pytest.mark.parametrize("one, other", [
-    ({"fraction": 1}, {"fraction": 1.0}), ({"epochs": 3}, {"epochs": 3.0}), ({"lr": 1}, {"lr": 1.0})], ids=str)
+    ({"fraction": 1}, {"fraction": 1.0}), ({"epochs": 3}, {"epochs": 3.0}), ({"lr": 1}, {"lr": 1.0}),
+    ({"epochs": None, "seconds": 9}, {"epochs": None, "seconds": 9.0})], ids=str)
 def test_equal_numbers_are_one_run(one, other):
     assert Run(**{**PLAIN, **one}).key == Run(**{**PLAIN, **other}).key
 
@@ -36,7 +37,7 @@ def test_equal_numbers_are_one_run(one, other):
 OTHER = {"task": "cola", "method": "bitfit", "fraction": 0.5, "lr": 1e-3, "encoder": "another", "weights": "0", "data": "0",
          "pooler": "new", "options": (("bottleneck", 8),), "epochs": 4, "min_steps": 10, "steps": 10, "batch_size": 8,
          "max_length": 64, "subset_seed": 1, "init_seed": 1, "order_seed": 1, "score_on": "selection", "points": 5,
-         "precision": "fp32", "pretrained": False}
+         "precision": "fp32", "pretrained": False, "seconds": 9.0, "token_seconds": 1e-3}
 
 
 def test_each_field_has_another_value_to_try():

@@ -1,4 +1,5 @@
 import itertools
+import math
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_options_may_be_lists_as_yaml_has_them(tiny_study):
 
 @pytest.mark.parametrize("axes, message", [
     ({"task": "rte"}, "unknown task 'rte'"), ({"method": ["full", "bitfitt"]}, "unknown method 'bitfitt'"),
-    ({"fraction": 1.5}, "fraction must be in"), ({"lr": {("cola", "bitfit"): 1e-3}}, "no learning rate for cola full")])
+    ({"fraction": 1.5}, "fraction must be in"), ({"lr": {("cola", "bitfit"): 1e-3}}, "no lr for cola full")])
 def test_a_grid_that_cannot_be_is_an_error(tiny_study, axes, message):
     with pytest.raises(ValueError, match=message):
         tiny_study.grid(**{"task": "cola", "method": "full", "lr": 1e-3, **axes})
@@ -310,17 +311,34 @@ def test_settings_that_cannot_train_are_refused(tiny_study, wrong, message):
 # Learning rates
 
 def test_each_method_has_as_many_trials_on_the_selection_split(tiny_study, trained):
-    _, table = tiny_study.choose_rates(["mrpc", "cola"], METHODS)
+    table = tiny_study.execute(tiny_study.trials(["mrpc", "cola"], METHODS), group="02_learning_rates")
     assert set(table.groupby(["task", "method"]).size()) == {2}
     assert {run.score_on for run in trained} == {"selection"}
     assert {(run.fraction, run.seed) for run in trained} == {(0.5, 1000)}
     assert [file.parent.name for file in files(tiny_study)] == ["02_learning_rates"] * 16
 
 
+def test_a_best_rate_at_the_edge_has_the_range_widened_there(tiny_study, monkeypatch):
+    """The best rates lie outside the two that the study tries."""
+    best = {"full": 1e-3, "bitfit": 0.1, "adapter": 5e-4, "head": 1e-9}
+    monkeypatch.setattr(runs, "train_run", lambda run, *_: {
+        "status": "ok", "reason": "", "scores": {}, "score": -abs(math.log(run.lr / best[run.method]))})
+    rates, trials = tiny_study.choose_rates("mrpc", METHODS)
+    tried = {method: sorted(of["lr"]) for method, of in trials.groupby("method")}
+    given = tiny_study.settings["trials"]["rates"]
+    assert tried["full"] == [3e-4, 1e-3, 3e-3]
+    assert tried["bitfit"] == [*given["bitfit"], 0.1, 0.3]
+    assert tried["adapter"] == [3e-4, 1e-3, *given["adapter"]]
+    assert len(tried["head"]) == len(given["head"]) + 2  # no further than twice
+    assert rates["mrpc", "bitfit"] == 0.1
+    assert len(files(tiny_study)) == len(trials)
+
+
 def test_the_rate_with_the_best_score_is_chosen(tiny_study, monkeypatch):
     """Here the higher rate scores better for BitFit, and the lower one for the others."""
     monkeypatch.setattr(runs, "train_run", lambda run, *_: {
         "status": "ok", "reason": "", "scores": {}, "score": run.lr if run.method == "bitfit" else 1 - run.lr})
+    monkeypatch.setattr(study, "WIDEN", 0)
     rates, _ = tiny_study.choose_rates(["mrpc", "cola"], METHODS)
     tried = tiny_study.settings["trials"]["rates"]
     assert rates == {(task, method): (max if method == "bitfit" else min)(tried[method])

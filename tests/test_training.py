@@ -1,5 +1,6 @@
 import copy
 import json
+import math
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import torch
 from conftest import tiny_model
 from torch import nn
 
-from studykit import encoders, machine, methods, tasks, training
+from studykit import encoders, fast, machine, methods, tasks, training
 from studykit.training import Budget
 
 CPU = torch.device("cpu")
@@ -18,10 +19,10 @@ FAMILIES = ("bert", "roberta", "electra", "distilbert")
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.2}
 
 
-def examples(count=21, classes=True, seed=0):
-    """Encodings of random tokens, of 3 to 11 each."""
+def examples(count=21, classes=True, seed=0, length=None):
+    """Encodings of random tokens, of 3 to 11 each unless there is a ``length``."""
     rng = np.random.default_rng(seed)
-    tokens = [rng.integers(5, 60, rng.integers(3, 12)).tolist() for _ in range(count)]
+    tokens = [rng.integers(5, 60, length or rng.integers(3, 12)).tolist() for _ in range(count)]
     columns = {"input_ids": tokens, "attention_mask": [[1] * len(text) for text in tokens]}
     labels = np.arange(count) % 2 if classes else rng.uniform(0, 5, count).astype(np.float32)
     return tasks.Encodings(columns, labels, {"input_ids": 0, "attention_mask": 0})
@@ -46,19 +47,36 @@ def equal(one, other):
     (Budget(epochs=3), 100, 3 * 7), (Budget(epochs=3, min_steps=20), 100, 21), (Budget(epochs=3, min_steps=200), 100, 200),
     (Budget(epochs=0.5), 100, 4), (Budget(steps=7), 100, 7), (Budget(epochs=1), 3, 1)])
 def test_a_budget_is_so_many_steps(budget, count, expected):
-    assert budget.total_steps(count, batch_size=16) == expected
+    assert budget.total_steps([9] * count, batch_size=16) == expected
 
 
 @pytest.mark.parametrize("settings", [{}, {"epochs": 3, "steps": 7}, {"epochs": -1}, {"steps": 0}, {"epochs": 0},
-                                      {"epochs": float("nan")}, {"epochs": 1, "min_steps": -1}], ids=str)
+                                      {"epochs": float("nan")}, {"epochs": 1, "min_steps": -1}, {"seconds": 0},
+                                      {"seconds": 1, "steps": 1}, {"seconds": 1, "token_seconds": -1},
+                                      {"steps": 1, "token_seconds": 1e-3}, {"seconds": math.inf}], ids=str)
 def test_a_budget_that_is_none_is_an_error(settings):
     with pytest.raises(ValueError, match="a budget"):
         Budget(**settings)
 
 
 def test_a_budget_says_what_it_is():
-    assert [str(Budget(steps=7)), str(Budget(epochs=3)), str(Budget(epochs=0.5, min_steps=200))] == [
-        "7 steps", "3 epochs", "0.5 epochs, at least 200 steps"]
+    assert [str(Budget(steps=7)), str(Budget(epochs=3)), str(Budget(epochs=0.5, min_steps=200)), str(Budget(seconds=2)),
+            str(Budget(seconds=2, token_seconds=1e-3))] == [
+        "7 steps", "3 epochs", "0.5 epochs, at least 200 steps", "2 s on the wall clock", "2 s on a calibrated clock"]
+
+
+def test_the_calibrated_clock_takes_steps_until_its_tokens_have_used_the_seconds_up():
+    """By hand: add up the tokens of the batches in the run's own order; the total nearest to the seconds is taken."""
+    budget = Budget(seconds=1.0, token_seconds=1e-3)
+    for seed in range(5):
+        used = np.cumsum([LENGTHS[rows].sum() * 1e-3 for rows in order([seed, 3], 100)])
+        steps = budget.total_steps(LENGTHS, 8, seed)
+        assert steps == 1 + np.argmin(np.abs(used - 1.0))
+    assert Budget(seconds=1e-6, token_seconds=1e-3).total_steps(LENGTHS, 8) == 1
+
+
+def test_the_wall_clock_gives_no_number_of_steps():
+    assert Budget(seconds=1.0).total_steps(LENGTHS, 8) is None
 
 
 # The loop
@@ -161,7 +179,7 @@ def test_an_epoch_has_every_example_once_in_batches_of_at_most_the_asked_size():
 
 @pytest.mark.parametrize("count, batch_size", [(3668, 16), (855, 16), (16, 16), (3, 16)])
 def test_an_epoch_of_the_budget_is_an_epoch_of_the_data(count, batch_size):
-    total = Budget(epochs=1).total_steps(count, batch_size)
+    total = Budget(epochs=1).total_steps([9] * count, batch_size)
     rng = np.random.default_rng(0)
     seen = np.concatenate(list(training.batch_order(rng.integers(5, 60, count), batch_size, total, rng)))
     assert sorted(seen) == list(range(count))
@@ -256,6 +274,45 @@ def test_a_curve_changes_nothing_and_is_scored_by_the_model_as_it_is(family, met
     assert outcome.curve[-1][2] == pytest.approx(float(training.logits(plain, data)[:, 0].sum()), rel=1e-5)
 
 
+@pytest.mark.parametrize("method", ["full", "head"])
+def test_a_budget_in_seconds_spends_them_on_training_whatever_scoring_costs(method):
+    ledger = machine.Ledger(CPU)
+    outcome = training.train(methods.apply(method, tiny_model()), examples(), Budget(seconds=0.5), lr=1e-3, batch_size=4,
+                             ledger=ledger, points=3, score=lambda model: time.sleep(0.2) or 0.5)
+    assert ledger.seconds["train"] == pytest.approx(0.5, abs=0.1)  # a step, on a busy machine
+    assert [round(seconds, 1) for _, seconds, _ in outcome.curve] == pytest.approx([0.2, 0.3, 0.5], abs=0.101)
+    assert outcome.steps > 10
+    assert sum(outcome.parts.values()) < ledger.seconds["train"]
+
+
+def test_in_seconds_the_rate_follows_the_share_that_is_spent():
+    share = [0.0]
+    optimizer, schedule = training.make_optimizer(methods.apply("head", tiny_model()), 1.0, None, lambda: share[0])
+    rates = []
+    for share[0] in (0.0, 0.05, 0.1, 0.55, 1.0, 1.2):
+        optimizer.step()
+        schedule.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.1, 0.5, 1.0, 0.5, 0.0, 0.0])
+
+
+def test_two_budgets_on_one_ledger_each_have_their_seconds():
+    ledger = machine.Ledger(CPU)
+    for _ in range(2):
+        training.train(methods.apply("bitfit", tiny_model()), examples(), Budget(seconds=0.2), lr=1e-3, ledger=ledger)
+    assert ledger.seconds["train"] == pytest.approx(0.4, abs=0.1)
+
+
+@pytest.mark.parametrize("method, passes", [("full", 3), ("bitfit", 2), ("head", 1)])
+def test_operations_are_counted_by_pencil(method, passes):
+    """A matrix product takes 2 operations a weight and token; so do the gradients of its input and of its weight."""
+    model, data = methods.apply(method, tiny_model()), examples(count=8, length=12)
+    layers = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and ".layer." in name)
+    outcome = train(model, data, steps=2)
+    tokens = data.lengths.sum() if method == "head" else outcome.tokens
+    assert outcome.flops / tokens == pytest.approx(2 * passes * layers, rel=0.3)  # the rest: attention, pooler and head
+
+
 def test_the_ledger_adds_up_each_stage_and_refuses_others():
     ledger = machine.Ledger()
     for _ in range(2):
@@ -332,19 +389,22 @@ def test_training_the_head_on_features_is_a_plain_loop_through_the_encoder(famil
 def test_on_features_the_model_is_given_back_whole():
     model = methods.apply("head", tiny_model())
     base = model.bert
-    with pytest.raises(RuntimeError), training.on_features(model):
+    with pytest.raises(RuntimeError), fast.on_features(model):
         assert model.bert is not base
         raise RuntimeError
     assert model.bert is base
 
 
-def test_what_the_encoder_says_is_said_once_and_in_order():
+def test_what_the_encoder_says_is_said_once_and_in_order(monkeypatch):
     model, data = tiny_model(), examples(count=70)
-    features = training.run_encoder(model, data, CPU, "fp32")
-    alone = model.bert(**data.batch([69])).last_hidden_state[:, 0]
-    torch.testing.assert_close(features.hidden[69], alone)
-    assert features.hidden.shape == (70, 1, 32)
-    assert features.batch(np.array([3, 1]))["inputs_embeds"].tolist() == features.hidden[[3, 1]].tolist()
+    features = fast.Features(model, data, CPU, "fp32")
+    heard, plain = [], model.bert.forward
+    monkeypatch.setattr(model.bert, "forward", lambda **batch: heard.append(len(batch["input_ids"])) or plain(**batch))
+    both = features.batch(np.array([69, 3]))["inputs_embeds"]
+    assert features.batch(np.array([3, 1, 69]))["inputs_embeds"][[2, 0]].tolist() == both.tolist()
+    assert heard == [2, 1]
+    assert features.tokens == data.lengths[[1, 3, 69]].sum()
+    torch.testing.assert_close(both[:1], model.eval().bert(**data.batch([69])).last_hidden_state[:, :1])
 
 
 # Outputs
@@ -391,7 +451,7 @@ def test_memory_is_measured_where_it_can_be():
     """In a process of its own: here, memory that earlier tests gave back would be used again without a trace."""
     code = """if True:
         import json, numpy, torch
-        from studykit import machine
+        from studykit import fast, machine
         with machine.peak_memory(torch.device("cpu")) as memory:
             block = numpy.ones(20 * 2 ** 20)  # 160 MB
         print(json.dumps(memory))"""

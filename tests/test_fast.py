@@ -1,0 +1,95 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_model
+from torch import nn
+
+from studykit import fast, methods
+
+DTYPES = [torch.bfloat16, torch.float32, torch.float64]
+
+
+def rng(seed=0):
+    return np.random.Generator(np.random.SFC64(seed))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.5])
+def test_the_mask_drops_its_share_and_scales_the_rest(p, dtype):
+    values = fast.dropout(torch.ones(400, 1001, dtype=dtype), p, rng())
+    assert set(values.unique().tolist()) == {0.0, torch.tensor(1 / (1 - p), dtype=dtype).item()}
+    dropped = (values == 0).double()
+    error = (p * (1 - p) / dropped.numel()) ** 0.5
+    assert abs(dropped.mean() - p) < 4 * error
+    assert dropped.mean(0).var() == pytest.approx(p * (1 - p) / 400, rel=0.2)  # draws of their own, along rows
+    assert dropped.mean(1).var() == pytest.approx(p * (1 - p) / 1001, rel=0.35)  # and along columns
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_neighbours_are_dropped_independently(dtype):
+    dropped = (fast.dropout(torch.ones(10 ** 6, dtype=dtype), 0.3, rng()) == 0).double() - 0.3
+    for apart in (1, 2, 3, 4, 8):
+        assert abs((dropped[apart:] * dropped[:-apart]).mean()) < 4 * 0.21 / 1000
+
+
+def test_the_gradient_goes_where_the_values_went():
+    x = torch.randn(30, 7, requires_grad=True)
+    y = fast.dropout(x, 0.4, rng())
+    y.sum().backward()
+    torch.testing.assert_close(x.grad * x, y)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (5, 7)], ids=str)
+def test_any_shape(shape):
+    assert fast.dropout(torch.ones(shape), 0.5, rng()).shape == shape
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
+@pytest.mark.parametrize("method", ["full", "bitfit", "adapter"])
+def test_without_dropout_outputs_and_gradients_are_those_of_the_plain_model(family, method):
+    plain = methods.apply(method, tiny_model(family, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+                                             dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0))
+    other = copy.deepcopy(plain)
+    inputs = {"input_ids": torch.randint(5, 60, (4, 9)), "attention_mask": torch.ones(4, 9, dtype=torch.long)}
+    inputs["attention_mask"][1, 5:] = 0
+    expected = plain.train()(**inputs).logits
+    expected.sum().backward()
+    with fast.on_cpu(other, 0):
+        found = other.train()(**inputs).logits
+        found.sum().backward()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    for (name, one), (_, two) in zip(plain.named_parameters(), other.named_parameters(), strict=True):
+        if one.grad is not None and "key.bias" not in name:
+            torch.testing.assert_close(two.grad, one.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_the_model_draws_its_masks_there_by_seed_and_is_given_back_whole():
+    model, inputs = tiny_model().train(), {"input_ids": torch.randint(5, 60, (4, 9))}
+    before = model.config._attn_implementation
+    outputs = []
+    for seed in (0, 0, 1):
+        with fast.on_cpu(model, seed), torch.random.fork_rng():
+            torch.manual_seed(len(outputs))  # torch's own generator has no say
+            outputs.append(model(**inputs).logits)
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+    assert model.config._attn_implementation == before
+    assert not any({"forward", "drop"} & set(vars(module)) for module in model.modules())
+    with fast.on_cpu(model.eval(), 0):
+        evaluated = model(**inputs).logits
+    torch.testing.assert_close(evaluated, model(**inputs).logits)
+
+
+def test_attention_weights_are_dropped_too():
+    """With every dropout but attention's at zero, two seeds still differ."""
+    model = tiny_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.5).train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout) and module is not model.bert.encoder.layer[0].attention.self.dropout:
+            module.p = 0.0
+    inputs, outputs = {"input_ids": torch.randint(5, 60, (4, 9))}, []
+    for seed in (0, 1):
+        with fast.on_cpu(model, seed):
+            outputs.append(model(**inputs).logits)
+    assert not torch.equal(*outputs)

@@ -6,7 +6,6 @@ import os
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import seaborn as sns
 
 from studykit import paths, stats, tasks
@@ -48,6 +47,25 @@ def score_by_pretraining(table, about=""):
     """Score with random and with pre-trained weights of the encoder, drawn as ``score_by_fraction`` does."""
     return _score_by("pretrained", table, {False: "random", True: "pre-trained"}, about, xlabel="the encoder's weights",
                      joined=False)
+
+
+def score_by_budget(table, about=""):
+    """Score against a budget in seconds of training, drawn as ``score_by_fraction`` does."""
+    return _score_by("seconds", table, {value: f"{value:g} s" for value in sorted(table["seconds"].unique())}, about,
+                     xlabel="training time")
+
+
+def score_by_passes(table, about=""):
+    """Score with equal passes over the data and with equal steps, drawn as ``score_by_fraction`` does. ``table``
+    has a column ``equal`` that says which."""
+    return _score_by("equal", table, {name: f"equal {name}" for name in ("passes", "steps")}, about,
+                     xlabel="for a small share of the data", joined=False)
+
+
+def score_by_source(table, about=""):
+    """Score where one seed alone differs, and where all three do: every run a dot. ``table`` has a column ``source``."""
+    return _score_by("source", table, {name: name for name in ("subset", "init", "order", "all")}, about,
+                     xlabel="the seed that differs", joined=False)
 
 
 def _score_by(column, table, ticks, about, xlabel, joined=True):
@@ -111,18 +129,86 @@ def score_by_rate(trials, about=""):
 
 def score_by_step(table, about=""):
     """Score on the selection split while training: a line per run, named at its end. ``table`` is a study's table."""
-    fig, axes = _figure(1, 2.6)
-    ax = axes[0, 0]
-    curves = pd.DataFrame([{"method": row.method, "step": step, "score": 100 * score} for row in table.itertuples()
-                           for step, _, score in row.curve if score is not None])
-    for method in _methods(curves):
-        rows = curves[curves["method"] == method]
-        colour, marker = STYLE[method]
-        ax.plot(rows["step"], rows["score"], color=colour, marker=marker, markersize=3.5)
-    _end_labels(ax, {method: curves[curves["method"] == method].iloc[-1] for method in _methods(curves)})
-    ax.set(xlabel="optimiser steps", ylabel="score on the selection split × 100", xlim=(0, None))
+    return _curves(table, 0, "optimiser steps", about)
+
+
+def score_by_second(table, about=""):
+    """Score on the selection split against seconds of training, a panel per task: seconds of the budget's clock."""
+    return _curves(table, 1, "seconds of training", about)
+
+
+def _curves(table, axis, xlabel, about):
+    fig, axes = _figure(len(_tasks(table)), 2.6)
+    for ax, task in zip(axes[0], _tasks(table), strict=True):
+        last = {}
+        for row in table[table["task"] == task].itertuples():
+            curve = [(moment, 100 * score) for *moment, score in row.curve if score is not None]
+            scale = row.seconds / curve[-1][0][1] if axis else 1.0  # a calibrated clock's seconds, not the machine's
+            x, y = [scale * moment[axis] for moment, _ in curve], [score for _, score in curve]
+            colour, marker = STYLE[row.method]
+            ax.plot(x, y, color=colour, marker=marker, markersize=3.5)
+            last[row.method] = (x[-1], y[-1])
+        ax.set(xlabel=xlabel, xlim=(0, None), title=TASK_NAMES[task] if len(axes[0]) > 1 else "",
+               ylabel=tasks.METRIC_NAMES[tasks.get(task).metric] + " × 100, selection split")
+        if len(axes[0]) == 1:
+            _end_labels(ax, last)
+    if len(axes[0]) > 1:
+        _key(fig, axes, _methods(table))
     fig.supxlabel(about, fontsize=6.5, color="#555555")
     return fig
+
+
+def step_parts(table, about=""):
+    """Milliseconds of a step by what they were spent on, a bar per task and method. ``table`` has ``forward_seconds``,
+    ``backward_seconds``, ``update_seconds`` and ``steps``."""
+    fig, axes = _figure(len(_tasks(table)), 2.3, sharex=True)
+    shades = {"forward": "#333333", "backward": "#8A8A8A", "update": "#D5D5D5"}
+    for ax, task in zip(axes[0], _tasks(table), strict=True):
+        rows = table[table["task"] == task].set_index("method").loc[_methods(table)[::-1]]
+        left = np.zeros(len(rows))
+        for part, shade in shades.items():
+            width = (1000 * rows[f"{part}_seconds"] / rows["steps"]).to_numpy()
+            ax.barh(rows.index, width, left=left, color=shade, label=part, height=0.6)
+            left += width
+        ax.set(title=TASK_NAMES[task], xlabel="milliseconds a step")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False, fontsize=8)
+    fig.supxlabel(about, fontsize=6.5, color="#555555")
+    return fig
+
+
+SHADES = {"upheld": ("#0072B2", "✓", "#FFFFFF"), "refuted": ("#D55E00", "×", "#FFFFFF"),
+          "undecided": ("#E4E4E4", "?", "#333333")}
+
+
+def claims(verdicts, found, about=""):
+    """Every claim's verdict, overall and per task: colour and sign. ``verdicts`` is ``claims.judge``'s table and ``found``
+    that of ``claims.parts``, whose middle estimate stands in a task's cell."""
+    columns = ["verdict", *[task for task in tasks.TASKS if task in verdicts]]
+    fig, axes = _figure(1, 0.7 + 0.33 * len(verdicts))
+    ax = axes[0, 0]
+    for i, row in enumerate(verdicts.to_dict("records")):
+        ax.text(-0.6, i, row["statement"].replace(" (read as: ", ",\nread as ").replace(")", ""), ha="right", va="center",
+                fontsize=7)
+        for j, column in enumerate(columns):
+            if isinstance(verdict := row[column], str):
+                colour, sign, ink = SHADES[verdict]
+                ax.add_patch(plt.Rectangle((j - 0.47, i - 0.42), 0.94, 0.84, color=colour, linewidth=0))
+                said = verdict if j == 0 else _middle(found, row["claim"], column)
+                ax.text(j, i, f"{sign} {said}", ha="center", va="center", color=ink, fontsize=7)
+    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(verdicts) - 0.5, -0.5), yticks=[])
+    ax.set_xticks(range(len(columns)), ["all together", *[TASK_NAMES[task] for task in columns[1:]]])
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    fig.supxlabel(about, fontsize=6.5, color="#555555")
+    return fig
+
+
+def _middle(found, claim, task):
+    """The median of a claim's estimates on a task, in words; their number where they are several."""
+    of = found[(found["claim"] == claim) & (found["task"] == task)]
+    middle, count = of["estimate"].median(), f" ({len(of)})" if len(of) > 1 else ""
+    return f"{middle:.1f}×" if of["unit"].iloc[0] == "times" else f"{middle:+.1f}{count}"
 
 
 def pretraining(course, about=""):

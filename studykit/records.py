@@ -94,7 +94,7 @@ def table(records):
             "reason": record["reason"], "score": 100 * record["score"] if record["score"] is not None else np.nan,
             "top_answer": _top_answer(record), "majority": _majority(record),
             **{name: np.nan if value is None else 100 * value for name, value in record["scores"].items()},
-            "trained": parameters.get("trained"), "total": parameters.get("total"),
+            **{name: parameters.get(name) for name in ("trained", "head", "total")},
             **{key: record.get(key) for key in ("examples", "tokens", "flops", "curve", "predictions", "labels")},
             **{f"{part}_seconds": value for part, value in record.get("parts", {}).items()},
             "steps": record.get("steps"), "train_seconds": seconds.get("train"), "used_precision": record.get("precision"),

@@ -105,13 +105,18 @@ class Study:
         return {(row.task, row.method): row.lr for row in best.itertuples()}, trials
 
     def calibrate(self, task, method, lr):
-        """``(token_seconds, runs)``: the seconds that a real token of training costs per (task, method), and the table of the
-        runs that it was measured on, one after another. Their records are the clock, with the machine that they name."""
+        """``(token_seconds, runs)``: the seconds that a real token of training costs per (task, method), and the table of
+        the runs that it was measured on, one after another. Their records are the clock, with the machine that they name."""
         short = self.grid(task=task, method=method, lr=lr, seed=self.settings["trials"]["seed"], steps=CALIBRATION,
                           score_on="selection")
         measured = self.execute(short, group="04_time_budgets")
         return {(row.task, row.method): float(f"{row.train_seconds / row.tokens:.3g}")
                 for row in measured.itertuples()}, measured
+
+    def recorded(self, wanted):
+        """The table of those runs that have a record; nothing is trained."""
+        found = records.read(paths.results(self.name))
+        return records.table([found[run.key] for run in dict.fromkeys(wanted) if run.key in found])
 
     def execute(self, wanted, *, group, jobs=1):
         """Train the runs that have no record, and return the table of all of them, in the order of ``wanted``.

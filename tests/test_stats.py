@@ -236,7 +236,7 @@ def test_the_error_of_a_gap_is_that_of_two_levels_by_loops(task, examples, monke
     rng = np.random.default_rng(3)
     predictions, labels = answers(task, 6, examples, rng)
     one, two = runs_of(task, predictions[:3], labels), runs_of(task, predictions[3:], labels)
-    middle, error, freedom = stats.gap(one, two)
+    middle, error, freedom, _ = stats.gap(one, two)
     assert middle == pytest.approx(np.mean([a - b for a, b in zip(one["score"], two["score"], strict=True)]))
     found = error, stats.interval(middle, error, freedom)[1] - middle
     assert found == pytest.approx(two_levels(one, two, stats._resamples(examples).astype(int)), rel=1e-5)
@@ -249,8 +249,9 @@ def test_the_error_of_a_gap_in_accuracy_is_the_closed_form(monkeypatch):
     right = [100 * (np.stack(of["predictions"]) == of["labels"][0]) for of in (one, two)]
     examples = np.cov(right[0] - right[1], ddof=0)[~np.eye(30, dtype=bool)].mean() / 61
     seeds = scipy.stats.sem(one["score"] - two["score"]) ** 2
-    _, error, freedom = stats.gap(one, two)
+    _, error, freedom, alone = stats.gap(one, two)
     assert examples > seeds
+    assert alone ** 2 == pytest.approx(examples, rel=0.02)
     assert error ** 2 == pytest.approx(seeds + examples, rel=0.02)
     assert stats.interval(0, error, freedom)[1] == pytest.approx(half_width(seeds, examples, 30), rel=0.02)
 
@@ -259,10 +260,10 @@ def test_an_error_is_student_s_where_examples_move_the_seeds_apart():
     """What one seed gains the other loses, on every resample: nothing is shared, and no variance is below 0."""
     labels, right = np.zeros(8, int), np.arange(8) < 5
     one, two = (runs_of("sst2", np.array([1 - right, right]) ^ flip, labels) for flip in (0, 1))
-    assert stats.gap(one, two) == pytest.approx((0, 25, 1))  # gaps of 25 and -25 have a deviation of 25 √2
+    assert stats.gap(one, two) == pytest.approx((0, 25, 1, 0))  # gaps of 25 and -25 have a deviation of 25 √2
 
 
-@pytest.mark.parametrize("count, expected", [(1, (4.0, np.nan, np.nan)), (0, (np.nan, np.nan, np.nan))])
+@pytest.mark.parametrize("count, expected", [(1, (4.0, np.nan, np.nan, np.nan)), (0, (np.nan,) * 4)])
 def test_the_gap_of_few_pairs(count, expected):
     one, two = table({"one": [7.0]}), table({"two": [3.0]})
     assert stats.gap(one[:count], two[:count]) == pytest.approx(expected, nan_ok=True)
@@ -273,7 +274,7 @@ def test_a_study_s_gaps_are_those_of_its_pairs():
     full, bitfit = (of.assign(method=name, seed=range(4), fraction=1.0, status="ok")
                     for of, name in ((two, "full"), (one, "bitfit")))
     row, = stats.paired_gaps(pd.concat([full, bitfit[::-1]]).sample(frac=1, random_state=2), level=0.9).to_dict("records")
-    middle, error, freedom = stats.gap(one, two)
+    middle, error, freedom, _ = stats.gap(one, two)
     assert (row["gap"], row["error"], row["freedom"]) == pytest.approx((middle, error, freedom))
     low, high = scipy.stats.t.interval(0.9, freedom, loc=middle, scale=error)
     assert (row["low"], row["high"]) == pytest.approx((low, high))
@@ -289,7 +290,7 @@ def test_an_interval_by_hand():
 @pytest.mark.parametrize("middle, margin", [(0.1, 1), (-0.4, 1), (0.9, 1), (-2.0, 1), (1.5, 3)])
 def test_equivalence_is_two_one_sided_tests(middle, margin):
     gaps = middle + RNG.normal(0, 0.7, 6)
-    found = stats.equivalence(*stats.gap(table({"one": gaps}), table({"two": [0.0] * 6})), margin=margin)
+    found = stats.equivalence(*stats.gap(table({"one": gaps}), table({"two": [0.0] * 6}))[:3], margin=margin)
     assert found == pytest.approx(max(scipy.stats.ttest_1samp(gaps, -margin, alternative="greater").pvalue,
                                       scipy.stats.ttest_1samp(gaps, margin, alternative="less").pvalue))
 
@@ -427,7 +428,7 @@ def gaps(request, few_resamples):
     (seeds, seed_sd), rng, rows = request.param, np.random.default_rng(10), []
     for _ in range(MANY):
         one, two = stats.simulated(rng, seeds, 300, gap=TRUE, seed_sd=seed_sd)
-        middle, error, freedom = stats.gap(one, two)
+        middle, error, freedom, _ = stats.gap(one, two)
         low, high = stats.interval(middle, error, freedom)
         _, *student = stats.mean_interval(one["score"] - two["score"])
         rows.append({"gap": middle, "error": error, "low": low, "high": high, "student": student,
@@ -452,5 +453,99 @@ def test_a_gap_on_the_margin_passes_for_none_as_often_as_the_level(gaps):
 
 def test_no_gap_passes_for_none_where_seeds_and_examples_are_many():
     rng = np.random.default_rng(11)
-    p = [stats.equivalence(*stats.gap(*stats.simulated(rng, 20, 6000, seed_sd=0.02))) for _ in range(40)]
+    p = [stats.equivalence(*stats.gap(*stats.simulated(rng, 20, 6000, seed_sd=0.02))[:3]) for _ in range(40)]
     assert np.mean(np.array(p) <= 0.05) > 0.8
+
+
+def test_beyond_the_margin_by_hand_and_by_simulation():
+    """An estimate 2.131847 errors beyond the margin is the 5 % point of t with 4 degrees of freedom, but for the far tail."""
+    assert stats.outside(1 + 2.131847, 1, 4, margin=1) == pytest.approx(0.05 + scipy.stats.t.sf(4.131847, 4), rel=1e-5)
+    assert stats.outside(-3, 0, 1) == 0 and stats.outside(0.5, 0, 1) == 1 and stats.outside(0, 1, 4) > 0.3
+    rng = np.random.default_rng(1)
+    gaps = rng.normal(1.0, 1.0, (4000, 5))  # the true gap is on the margin
+    p = [stats.outside(row.mean(), row.std(ddof=1) / np.sqrt(5), 4) for row in gaps]
+    assert np.mean(np.array(p) <= 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 4000)
+
+
+def test_a_factor_and_a_side_of_the_test_of_spread():
+    one, two = RNG.normal(0, 3, 12), RNG.normal(0, 2, 12)
+    both = stats.spread_test(one, two, 1.5)
+    assert both == pytest.approx(stats.spread_test(one, 1.5 * two))
+    sides = stats.spread_test(one, two, 1.5, "greater"), stats.spread_test(one, two, 1.5, "less")
+    assert sum(sides) == pytest.approx(1) and 2 * min(sides) == pytest.approx(both)
+    assert stats.spread_test(one, two / 100, alternative="greater") < 1e-3
+
+
+def test_groups_are_pooled_about_their_own_medians():
+    groups = [RNG.normal(level, 1, 6) for level in (0, 50)]
+    away = np.concatenate([np.abs(group - np.median(group)) for group in groups])
+    other = RNG.normal(0, 2, 9)
+    expected = scipy.stats.ttest_ind(away, np.abs(other - np.median(other))).pvalue
+    assert stats.spread_test(groups, other) == pytest.approx(expected)
+
+
+def test_the_ratio_of_deviations_by_hand():
+    ratio, low, high = stats.deviation_ratio([0.0, 2.0, 4.0], [0.0, 1.0, 2.0])
+    assert ratio == 2 and low < 2 < high
+    pooled, *_ = stats.deviation_ratio([[0.0, 2.0, 4.0], [10.0, 10.0, 10.0]], [0.0, 1.0, 2.0])
+    assert pooled == pytest.approx(np.sqrt(2))  # variances 4 and 0 have a mean of 2
+
+
+def test_intervals_of_the_ratio_of_deviations_cover_it_about_as_often_as_they_say(monkeypatch):
+    monkeypatch.setattr(stats, "RESAMPLES", 1000)
+    rng = np.random.default_rng(2)
+    for groups, runs in ((1, 5), (1, 10), (3, 5)):
+        found = [stats.deviation_ratio(list(rng.normal(0, 2, (groups, runs))), list(rng.normal(0, 1, (groups, runs))))
+                 for _ in range(400)]
+        assert 0.90 < np.mean([low <= 2 <= high for _, low, high in found]) < 0.99
+
+
+def crossed(effects, values=4):
+    """Runs whose score is the sum of what each seed does: ``effects`` gives each source its draws, the first the base's."""
+    settings = [(0, 0, 0), *((v, 0, 0) for v in range(1, values)), *((0, v, 0) for v in range(1, values)),
+                *((0, 0, v) for v in range(1, values)), *((v, v, v) for v in range(1, values))]
+    return pd.DataFrame([{"task": "cola", "method": "full", "status": "ok", "score": sum(e[i] for e, i in zip(
+        effects, seeds, strict=True)), **dict(zip(("subset_seed", "init_seed", "order_seed"), seeds, strict=True))}
+        for seeds in settings])
+
+
+def test_the_spread_by_source_is_that_of_the_runs_in_which_it_alone_differs():
+    effects = RNG.normal(0, [[1], [2], [4]], (3, 4))
+    found = stats.spread_by_source(crossed(effects).sample(frac=1, random_state=0)).set_index("source")
+    expected = {name: values.std(ddof=1) for name, values in zip(("subset", "init", "order"), effects, strict=True)}
+    assert found["deviation"].to_dict() == pytest.approx({**expected, "all": effects.sum(0).std(ddof=1)})
+    assert set(found["runs"]) == {4}
+    row = found.loc["init"]
+    assert (row["low"], row["high"]) == pytest.approx(stats.deviation(effects[1])[1:])
+
+
+def test_a_run_that_is_not_ok_is_counted_in_the_spread():
+    runs = crossed(np.zeros((3, 4)))
+    runs.loc[1, ["status", "score"]] = ["constant", -9.0]
+    found = stats.spread_by_source(runs).set_index("source")
+    assert found["not_ok"].to_dict() == {"subset": 1, "init": 0, "order": 0, "all": 0}
+    assert found.loc["subset", "deviation"] == 4.5
+
+
+def test_deviations_of_known_size_are_found_by_source():
+    """By simulation: the mean of the variances found is the true variance of each source, and of their sum."""
+    rng, truth = np.random.default_rng(3), np.array([1.0, 2.0, 3.0])
+    found = [stats.spread_by_source(crossed(rng.normal(0, truth[:, None], (3, 4)))).set_index("source")["deviation"] ** 2
+             for _ in range(150)]
+    mean = pd.concat(found, axis=1).mean(axis=1)
+    assert mean.to_dict() == pytest.approx({"subset": 1, "init": 4, "order": 9, "all": 14}, rel=0.35)
+
+
+def test_seeds_that_decide_by_hand():
+    """A deviation of 1 between pairs: n pairs have a half-width of t / √n. For a distance of 2 that is 4 (t is 3.18)."""
+    assert stats.seeds_to_decide(2.0, 1 / np.sqrt(5), 0.0, 5) == 4
+    assert stats.seeds_to_decide(-3.0, 1 / np.sqrt(5), 0.0, 5, margin=1) == 4
+    assert stats.seeds_to_decide(0.2, 1.0, 0.9, 5, margin=1.0) is None  # 1.96 × 0.9 from the examples alone
+    assert stats.seeds_to_decide(1.0, 1.0, 0.0, 5, margin=1.0) is None  # on the margin
+
+
+@pytest.mark.parametrize("scores, goal, expected", [
+    ([50, 60, 80], 70, "15 s"), ([50, 60, 80], 81, "over 20 s"), ([50, 60, 80], 50, "under 5 s"),
+    ([50, 80, 60], 80, "10 s")])
+def test_when_a_goal_is_reached(scores, goal, expected):
+    assert stats.time_to_reach([5, 10, 20], scores, goal) == expected

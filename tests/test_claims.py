@@ -1,0 +1,132 @@
+"""Verdicts from made-up runs whose truth is known; those of the records are in test_readme."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from studykit import claims, stats
+
+LABELS = np.arange(200) % 2
+
+
+def runs(means, fractions=(0.1, 0.3, 1.0), seeds=6, deviation=0.3, seconds=None, rng=None):
+    """A study's table: ``means`` gives a score to each method, or to each (task, method, fraction). No choice of test examples
+    moves a score."""
+    rng = rng or np.random.default_rng(0)
+    rows = []
+    for task in ("mrpc", "cola", "stsb"):
+        for fraction in fractions:
+            for seed in range(seeds):
+                lift = rng.normal(0, 2)  # what the seed does to all methods
+                for method in {key if isinstance(key, str) else key[1]: 0 for key in means}:
+                    mean = means.get((task, method, fraction), means.get(method))
+                    rows.append({"task": "sst2", "name": task, "fraction": fraction, "method": method, "seed": seed,
+                                 "status": "ok", "score": mean + lift + rng.normal(0, deviation), "labels": LABELS,
+                                 "predictions": LABELS, "seconds": seconds, "trained": 120, "head": 20, "total": 100_000})
+    return pd.DataFrame(rows).assign(task=lambda table: table.pop("name"))
+
+
+@pytest.fixture(autouse=True)
+def no_examples(monkeypatch):
+    """Every resample of the examples is the whole, so that an interval is over seeds alone."""
+    monkeypatch.setattr(stats, "_resamples", lambda examples: np.ones((20, examples)))
+
+
+def verdicts(reports, budgets=None):
+    found = claims.parts(reports, pd.DataFrame() if budgets is None else budgets)
+    return claims.judge(found).set_index("claim")
+
+
+EQUAL = {"full": 70.0, "bitfit": 70.0, "adapter": 70.0, "head": 60.0}
+
+
+def test_equal_methods_match_and_neither_is_ahead():
+    found = verdicts(runs(EQUAL), runs(EQUAL, (1.0,), seconds=10))["verdict"]
+    assert found["match_all_data"] == found["match_fractions"] == found["match_time"] == "upheld"
+    assert found["ahead_between"] != "upheld"
+
+
+def test_one_task_far_behind_refutes_a_match_and_the_other_tasks_keep_theirs():
+    found = verdicts(runs({**EQUAL, **{("cola", "bitfit", fraction): 60.0 for fraction in (0.1, 0.3, 1.0)}}))
+    row = found.loc["match_fractions"]
+    assert (row["verdict"], row["mrpc"], row["cola"], row["stsb"]) == ("refuted", "upheld", "refuted", "upheld")
+
+
+@pytest.mark.parametrize("lead, expected", [(2.0, "upheld"), (-2.0, "refuted"), (0.0, "undecided")])
+def test_to_beat_is_to_be_shown_ahead_at_intermediate_shares(lead, expected):
+    found = verdicts(runs({**EQUAL, **{(task, "bitfit", 0.3): 70.0 + lead for task in ("mrpc", "cola", "stsb")}}))
+    assert found.loc["ahead_between", "verdict"] == expected
+
+
+def test_two_seeds_that_differ_much_decide_nothing():
+    found = verdicts(runs(EQUAL, seeds=2, deviation=3.0))
+    assert set(found.drop(index="thousandth")["verdict"]) == {"undecided"}
+    assert found.loc["match_fractions", "needs"] > 2
+
+
+def test_no_runs_decide_nothing():
+    assert verdicts(runs(EQUAL)).loc["match_time", "verdict"] == "undecided"
+    with pytest.raises(ValueError, match="no runs over shares of the data are on record"):
+        claims.parts(pd.DataFrame(), pd.DataFrame())
+
+
+@pytest.mark.parametrize("scale, expected", [(0.2, "upheld"), (12.0, "refuted")])
+def test_stable_is_a_spread_less_than_that_of_full_times_the_factor(scale, expected):
+    rng = np.random.default_rng(1)
+    table = runs(EQUAL, seeds=20)
+    for method, deviation in (("full", 1.0), ("bitfit", scale)):
+        rows = table["method"] == method
+        table.loc[rows, "score"] = rng.normal(70, deviation, rows.sum())
+    assert verdicts(table).loc["stable", "verdict"] == expected
+
+
+def test_adapters_vary_more_where_they_do():
+    rng = np.random.default_rng(2)
+    table = runs(EQUAL, seeds=10)
+    for method, deviation in (("full", 1.0), ("adapter", 6.0)):
+        rows = table["method"] == method
+        table.loc[rows, "score"] = rng.normal(70, deviation, rows.sum())
+    row = verdicts(table).loc["adapters_vary"]
+    assert [row["verdict"], row["mrpc"], row["cola"], row["stsb"]] == ["upheld"] * 4
+
+
+@pytest.mark.parametrize("elsewhere, expected", [(65.0, "upheld"), (75.0, "refuted"), (70.0, "undecided")])
+def test_inconsistent_is_ahead_here_and_behind_there(elsewhere, expected):
+    """Adapters gain five points over full at most shares; on one task they lose, gain or draw."""
+    means = {**EQUAL, "adapter": 75.0, **{("stsb", "adapter", fraction): elsewhere for fraction in (0.1, 0.3, 1.0)}}
+    assert verdicts(runs(means)).loc["gain_over_full", "verdict"] == expected
+    assert verdicts(runs(means)).loc["gain_over_head", "verdict"] == "refuted"  # ahead of the head everywhere
+
+
+@pytest.mark.parametrize("trained, expected", [(120, "upheld"), (900, "refuted")])
+def test_a_thousandth_is_counted_with_and_without_the_head(trained, expected):
+    assert verdicts(runs(EQUAL).assign(trained=trained)).loc["thousandth", "verdict"] == expected
+    found = claims.parts(runs(EQUAL), pd.DataFrame())
+    assert found.loc[found["claim"] == "thousandth", "estimate"].tolist() == pytest.approx([1.2, 1.0])
+
+
+def test_the_p_of_a_claim_is_holm_s_over_claims_of_its_smaller_one():
+    found = claims.judge(claims.parts(runs(EQUAL), runs(EQUAL, (1.0,), seconds=10)))
+    assert found["p"].tolist() == pytest.approx(stats.holm(found[["holds", "fails"]].min(axis=1)).tolist())
+    assert ((found["verdict"] == "undecided") == (found["p"] > claims.LEVEL)).all()
+
+
+def test_all_parts_must_hold_and_one_that_fails_is_enough_by_hand():
+    """Holm's smallest of 0.01, 0.2 and 0.5 is 0.03; the largest p of holding decides that all hold."""
+    found = pd.DataFrame({"holds": [0.9, 0.04, 0.02], "fails": [0.01, 0.2, 0.5]})
+    assert claims._combined(found, mixed=False) == pytest.approx((0.9, 0.03))
+    assert claims._combined(found, mixed=True) == pytest.approx((0.06, min(1, 2 * 0.5)))
+
+
+@pytest.mark.parametrize("truth", ["margin", "equal"])
+def test_wrong_verdicts_are_rare(truth):
+    """By simulation, on one task: with a true gap on the margin a match must be upheld in at most 5 % of studies; with none,
+    BitFit must be said to be ahead or behind in at most 5 % each."""
+    wrong, studies = 0, 150
+    for i in range(studies):
+        gap = claims.MARGIN if truth == "margin" else 0.0
+        table = runs({"full": 70.0, "bitfit": 70.0 + gap}, (0.3,), 5, 0.5, rng=np.random.default_rng(i))
+        found = claims.parts(table[table["task"] == "mrpc"], pd.DataFrame(), [
+            claim for claim in claims.CLAIMS if claim.name == ("match_fractions" if truth == "margin" else "ahead_between")])
+        wrong += found["holds"].iloc[0] <= 0.05
+    assert wrong / studies < 0.05 + 3 * np.sqrt(0.05 * 0.95 / studies)

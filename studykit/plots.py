@@ -147,7 +147,7 @@ def _curves(table, axis, xlabel, about):
             x, y = [scale * moment[axis] for moment, _ in curve], [score for _, score in curve]
             colour, marker = STYLE[row.method]
             ax.plot(x, y, color=colour, marker=marker, markersize=3.5)
-            last[row.method] = (x[-1], y[-1])
+            last[row.method] = {"step": x[-1], "score": y[-1]}
         ax.set(xlabel=xlabel, xlim=(0, None), title=TASK_NAMES[task] if len(axes[0]) > 1 else "",
                ylabel=tasks.METRIC_NAMES[tasks.get(task).metric] + " × 100, selection split")
         if len(axes[0]) == 1:
@@ -182,7 +182,7 @@ SHADES = {"upheld": ("#0072B2", "✓", "#FFFFFF"), "refuted": ("#D55E00", "×", 
 
 def claims(verdicts, found, about=""):
     """Every claim's verdict, overall and per task: colour and sign. ``verdicts`` is ``claims.judge``'s table and ``found``
-    that of ``claims.parts``, whose middle estimate stands in a task's cell."""
+    that of ``claims.parts``, whose mean estimate stands in a task's cell."""
     columns = ["verdict", *[task for task in tasks.TASKS if task in verdicts]]
     fig, axes = _figure(1, 0.7 + 0.33 * len(verdicts))
     ax = axes[0, 0]
@@ -193,7 +193,7 @@ def claims(verdicts, found, about=""):
             if isinstance(verdict := row[column], str):
                 colour, sign, ink = SHADES[verdict]
                 ax.add_patch(plt.Rectangle((j - 0.47, i - 0.42), 0.94, 0.84, color=colour, linewidth=0))
-                said = verdict if j == 0 else _middle(found, row["claim"], column)
+                said = verdict if j == 0 else _mean(found, row["claim"], column)
                 ax.text(j, i, f"{sign} {said}", ha="center", va="center", color=ink, fontsize=7)
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(verdicts) - 0.5, -0.5), yticks=[])
     ax.set_xticks(range(len(columns)), ["all together", *[TASK_NAMES[task] for task in columns[1:]]])
@@ -204,11 +204,11 @@ def claims(verdicts, found, about=""):
     return fig
 
 
-def _middle(found, claim, task):
-    """The median of a claim's estimates on a task, in words; their number where they are several."""
+def _mean(found, claim, task):
+    """The mean of a claim's estimates on a task; their number where they are several."""
     of = found[(found["claim"] == claim) & (found["task"] == task)]
-    middle, count = of["estimate"].median(), f" ({len(of)})" if len(of) > 1 else ""
-    return f"{middle:.1f}×" if of["unit"].iloc[0] == "times" else f"{middle:+.1f}{count}"
+    mean, count = of["estimate"].mean(), f" ({len(of)})" if len(of) > 1 else ""
+    return f"{mean:.2f}×" if of["unit"].iloc[0] == "times" else f"{mean:+.1f}{count}"
 
 
 def pretraining(course, about=""):

@@ -2,13 +2,14 @@
 
 import re
 
-from studykit import paths, records, stats, study
+from studykit import claims, paths, records, stats, study
 
 README = paths.REPO / "README.md"
 REFERENCE = "minilm"
 TASK_TITLES = {"mrpc": "MRPC (F1)", "cola": "CoLA (Matthews)", "stsb": "STS-B (Pearson)"}
 FRACTIONS = (0.1, 0.3, 1.0)
 METHODS = ("full", "bitfit", "adapter", "head")
+CLAIMED = {"fractions": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0), "budgets": (10, 20, 40), "seeds": range(10)}  # as in notebook 06
 
 
 def as_html(notebook):
@@ -68,6 +69,38 @@ def gaps_markdown(table):
     return "\n".join(lines)
 
 
+def claimed_runs():
+    """``(reports, budgets)``: the runs of the reference study that the claims are judged by, those that are on record."""
+    reference, tasks, seeds = study.load(REFERENCE), list(TASK_TITLES), CLAIMED["seeds"]
+    rates, _ = reference.choose_rates(tasks, METHODS)
+    clock, _ = reference.calibrate(tasks, METHODS[:3], rates)
+    reports = reference.grid(task=tasks, method=METHODS, fraction=CLAIMED["fractions"], seed=seeds, lr=rates)
+    budgets = [run for seconds in CLAIMED["budgets"] for run in reference.grid(
+        task=tasks, method=METHODS[:3], seed=seeds, lr=rates, seconds=seconds, token_seconds=clock)]
+    return reference.recorded(reports), reference.recorded(budgets)
+
+
+def claims_markdown():
+    """The verdict on each claim, and per task with its mean estimate."""
+    found = claims.parts(*claimed_runs())
+    lines = [f"| the paper's claim | all tasks | {' | '.join(TASK_TITLES.values())} |", "|---|---|---|---|---|"]
+    for row in claims.judge(found).to_dict("records"):
+        of = found[found["claim"] == row["claim"]]
+        cells = [_estimate(of[of["task"] == task], row.get(task)) for task in TASK_TITLES]
+        counted = " and ".join(f"{value:.1f} ‰ {where}" for value, where in zip(of["estimate"], of["where"], strict=True)
+                               ) if set(of["unit"]) == {"thousandths"} else ""
+        lines.append(f"| {row['statement']} | **{row['verdict']}**{counted and ': ' + counted} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _estimate(of, verdict):
+    if of.empty:
+        return ""
+    value = of["estimate"].mean()
+    number = f"{value:.2f} ×" if of["unit"].iloc[0] == "times" else f"{value:+.1f}"
+    return f"{verdict} ({number}{f', mean of {len(of)}' if len(of) > 1 else ''})"
+
+
 def rates_markdown():
     """The learning rates that the trials chose, from their records."""
     reference = study.load(REFERENCE)
@@ -91,8 +124,8 @@ def parameters_markdown(table):
 def filled(text):
     """README's text with each table between ``<!-- name -->`` and ``<!-- end -->`` written anew from records."""
     table = reference_table()
-    parts = {"scores": lambda: scores_markdown(table), "gaps": lambda: gaps_markdown(table), "rates": rates_markdown,
-             "parameters": lambda: parameters_markdown(table)}
+    parts = {"claims": claims_markdown, "scores": lambda: scores_markdown(table), "gaps": lambda: gaps_markdown(table),
+             "rates": rates_markdown, "parameters": lambda: parameters_markdown(table)}
     for name, part in parts.items():
         text, times = re.subn(rf"(<!-- {name} -->\n).*?(<!-- end -->)",
                               lambda match, part=part: match[1] + part() + "\n" + match[2], text, flags=re.DOTALL)

@@ -10,8 +10,7 @@ LABELS = np.arange(200) % 2
 
 
 def runs(means, fractions=(0.1, 0.3, 1.0), seeds=6, deviation=0.3, seconds=None, rng=None):
-    """A study's table: ``means`` gives a score to each method, or to each (task, method, fraction). No choice of test examples
-    moves a score."""
+    """A study's table: ``means`` gives a score to each method, or to each (task, method, fraction)."""
     rng = rng or np.random.default_rng(0)
     rows = []
     for task in ("mrpc", "cola", "stsb"):

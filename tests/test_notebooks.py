@@ -10,7 +10,7 @@ from studykit import paths
 
 NOTEBOOKS = paths.notebooks()
 KNOWN = {"study_name", "source", "encoder", "jobs", "task", "fraction", "seed", "points", "tasks", "methods", "fractions",
-         "seeds", "longer_task", "longer_epochs", "bottleneck", "num_labels"}
+         "seeds", "budgets", "longer_task", "longer_epochs", "bottleneck", "num_labels"}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda file: file.stem)
@@ -31,7 +31,7 @@ def parameters(notebook):
 
 
 def test_there_are_notebooks():
-    assert [file.stem[:2] for file in NOTEBOOKS] == ["00", "01", "03", "10"]
+    assert [file.stem[:2] for file in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05", "06", "10"]
 
 
 def test_executed_in_order(notebook):

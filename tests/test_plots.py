@@ -154,6 +154,52 @@ def test_curves_go_through_their_points(read):
     assert {"full", "bitfit"} <= set(texts(fig).split())
 
 
+def test_curves_of_a_budget_are_against_its_clock_and_not_the_machine_s():
+    """The run took twice the seconds that its calibrated clock counted."""
+    runs = table(task=("cola", "stsb"), method=("full",), fraction=(1.0,), seeds=1).assign(seconds=10.0)
+    runs["curve"] = [[(5, 10.0, 0.1), (10, 20.0, 0.2)]] * 2
+    fig = plots.score_by_second(runs, ABOUT)
+    for ax in drawn(fig):
+        assert [tuple(point) for point in ax.lines[0].get_xydata().round(6)] == [(5, 10), (10, 20)]
+
+
+@pytest.mark.parametrize("plot, column, values", [
+    (plots.score_by_budget, "seconds", (10.0, 20.0)), (plots.score_by_passes, "equal", ("passes", "steps")),
+    (plots.score_by_source, "source", ("subset", "init", "order", "all"))])
+def test_scores_are_drawn_along_each_axis(plot, column, values):
+    runs = pd.concat([table(task=("cola", "mrpc"), fraction=(0.3,)).assign(**{column: value}) for value in values])
+    runs["score"] += np.arange(len(runs))
+    axes = drawn(plot(runs.reset_index(drop=True), ABOUT))
+    assert [ax.get_title(loc="left") for ax in axes] == ["MRPC", "CoLA"]
+    for ax, task in zip(axes, ("mrpc", "cola"), strict=True):
+        assert dots(ax) == pytest.approx(sorted(runs.loc[runs["task"] == task, "score"]))
+        assert len(ax.get_xticklabels()) == len(values)
+
+
+def test_a_step_s_parts_are_as_long_as_they_took():
+    runs = table(task=("cola",), method=("full", "bitfit"), fraction=(1.0,), seeds=1).assign(
+        steps=10, forward_seconds=[1.0, 1.0], backward_seconds=[2.0, 0.5], update_seconds=[0.5, 0.0])
+    ax, = drawn(plots.step_parts(runs, ABOUT))
+    found = sorted((round(bar.get_x()), round(bar.get_width())) for bar in ax.patches)
+    assert found == [(0, 100), (0, 100), (100, 50), (100, 200), (150, 0), (300, 50)]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["bitfit", "full"]  # from below
+
+
+def test_every_verdict_is_drawn_in_colour_and_sign():
+    found = pd.DataFrame([{"claim": "one", "task": "mrpc", "estimate": -2.0, "unit": "points"},
+                          {"claim": "one", "task": "mrpc", "estimate": -4.0, "unit": "points"},
+                          {"claim": "two", "task": "mrpc", "estimate": 1.25, "unit": "times"}])
+    verdicts = pd.DataFrame([{"claim": "one", "statement": "A", "verdict": "refuted", "mrpc": "undecided"},
+                             {"claim": "two", "statement": "B (read as: C)", "verdict": "undecided", "mrpc": "upheld"},
+                             {"claim": "none", "statement": "D", "verdict": "undecided", "mrpc": np.nan}])
+    fig = plots.claims(verdicts, found, ABOUT)
+    ax, = drawn(fig)
+    assert [text.get_text() for text in ax.texts] == [
+        "A", "× refuted", "? -3.0 (2)", "B,\nread as C", "? undecided", "✓ 1.25×", "D", "? undecided"]
+    colours = [matplotlib.colors.to_hex(patch.get_facecolor()).upper() for patch in ax.patches]
+    assert colours == [plots.SHADES[verdict][0] for verdict in ("refuted", "undecided", "undecided", "upheld", "undecided")]
+
+
 def test_shares_are_written_into_their_cells():
     shares = pd.DataFrame({"query": [1.0, 0.0], "task layers": [1.0, 0.0526]}, index=["full", "bitfit"])
     ax, = drawn(plots.shares(shares, ABOUT))

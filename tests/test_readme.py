@@ -1,12 +1,15 @@
 """README says what is so: its tables come from the records, its commands and links exist."""
 
+import ast
+import io
 import json
 import re
 
+import nbformat
 import numpy as np
 import pytest
 
-from studykit import paths, plots, records, report, stats, study, tasks
+from studykit import claims, paths, plots, records, report, stats, study, tasks
 
 TEXT = (paths.REPO / "README.md").read_text()
 RECORDS = sorted((paths.REPO / "results" / "minilm").rglob("*.json"))
@@ -21,6 +24,36 @@ def test_another_score_in_one_record_changes_the_tables(monkeypatch):
     table.loc[0, "score"] += 5
     monkeypatch.setattr(report, "reference_table", lambda: table)
     assert report.filled(TEXT) != TEXT
+
+
+@pytest.fixture(scope="module")
+def claimed():
+    return report.claimed_runs()
+
+
+@pytest.mark.parametrize("task, method, where", [("cola", "bitfit", 1.0), ("mrpc", "adapter", 0.1), ("stsb", "full", 10)])
+def test_another_score_in_one_record_changes_the_claims_their_figure_and_readme(task, method, where, claimed, monkeypatch):
+    def drawn(runs):
+        found = claims.parts(*runs)
+        file = io.BytesIO()
+        plots.claims(claims.judge(found), found).savefig(file, format="png")
+        return file.getvalue()
+
+    reports, budgets = (table.copy() for table in claimed)
+    table, axis = (budgets, "seconds") if where == 10 else (reports, "fraction")
+    row = table.index[table["task"].eq(task) & table["method"].eq(method) & table[axis].eq(where)][0]
+    table.loc[row, "score"] += 5
+    monkeypatch.setattr(report, "claimed_runs", lambda: (reports, budgets))
+    assert report.claims_markdown() not in TEXT
+    assert report.filled(TEXT) != TEXT
+    assert drawn((reports, budgets)) != drawn(claimed)
+
+
+def test_the_claims_are_judged_by_what_notebook_06_reads():
+    notebook = nbformat.read(paths.REPO / "notebooks" / "06_claims.ipynb", as_version=4)
+    cell, = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    values = {node.target.id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+    assert {name: list(report.CLAIMED[name]) for name in report.CLAIMED} == {name: values[name] for name in report.CLAIMED}
 
 
 def test_a_missing_place_is_an_error():
@@ -61,8 +94,10 @@ def test_the_reference_study_is_whole():
 
 
 def test_every_method_had_as_many_trials_and_none_read_the_validation_set():
-    trials = records.table(records.read(paths.REPO / "results" / "minilm" / "02_learning_rates").values())
-    assert trials.groupby(["task", "method"]).size().nunique() == 1
+    experiment = study.load("minilm")
+    _, trials = experiment.choose_rates(list(report.TASK_TITLES), report.METHODS)
+    planned = {run.key for run in experiment.trials(list(report.TASK_TITLES), report.METHODS)}
+    assert trials[trials["key"].isin(planned)].groupby(["task", "method"]).size().tolist() == [5] * 12
     assert set(trials["score_on"]) == {"selection"}
     assert not set(trials["seed"]) & set(report.reference_table()["seed"])
 

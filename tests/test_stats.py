@@ -458,7 +458,7 @@ def test_no_gap_passes_for_none_where_seeds_and_examples_are_many():
 
 
 def test_beyond_the_margin_by_hand_and_by_simulation():
-    """An estimate 2.131847 errors beyond the margin is the 5 % point of t with 4 degrees of freedom, but for the far tail."""
+    """2.131847 errors beyond the margin are the 5 % point of t with 4 degrees of freedom, but for the far tail."""
     assert stats.outside(1 + 2.131847, 1, 4, margin=1) == pytest.approx(0.05 + scipy.stats.t.sf(4.131847, 4), rel=1e-5)
     assert stats.outside(-3, 0, 1) == 0 and stats.outside(0.5, 0, 1) == 1 and stats.outside(0, 1, 4) > 0.3
     rng = np.random.default_rng(1)

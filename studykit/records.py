@@ -1,7 +1,10 @@
 """Records: one JSON file per run, written whole or not at all, and read as a table."""
 
+import contextlib
 import dataclasses
+import fcntl
 import functools
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -17,39 +20,80 @@ FIELDS = {field.name for field in dataclasses.fields(Run)}
 
 
 def new(run, result):
-    """A run's record as a dict: configuration, result, and what it was made with."""
+    """A run's record as a dict: configuration, result, what it was made with, and a digest of all that."""
     record = {"schema": SCHEMA, "run": dataclasses.asdict(run), "key": run.key, **result,
               "versions": provenance.versions(), "commit": provenance.commit()}
-    return json.loads(json.dumps(record))  # just as it will be read again: lists for tuples
+    record = json.loads(json.dumps(record))  # just as it will be read again: lists for tuples
+    return {**record, "digest": digest(record)}
+
+
+def digest(record):
+    """SHA-256 of all fields but the digest itself (first 16 hex digits)."""
+    fields = {name: value for name, value in record.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write(record, file):
-    """Write a record, a line per field, under a temporary name and then rename it: it is there whole or not at all."""
+    """Write a record, a line per field, under a temporary name and then rename it: it is there whole or not at all.
+
+    Raises ``OSError``, with what is wrong, where the disk is full or the folder cannot be written; other records stay.
+    """
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_text("{\n" + lines + "\n}\n")
-    os.replace(temporary, file)
+    try:
+        temporary.write_text("{\n" + lines + "\n}\n")
+        os.replace(temporary, file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise OSError(error.errno, f"the record {file.name} cannot be written ({error.strerror}); all earlier ones are "
+                                   "safe: make room and call again, and the study goes on") from error
+
+
+@contextlib.contextmanager
+def reserved(folder, run, wait):
+    """Within, no other process on this machine trains the run. Yields whether that is so: without ``wait``, ``False`` where
+    another is at it. The system gives the reservation back when a process dies."""
+    lock = folder / f".{run.key}.lock"
+    with open(lock, "w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+        with contextlib.suppress(FileNotFoundError):
+            lock.unlink()
+
+
+def find(folder, run):
+    """The run's record below a folder, or ``None``."""
+    found = (read_one(file) for file in Path(folder).rglob(f"*-{run.key}.json"))
+    return next((record for record in found if record), None)
+
+
+def read_one(file):
+    """A record; ``None`` where it is of another version, or not sound: then it is set aside as ``*.broken``, and said."""
+    try:
+        record = json.loads(file.read_text())
+        if unknown := set(record["run"]) - FIELDS:
+            print(f"left out a record of another version, {file.name}: its run has {', '.join(sorted(unknown))}")
+            return None
+        if not file.stem.endswith(named := key(record)) or record["key"] != named:
+            raise ValueError("its name is not its run's")
+        if record.get("digest", digest(record)) != digest(record):  # the oldest records have none
+            raise ValueError("it was changed after it was written")
+        return record
+    except (ValueError, KeyError, TypeError) as error:
+        file.rename(file.with_suffix(".broken"))
+        print(f"set aside a record that is not sound, {file.name}: {error}")
+        return None
 
 
 def read(folder):
-    """All records below a folder, by key. One that cannot be read, or whose configuration was edited, is set
-    aside as ``*.broken`` and said."""
-    found = {}
-    for file in sorted(Path(folder).rglob("*.json")):
-        try:
-            record = json.loads(file.read_text())
-            if unknown := set(record["run"]) - FIELDS:
-                print(f"left out a record of another version, {file.name}: its run has {', '.join(sorted(unknown))}")
-                continue
-            named = key(record)
-            if not file.stem.endswith(named):
-                raise ValueError("its name is not its run's")
-        except (ValueError, KeyError, TypeError) as error:
-            file.rename(file.with_suffix(".broken"))
-            print(f"set aside a record that is not sound, {file.name}: {error}")
-            continue
-        found[named] = record
-    return found
+    """All records below a folder, by key. One that cannot be read, or was edited, is set aside as ``*.broken`` and said."""
+    found = (read_one(file) for file in sorted(Path(folder).rglob("*.json")))
+    return {record["key"]: record for record in found if record}
 
 
 def key(record):

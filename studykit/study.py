@@ -206,25 +206,42 @@ def _check(study, wanted):
         methods.apply(method, encoders.load(study.encoder_at, pooler=study.settings["pooler"]), **dict(options))
 
 
-def _record(run, source, encoder_at, folder):
-    """Train one run and write its record, whatever happens to it."""
-    try:
-        result = runs.train_run(run, source, encoder_at)
-    except Exception as error:  # a run that fails is a result: it is counted, and the others go on
-        result = {"status": "failed", "reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc(),
-                  "scores": {}, "score": None}
-    record = records.new(run, result)
-    records.write(record, folder / f"{run.name}.json")
-    return record
+def _record(run, source, encoder_at, folder, wait=True):
+    """Train one run and write its record, whatever happens to it. Where another process is at it or has just done it, its
+    record is taken; without ``wait``, ``None`` while it is at it."""
+    with records.reserved(folder, run, wait) as mine:
+        if not mine:
+            return None
+        if record := records.find(folder.parent, run):
+            return record
+        try:
+            result = runs.train_run(run, source, encoder_at)
+        except Exception as error:  # a run that fails is a result: it is counted, and the others go on
+            result = {"status": "failed", "reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc(),
+                      "scores": {}, "score": None}
+        record = records.new(run, result)
+        records.write(record, folder / f"{run.name}.json")
+        return record
 
 
 def _train_all(study, wanted, folder, jobs):
-    """Yield records as they come."""
+    """Yield records as they come; last those that another process had begun."""
+    for wait in (False, True):
+        left = {run.key: run for run in wanted}
+        for record in _trained(study, wanted, folder, jobs, wait):
+            if record is not None:
+                del left[record["key"]]
+                yield record
+        if not (wanted := list(left.values())):
+            return
+
+
+def _trained(study, wanted, folder, jobs, wait):
     if jobs == 1:
-        yield from (_record(run, study.source, study.encoder_at, folder) for run in wanted)
+        yield from (_record(run, study.source, study.encoder_at, folder, wait) for run in wanted)
         return
     import joblib
 
     with joblib.parallel_config("loky", inner_max_num_threads=max(1, (os.cpu_count() or 1) // jobs)):
         yield from joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(
-            joblib.delayed(_record)(run, study.source, study.encoder_at, folder) for run in wanted)
+            joblib.delayed(_record)(run, study.source, study.encoder_at, folder, wait) for run in wanted)

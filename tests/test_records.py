@@ -1,5 +1,8 @@
+import errno
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +12,8 @@ from studykit.runs import Run
 
 RUN = Run("cola", "adapter", 0.3, 1e-4, "an-encoder", "0123", "4567", epochs=3,
           options=(("bottleneck", 8), ("terms", ("query", "key"))))
+PLAIN = {"task": "cola", "method": "full", "fraction": 1.0, "lr": 1e-4, "encoder": "an-encoder", "weights": "0123",
+         "data": "4567", "steps": 3}
 RESULT = {"status": "ok", "reason": "", "scores": {"matthews_correlation": 0.5}, "score": 0.5, "seconds": {"train": 1.5},
           "parameters": {"trained": 7, "total": 70}, "examples": 60, "steps": 30, "tokens": 600, "precision": "fp32",
           "curve": [], "hardware": {"processor": "a processor"}, "predictions": [1, 1, 1, 0, 1, 0, 0, 0],
@@ -94,6 +99,9 @@ UNSOUND = {
     "impossible": lambda text: text.replace('"fraction": 0.3', '"fraction": 3'),
     "missing field": lambda text: text.replace('"method": "adapter", ', ""),
     "no record": lambda text: "[1, 2]",
+    "another score": lambda text: text.replace('"score": 0.5', '"score": 0.6'),
+    "another answer": lambda text: text.replace('"predictions": [1, 1', '"predictions": [0, 1'),
+    "another commit": lambda text: text.replace('"commit": ', '"commit": "0123", "was": '),
 }
 
 
@@ -131,3 +139,53 @@ def test_a_table_has_a_row_for_each_record_and_scores_in_points(record):
     assert table["key"].tolist() == [RUN.key, other["key"]]
     assert table.loc[0, ["method", "lr", "trained", "total", "steps", "train_seconds"]].tolist() == [
         "adapter", 1e-4, 7, 70, 30, 1.5]
+
+
+def test_the_oldest_records_have_no_digest_and_are_read(file, tmp_path, record):
+    old = {name: value for name, value in record.items() if name != "digest"}
+    records.write(old, file)
+    assert records.read(tmp_path) == {RUN.key: old}
+
+
+def test_a_full_disk_is_said_and_leaves_what_is_there(record, file, tmp_path, monkeypatch):
+    other = records.new(Run(**{**record["run"], "options": (), "subset_seed": 1}), FAILED)
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(OSError, match=r"cannot be written \(No space left on device\); all earlier ones are safe"):
+        records.write(other, file.with_name("other.json"))
+    assert os.listdir(file.parent) == [file.name]
+    assert records.read(tmp_path) == {RUN.key: record}
+
+
+def test_a_folder_that_cannot_be_written_is_said(record, tmp_path):
+    with pytest.raises(OSError, match="cannot be written"):
+        records.write(record, tmp_path / "nowhere" / "x.json")
+
+
+def test_a_run_is_reserved_for_one_process_until_it_ends(tmp_path):
+    with records.reserved(tmp_path, RUN, wait=False) as mine:
+        with records.reserved(tmp_path, RUN, wait=False) as other:
+            assert (mine, other) == (True, False)
+        with records.reserved(tmp_path, Run(**{**PLAIN, "lr": 1.0}), wait=False) as another:
+            assert another
+    assert os.listdir(tmp_path) == []
+    with records.reserved(tmp_path, RUN, wait=False) as again:
+        assert again
+
+
+def test_a_reservation_ends_with_its_process(tmp_path):
+    """Killed, it leaves a file, and nobody waits for it."""
+    code = ("import sys, time; from pathlib import Path; from studykit import records; from types import SimpleNamespace\n"
+            f"with records.reserved(Path({str(tmp_path)!r}), SimpleNamespace(key={RUN.key!r}), True): print(1, flush=True); "
+            "time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as worker:
+        worker.stdout.readline()
+        with records.reserved(tmp_path, RUN, wait=False) as mine:
+            assert not mine
+        worker.kill()
+    with records.reserved(tmp_path, RUN, wait=True) as mine:
+        assert mine
+
+
+def test_a_record_is_found_in_any_group(record, file, tmp_path):
+    assert records.find(tmp_path, RUN) == record
+    assert records.find(tmp_path, Run(**{**PLAIN, "lr": 1.0})) is None

@@ -1,5 +1,7 @@
 import itertools
 import math
+import os
+import random
 import shutil
 import subprocess
 import sys
@@ -388,3 +390,85 @@ def test_killed_it_loses_only_the_run_in_flight(tiny_study, tiny_yaml, tiny_glue
     assert f"{len(done)} read from records, {len(wanted) - len(done)} trained" in capsys.readouterr().out
     assert len(done) < len(wanted) == len(table) and (table["status"] != "failed").all()
     assert all((folder / "x" / name).read_bytes() == made for name, made in done.items())
+
+
+def driver(tiny_yaml, tiny_glue, tiny_encoder, log, jobs=1):
+    """A process that executes ``PLAN`` and writes the key of each run that it really trains to a log."""
+    code = f"""
+import os
+from studykit import runs, study
+train = runs.train_run
+def logged(run, *where):
+    with open({str(log)!r}, "a") as lines:
+        lines.write(run.key + "\\n")
+    return train(run, *where)
+runs.train_run = logged
+s = study.load({str(tiny_yaml)!r}, source={tiny_glue!r}, encoder={tiny_encoder!r})
+s.execute(s.grid({PLAN}), group="x", jobs={jobs})
+"""
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+
+
+PLAN = "task=['mrpc', 'cola', 'stsb'], method=['full', 'bitfit'], seed=[0, 1, 2], lr=1e-3, steps=3"
+
+
+def scores_of(table):
+    return dict(zip(table["key"], table["score"], strict=True))
+
+
+def test_two_drivers_at_once_train_no_run_twice(tiny_study, tiny_yaml, tiny_glue, tiny_encoder, tmp_path):
+    both = [driver(tiny_yaml, tiny_glue, tiny_encoder, tmp_path / "log") for _ in range(2)]
+    assert [each.wait() for each in both] == [0, 0]
+    trained = (tmp_path / "log").read_text().split()
+    assert len(trained) == len(set(trained)) == 18
+    assert len(files(tiny_study)) == 18
+    assert not list(paths.results(tiny_study.name).rglob(".*"))  # no lock and no temporary file is left
+
+
+def test_killed_again_and_again_the_table_is_that_of_an_undisturbed_run(tiny_study, tiny_yaml, tiny_glue, tiny_encoder,
+                                                                       tmp_path, monkeypatch):
+    """``STUDYKIT_KILLS`` kills it more often (50 takes some minutes)."""
+    rng, log = random.Random(0), tmp_path / "log"
+    for _ in range(int(os.environ.get("STUDYKIT_KILLS", "4"))):
+        worker, before = driver(tiny_yaml, tiny_glue, tiny_encoder, log), len(files(tiny_study))
+        while worker.poll() is None and not log.exists():
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 4))  # it starts up, trains or writes
+        worker.kill()
+        worker.wait()
+        assert len(files(tiny_study)) >= before
+    wanted = eval(f"tiny_study.grid({PLAN})")
+    disturbed = tiny_study.execute(wanted, group="x")
+    assert not list(paths.results(tiny_study.name).rglob("*.broken"))
+    assert len(files(tiny_study)) == len(wanted)
+    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "undisturbed"))
+    assert scores_of(tiny_study.execute(wanted, group="x")) == scores_of(disturbed)
+
+
+def test_on_a_full_disk_it_stops_with_one_sentence_and_goes_on_later(tiny_study, monkeypatch):
+    wanted, replace = tiny_study.grid(task=["mrpc", "cola"], method="bitfit", lr=1e-3, steps=2), os.replace
+    written = []
+
+    def full(*names):
+        if len(written) == 1:
+            raise OSError(28, "No space left on device")
+        written.append(names)
+        replace(*names)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match=r"No space left on device.*make room and call again"):
+        tiny_study.execute(wanted, group="x")
+    assert len(files(tiny_study)) == 1
+    monkeypatch.setattr(os, "replace", replace)
+    assert len(tiny_study.execute(wanted, group="x")) == 2
+    assert len(files(tiny_study)) == 2
+
+
+def test_an_edited_record_is_set_aside_and_trained_again(tiny_study, capsys):
+    wanted = tiny_study.grid(task="mrpc", method="bitfit", lr=1e-3, steps=2)
+    before = tiny_study.execute(wanted, group="x")
+    (file,) = files(tiny_study)
+    file.write_text(file.read_text().replace('"steps": 2', '"steps": 3', 1).replace('"status": "ok"', '"status": "fine"'))
+    assert scores_of(tiny_study.execute(wanted, group="x")) == scores_of(before)
+    assert "set aside a record that is not sound" in capsys.readouterr().out
+    assert file.with_suffix(".broken").exists()

@@ -38,11 +38,11 @@ def main(argv=None):
     except (ValueError, OSError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
-    return run_all(options.study, plan)
+    return run_all(*plan)
 
 
 def plan_of(options):
-    """``[(notebook, parameters)]``: all that is asked for, checked before anything runs.
+    """``(study, [(notebook, parameters)])``: the loaded study and all that is asked for, checked before anything runs.
 
     Raises ``ValueError`` for an unknown study, notebook or parameter.
     """
@@ -53,7 +53,8 @@ def plan_of(options):
         there = Path(os.environ.get("STUDYKIT_FROM", ".")) / Path(value).expanduser()
         if value and (value.startswith((".", "~")) or there.exists()):
             setattr(options, name, str(there.resolve()))
-    settings = study.load(options.study, options.source, options.encoder).settings
+    experiment = study.load(options.study, options.source, options.encoder)
+    settings = experiment.settings
     jobs = settings.get("jobs", 1) if options.jobs is None else options.jobs
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
@@ -72,7 +73,7 @@ def plan_of(options):
             raise ValueError(f"study {options.study} sets {', '.join(sorted(unknown))}, which {notebook.stem} does not have")
         values = {**common, **of_study, **given}
         known[notebook] = {name: value for name, value in values.items() if name in known[notebook]}
-    return list(known.items())
+    return experiment, list(known.items())
 
 
 def _setting(text):
@@ -102,23 +103,26 @@ def _parameters(notebook):
     return set(papermill.inspect_notebook(str(notebook)))
 
 
-def run_all(study, plan):
-    """Run the planned notebooks one after another, whatever becomes of each, and print what became of them."""
-    name = Path(study).stem if study.endswith((".yaml", ".yml")) else study
-    folder = paths.runs(name)
+def run_all(experiment, plan):
+    """Run the planned notebooks one after another, whatever becomes of each; print what became of them, and write a page."""
+    from studykit import report
+
+    folder = paths.runs(experiment.name)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for notebook, parameters in plan:
         print(f"{notebook.stem} …", flush=True)
         start, started = time.monotonic(), time.time()
         status = _execute(notebook, folder, parameters)
-        drawn = [file.stem for file in sorted(paths.figures(name).glob("*.png")) if file.stat().st_mtime >= started - 1]
-        rows.append((notebook.stem, f"{time.monotonic() - start:.0f}", status, ", ".join(drawn)))
-    print()
-    for row in [("notebook", "seconds", "status", "figures"), *rows]:
-        print("{:28} {:>8}  {:8} {}".format(*row))
-    failed = sum(status != "passed" for _, _, status, _ in rows)
-    print(f"\n{len(rows) - failed} passed, {failed} failed. Executed notebooks: {_short(folder)}")
+        drawn = [file.stem for file in sorted(paths.figures(experiment.name).glob("*.png"))
+                 if file.stat().st_mtime >= started - 1]
+        rows.append((notebook, time.monotonic() - start, status, ", ".join(drawn)))
+    print(f"\n{'notebook':28} {'seconds':>8}  {'status':8} figures")
+    for notebook, seconds, status, drawn in rows:
+        print(f"{notebook.stem:28} {seconds:8.0f}  {status:8} {drawn}")
+    failed = sum(row[2] != "passed" for row in rows)
+    page = report.write_index(experiment, folder, [row[:3] for row in rows])
+    print(f"\n{len(rows) - failed} passed, {failed} failed. All of it on one page: {_short(page)}")
     return 1 if failed else 0
 
 

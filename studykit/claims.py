@@ -1,7 +1,8 @@
-"""The paper's claims as data, each with its rule and margin fixed before the data, and their verdicts from records.
+"""The paper's claims as data, each with its rule and margin, and their verdicts from records.
 
 A claim has parts (a task, a share of the data, a budget). Each part has two p values: ``holds``, small where the part is
-shown to hold, and ``fails``, small where it is shown not to. Neither small: undecided.
+shown to hold, and ``fails``, small where it is shown not to. Neither small: undecided. What is not on record, or in which
+a run has no score, decides nothing: its part has p values of 1.
 """
 
 from collections.abc import Callable
@@ -13,10 +14,11 @@ import scipy.stats
 
 from studykit import stats
 
+TASKS = ("mrpc", "cola", "stsb")  # the paper's
 MARGIN = 1.0  # points of the task's metric within which two methods match
 FACTOR = 1.5  # ratio of standard deviations up to which one method is as stable as another
 LEVEL = 0.05
-VERDICTS = ("upheld", "refuted", "undecided")
+SEEDS = {"fraction": 5, "seconds": 3}  # pairs that were planned for each share and budget: nothing is decided with fewer
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ def _matches(row):
 
 
 def _is_ahead(row):
-    t = row.gap / row.error if row.error else np.inf * np.sign(row.gap)
-    return {"holds": float(scipy.stats.t.sf(t, row.freedom)), "fails": float(scipy.stats.t.cdf(t, row.freedom))}
+    t = row.gap / row.error if row.error else np.nan
+    return {"holds": scipy.stats.t.sf(t, row.freedom), "fails": scipy.stats.t.cdf(t, row.freedom)}
 
 
 def _gaps(table, method, baseline, judge, margin, axis="fraction"):
@@ -48,10 +50,25 @@ def _gaps(table, method, baseline, judge, margin, axis="fraction"):
     if table.empty or not {method, baseline} <= set(table["method"]):
         return []
     gaps = stats.paired_gaps(table[table["method"].isin([method, baseline])], baseline, by=("task", axis))
-    rows = [row for row in gaps.itertuples() if row.pairs > 1]
-    return [{"task": row.task, "where": getattr(row, axis), "estimate": row.gap, "low": row.low, "high": row.high,
-             "unit": "points", "runs": row.pairs, "not_ok": row.not_ok, **judge(row),
-             "needs": stats.seeds_to_decide(row.gap, row.error, row.examples_error, row.pairs, margin)} for row in rows]
+    found, places = {(row.task, getattr(row, axis)): row for row in gaps.itertuples()}, sorted(set(table[axis]))
+    rows = []
+    for task, place in ((task, place) for place in places for task in TASKS):
+        row = found.get((task, place))
+        part = {"task": task, "where": f"{100 * place:g} %" if axis == "fraction" else f"{place:g} s", "unit": "points"}
+        if row is None or row.pairs < SEEDS[axis] or row.lost:
+            rows.append(_open(part, row.pairs if row else 0))
+            continue
+        needs = stats.seeds_to_decide(row.gap, row.error, row.examples_error, row.pairs, margin,
+                                      LEVEL / len(places) / len(TASKS))
+        rows.append({**part, "estimate": row.gap, "low": row.low, "high": row.high, "runs": row.pairs, "not_ok": row.not_ok,
+                     **judge(row), "needs": needs})
+    return rows
+
+
+def _open(part, runs):
+    """A part that nothing can be said about."""
+    return {**part, "estimate": np.nan, "low": np.nan, "high": np.nan, "runs": runs, "not_ok": 0, "holds": 1.0, "fails": 1.0,
+            "needs": None}
 
 
 def _at(table, *fractions):
@@ -63,32 +80,35 @@ def _between(table):
 
 
 def _spreads(table, method, baseline, factor, more):
-    """A part per task: the ratio of standard deviations over seeds, pooled over shares of the data."""
+    """A part per task: the ratio of standard deviations over seeds, pooled over shares of the data. A method that gave one
+    answer to everything in some run is not shown to be stable by it."""
     rows = []
-    for task, part in table.groupby("task", sort=False):
-        groups = {name: [of["score"].dropna().to_numpy() for _, of in part[part["method"] == name].groupby("fraction")]
-                  for name in (method, baseline)}
-        one, two = ([group for group in groups[name] if len(group) > 2] for name in (method, baseline))
-        if not one or not two:
+    for task in TASKS:
+        of = table[(table["task"] == task) & table["method"].isin([method, baseline])]
+        scores = of.pivot(index=["method", "fraction"], columns="seed", values="score")
+        part = {"task": task, "where": "", "unit": "times"}
+        if scores.shape[1] < SEEDS["fraction"] or scores.isna().any(axis=None) or len(set(of["method"])) < 2:
+            rows.append(_open(part, scores.shape[1]))
             continue
-        ratio, low, high = stats.deviation_ratio(one, two)
-        above, below = (stats.spread_test(one, two, factor, side) for side in ("greater", "less"))
-        seen = scipy.stats.norm.isf(min(above, below))
-        rows.append({"task": task, "where": None, "estimate": ratio, "low": low, "high": high, "unit": "times",
-                     "runs": min(map(len, one + two)), "not_ok": int((part["status"] != "ok").sum()),
-                     "holds": above if more else below, "fails": below if more else above,
-                     "needs": int(np.ceil(len(one[0]) * (1.645 / seen) ** 2)) if seen > 0.05 else None})
+        one, two = (scores.loc[name].to_numpy() for name in (method, baseline))
+        ratio, low, high = stats.deviation_ratio(list(one), list(two))
+        above, below = stats.paired_spread_test(one, two, factor), stats.paired_spread_test(two, one, 1 / factor)
+        not_ok = int((of["status"] != "ok").sum())
+        rows.append({**part, "estimate": ratio, "low": low, "high": high, "runs": scores.shape[1], "not_ok": not_ok,
+                     "holds": above if more else 1.0 if not_ok else below, "fails": below if more else above, "needs": None})
     return rows
 
 
 def _parameters(table, method):
-    """A part per way of counting: the share of the model's parameters that train, in thousandths."""
-    row = table[table["method"] == method].iloc[0]
-    counted = (("with the head", row["trained"]), ("without the head", row["trained"] - row["head"]))
-    thousandths = [(where, 1000 * count / row["total"]) for where, count in counted]
-    return [{"task": "", "where": where, "estimate": value, "low": value, "high": value, "unit": "thousandths", "runs": 1,
-             "not_ok": 0, "holds": float(not 0.5 <= value <= 2), "fails": float(0.5 <= value <= 2), "needs": None}
-            for where, value in thousandths]
+    """One part: the encoder's weights that train, in thousandths of the model; the head's size depends on the encoder."""
+    counted = table[(table["method"] == method) & table["trained"].notna()]
+    if counted.empty:
+        return []
+    row = counted.iloc[0]
+    value = 1000 * (row["trained"] - row["head"]) / row["total"]
+    return [{"task": "", "where": f"and {1000 * row['head'] / row['total']:.1f} of a head", "unit": "thousandths",
+             "estimate": value, "low": value, "high": value, "runs": 1, "not_ok": 0, "holds": float(not 0.5 <= value <= 2),
+             "fails": float(0.5 <= value <= 2), "needs": None}]
 
 
 CLAIMS = (
@@ -108,7 +128,7 @@ CLAIMS = (
           "on every task the gap is above zero at every share between 10 % and 100 %",
           lambda reports, budgets: _gaps(_between(reports), "bitfit", "full", _is_ahead, 0.0)),
     Claim("thousandth", "BitFit trains about a thousandth of the parameters",
-          "what it trains, with and without the head, is between a half and two thousandths of the model",
+          "the encoder's weights that it trains are between a half and two thousandths of the model",
           lambda reports, budgets: _parameters(reports, "bitfit")),
     Claim("adapters_vary", "Adapters vary more than full fine-tuning",
           "on every task their scores spread more over seeds, pooled over shares of the data",
@@ -124,34 +144,36 @@ CLAIMS = (
 
 def parts(reports, budgets, claims=CLAIMS):
     """A row per claim and part: ``claim``, ``task``, ``where``, ``estimate`` with ``low`` and ``high`` in ``unit``, ``runs``
-    (a method's), ``not_ok``, the p values ``holds`` and ``fails``, and ``needs``: how many seeds would decide it, if all
-    stays as measured (missing where no number would, or none is needed).
+    (a method's), ``not_ok``, the p values ``holds`` and ``fails``, and ``needs``: how many seeds would decide a gap, Holm's
+    correction over parts included, if all stays as measured (missing where no number would).
 
-    ``reports`` are runs over shares of the data, ``budgets`` runs over budgets in seconds (it may be empty).
+    ``reports`` are runs over shares of the data, ``budgets`` runs over budgets in seconds (it may be empty). Raises
+    ``ValueError`` where there are no reports.
     """
     if reports.empty:
         raise ValueError("no runs over shares of the data are on record: run notebook 03 first")
-    return pd.DataFrame([{"claim": claim.name, **row} for claim in claims for row in claim.parts(reports, budgets)])
+    found = pd.DataFrame([{"claim": claim.name, **row} for claim in claims for row in claim.parts(reports, budgets)])
+    return found.fillna({"holds": 1.0, "fails": 1.0})  # no number, no evidence
 
 
 def judge(found, claims=CLAIMS):
     """A row per claim, from its ``parts``: ``verdict`` for all tasks together with its ``p`` (Holm's correction over the
-    parts and over the claims); a verdict per task in columns of their names, corrected over that claim's parts there;
-    ``needs``, the seeds that its slowest undecided part asks for, and ``stuck``, the parts that no number would decide."""
+    parts, and over the claims); a verdict per task in columns of their names, corrected over that claim's parts there and
+    not over claims; ``needs``, the seeds that an undecided claim's slowest part asks for, and ``stuck``, how many of its
+    gaps no number of seeds would decide."""
     rows = []
     for claim in claims:
         of = found[found["claim"] == claim.name]
         holds, fails = _combined(of, claim.mixed)
         by_task = {task: _verdict(*_combined(part, claim.mixed)) for task, part in of.groupby("task", sort=False) if task}
-        open_parts = of[(of["holds"] > LEVEL) & (of["fails"] > LEVEL)]
         rows.append({"claim": claim.name, "statement": claim.statement, "rule": claim.rule, "holds": holds, "fails": fails,
-                     **by_task, "parts": len(of), "needs": open_parts["needs"].max(),
-                     "stuck": int(open_parts["needs"].isna().sum())})
+                     **by_task, "parts": len(of), "needs": of["needs"].max(),
+                     "stuck": int((of["needs"].isna() & of["estimate"].notna() & of["unit"].eq("points")).sum())})
     table = pd.DataFrame(rows)
-    either = stats.holm(table[["holds", "fails"]].min(axis=1))  # a claim is true or not: only one of the two can err
-    table.insert(3, "p", either)
-    table.insert(3, "verdict", [_verdict(row.holds, row.fails) if p <= LEVEL else "undecided"
-                                for row, p in zip(table.itertuples(), either, strict=True)])
+    table.insert(3, "p", stats.holm(table[["holds", "fails"]].min(axis=1)))  # true or not: one of the two at most can err
+    table.insert(3, "verdict", [_verdict(row.holds, row.fails) if row.p <= LEVEL else "undecided"
+                                for row in table.itertuples()])
+    table.loc[table["verdict"] != "undecided", ["needs", "stuck"]] = [np.nan, 0]
     return table
 
 

@@ -208,6 +208,8 @@ def _mean(found, claim, task):
     """The mean of a claim's estimates on a task; their number where they are several."""
     of = found[(found["claim"] == claim) & (found["task"] == task)]
     mean, count = of["estimate"].mean(), f" ({len(of)})" if len(of) > 1 else ""
+    if np.isnan(mean):
+        return "too few runs"
     return f"{mean:.2f}×" if of["unit"].iloc[0] == "times" else f"{mean:+.1f}{count}"
 
 

@@ -1,15 +1,19 @@
-"""What is written for people from records: README's tables, and executed notebooks as HTML."""
+"""What is written for people: README's tables from the records, executed notebooks as HTML, and a page about a whole run."""
 
+import base64
+import html
 import re
 
-from studykit import claims, paths, records, stats, study
+import numpy as np
+
+from studykit import claims, paths, provenance, records, stats, study
 
 README = paths.REPO / "README.md"
 REFERENCE = "minilm"
 TASK_TITLES = {"mrpc": "MRPC (F1)", "cola": "CoLA (Matthews)", "stsb": "STS-B (Pearson)"}
 FRACTIONS = (0.1, 0.3, 1.0)
 METHODS = ("full", "bitfit", "adapter", "head")
-CLAIMED = {"fractions": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0), "budgets": (10, 20, 40), "seeds": range(10)}  # as in notebook 06
+CLAIMED = {"fractions": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0), "budgets": (10, 20, 40), "seeds": (0, 1, 2, 3, 4)}  # notebook 06's
 
 
 def as_html(notebook):
@@ -20,6 +24,59 @@ def as_html(notebook):
     target = notebook.with_suffix(".html")
     target.write_text(html)
     return target
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 0 auto; padding: 1rem; color: #222 }}
+img {{ max-width: 100%; height: auto }} figure {{ margin: 2rem 0 }} figcaption {{ color: #555; font-size: .9rem }}
+table {{ border-collapse: collapse }} td, th {{ text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top }}
+pre {{ overflow-x: auto; font-size: .8rem; line-height: 1.3 }}
+</style></head><body>
+<h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+
+def write_index(experiment, folder, rows):
+    """Write ``index.html`` into the folder of the executed notebooks: what was run, the verdicts and every figure with its
+    caption, in one file that needs no network. ``rows`` are (notebook's file, seconds, status). Returns its path."""
+    import nbformat
+
+    table = _html_table([("notebook", "seconds", "status"), *(
+        (f'<a href="{html.escape(file.stem)}.html">{html.escape(file.stem)}</a>', f"{seconds:.0f}", status)
+        for file, seconds, status in rows)])
+    where = {"hub": "nyu-mll/glue", "mini": "the bundled miniature"}.get(experiment.source, "a folder of GLUE's layout")
+    facts = _html_table([("study", html.escape(experiment.name)), ("encoder", html.escape(experiment.encoder)),
+                         ("weights", experiment.weights), ("data", where), ("machine", html.escape(provenance.processor()))])
+    body = [facts, "<h2>Notebooks</h2>", table]
+    for file, *_ in rows:
+        executed = folder / file.name
+        if not executed.is_file():
+            continue
+        cells = nbformat.read(executed, as_version=4).cells
+        for cell, after in zip(cells, [*cells[1:], None], strict=True):
+            printed = "".join(output.get("text", "") for output in cell.get("outputs", []))
+            if "claims.judge(found)" in cell.source and printed:
+                body += ["<h2>Verdicts</h2>", f"<pre>{html.escape(printed)}</pre>"]
+            for name in re.findall(r'plots\.save\(fig, "(\w+)"', cell.source):
+                if (figure := paths.figures(experiment.name) / f"{name}.png").is_file() and after is not None:
+                    body.append(_html_figure(figure, after.source.split("\n\n")[0]))
+    target = folder / "index.html"
+    target.write_text(PAGE.format(title=f"{html.escape(experiment.name)}: which way of fine-tuning?", body="\n".join(body)))
+    return target
+
+
+def _html_table(rows):
+    return "<table>" + "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows) + "</table>"
+
+
+def _html_figure(figure, caption):
+    caption = html.escape(" ".join(caption.replace("*", "").replace("`", "").split()))
+    image = base64.b64encode(figure.read_bytes()).decode()
+    return f'<figure><img src="data:image/png;base64,{image}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
 
 
 def reference_table():
@@ -87,8 +144,7 @@ def claims_markdown():
     for row in claims.judge(found).to_dict("records"):
         of = found[found["claim"] == row["claim"]]
         cells = [_estimate(of[of["task"] == task], row.get(task)) for task in TASK_TITLES]
-        counted = " and ".join(f"{value:.1f} ‰ {where}" for value, where in zip(of["estimate"], of["where"], strict=True)
-                               ) if set(of["unit"]) == {"thousandths"} else ""
+        counted = f"{of['estimate'].iloc[0]:.1f} ‰, {of['where'].iloc[0]}" if set(of["unit"]) == {"thousandths"} else ""
         lines.append(f"| {row['statement']} | **{row['verdict']}**{counted and ': ' + counted} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -97,6 +153,8 @@ def _estimate(of, verdict):
     if of.empty:
         return ""
     value = of["estimate"].mean()
+    if np.isnan(value):
+        return f"{verdict} (too few runs)"
     number = f"{value:.2f} ×" if of["unit"].iloc[0] == "times" else f"{value:+.1f}"
     return f"{verdict} ({number}{f', mean of {len(of)}' if len(of) > 1 else ''})"
 

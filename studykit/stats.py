@@ -1,5 +1,6 @@
 """Intervals, paired gaps and tests. NumPy, pandas and SciPy only."""
 
+import bisect
 import functools
 
 import numpy as np
@@ -205,32 +206,47 @@ def deviation(values, level=0.95):
     return float(spread), float(low), float(high)
 
 
-def spread_test(one, two, factor=1.0, alternative="two-sided"):
-    """p value of the Brown-Forsythe test (Levene's about the median) that ``one`` spreads ``factor`` times as ``two``.
+def spread_test(one, two):
+    """p value of the Brown-Forsythe test (Levene's about the median) that two groups of runs spread alike. With five runs
+    each it hardly ever rejects, so a large p says little there."""
+    return float(scipy.stats.levene(one, two, center="median").pvalue)
 
-    Each is a group of runs, or a list of groups whose spread is pooled. ``alternative`` is ``"two-sided"``, ``"greater"``
-    (small where ``one`` spreads more) or ``"less"``. With five runs a group it hardly ever rejects, so a large p says
-    little there.
+
+def paired_spread_test(one, two, factor=1.0):
+    """p value of the one-sided test that ``one`` spreads more than ``factor`` times as much as ``two``; both of shape
+    (conditions, seeds).
+
+    As in Brown and Forsythe's test, spread is distance from a condition's median. Since a seed shares its draws between
+    methods and conditions, distances (each condition's on a scale of its own) are averaged for each seed, and a paired t
+    test over seeds compares them. Without any spread p is 1.
     """
-    away = [np.concatenate([scale * np.abs(group - np.median(group)) for group in _groups(values)])
-            for values, scale in ((one, 1.0), (two, factor))]
-    return float(scipy.stats.ttest_ind(*away, alternative=alternative).pvalue)
+    away = [scale * np.abs(values - np.median(values, axis=1, keepdims=True))
+            for values, scale in ((np.asarray(one), 1.0), (np.asarray(two), factor))]
+    scale = (away[0] + away[1]).mean(axis=1, keepdims=True)
+    further = ((away[0] - away[1]) / np.where(scale > 0, scale, 1)).mean(axis=0)
+    if not further.std() > 0:
+        return 1.0
+    return float(scipy.stats.ttest_1samp(further, 0, alternative="greater").pvalue)
 
 
 def deviation_ratio(one, two, level=0.95):
     """``(ratio, low, high)`` of the standard deviations of two groups of runs, or lists of groups whose variance is pooled,
     with a percentile bootstrap interval of its logarithm, runs drawn within their group.
 
-    Of 95 % intervals 93 to 96 % hold the truth for normal scores, five or ten runs a group; about 90 % with heavy tails.
+    NaN where a group does not vary. Of 95 % intervals 93 to 96 % hold the truth for normal scores, five or ten runs a group;
+    about 90 % with heavy tails.
     """
     rng, drawn = np.random.default_rng(0), []
     for values in (one, two):
         parts = [group[rng.integers(0, len(group), (RESAMPLES, len(group)))].var(axis=1, ddof=1)
                  for group in _groups(values)]
         drawn.append(np.mean(parts, axis=0))
+    variance = [np.mean([group.var(ddof=1) for group in _groups(values)]) for values in (one, two)]
+    if not min(variance) > 0:
+        return np.nan, np.nan, np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = 0.5 * (np.log(drawn[0]) - np.log(drawn[1]))
-    ratio = np.sqrt(np.mean([g.var(ddof=1) for g in _groups(one)]) / np.mean([g.var(ddof=1) for g in _groups(two)]))
+    ratio = np.sqrt(variance[0] / variance[1])
     low, high = np.exp(np.nanpercentile(logs, [50 - 50 * level, 50 + 50 * level], method="nearest"))
     return float(ratio), float(low), float(high)
 
@@ -292,28 +308,29 @@ def time_to_reach(seconds, scores, goal):
     >>> time_to_reach([10, 20], [50, 60], 55), time_to_reach([10, 20], [50, 60], 70), time_to_reach([10, 20], [50, 60], 40)
     ('15 s', 'over 20 s', 'under 10 s')
     """
-    seconds, scores = (np.asarray(each, dtype=float) for each in (seconds, scores))
+    seconds, scores = (np.asarray(each, dtype=float)[~np.isnan(scores)] for each in (seconds, scores))
     there = np.flatnonzero(scores >= goal)
     if not len(there):
         return f"over {seconds[-1]:g} s"
     if (i := there[0]) == 0:
         return f"under {seconds[0]:g} s"
-    return f"{np.interp(goal, scores[i - 1: i + 1], seconds[i - 1: i + 1]):.2g} s"
+    return f"{np.interp(goal, scores[i - 1: i + 1], seconds[i - 1: i + 1]):.3g} s"
 
 
-def seeds_to_decide(gap, error, examples_error, pairs, margin=0.0, level=0.95, most=10_000):
-    """How many pairs of runs would decide on which side of ``margin`` (either sign) a gap lies, if it and the runs' spread
-    stay as measured; ``None`` where the test examples alone leave too much open for any number of seeds."""
+def seeds_to_decide(gap, error, examples_error, pairs, margin=0.0, level=0.05, most=10_000):
+    """How many pairs of runs a one-sided test at this level would need to decide on which side of ``margin`` (either sign) a
+    gap lies, if it and the runs' spread stay as measured; ``None`` where no number would: the gap is too near to the margin
+    for what the test examples alone leave open (or for ``most`` pairs)."""
     distance = abs(abs(gap) - margin)
     spread = max(error ** 2 - examples_error ** 2, 0.0) * pairs
-    if distance <= scipy.stats.norm.ppf(0.5 + level / 2) * examples_error:
+
+    def decided(seeds):
+        return (scipy.stats.t.ppf(1 - level, seeds - 1) ** 2 * spread / seeds
+                + scipy.stats.norm.ppf(1 - level) ** 2 * examples_error ** 2) ** 0.5 <= distance
+
+    if not decided(most):
         return None
-    for seeds in range(2, most + 1):
-        half = (scipy.stats.t.ppf(0.5 + level / 2, seeds - 1) ** 2 * spread / seeds
-                + scipy.stats.norm.ppf(0.5 + level / 2) ** 2 * examples_error ** 2) ** 0.5
-        if half <= distance:
-            return seeds
-    return None
+    return 2 + bisect.bisect_left(range(2, most), True, key=decided)
 
 
 def _by_group(table, by, row):

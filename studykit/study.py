@@ -110,6 +110,9 @@ class Study:
         short = self.grid(task=task, method=method, lr=lr, seed=self.settings["trials"]["seed"], steps=CALIBRATION,
                           score_on="selection")
         measured = self.execute(short, group="04_time_budgets")
+        if (lost := measured["tokens"].isna()).any():
+            raise ValueError("no clock: a run that measures it failed, of "
+                             + " ".join(measured.loc[lost, ["task", "method", "reason"]].iloc[0]))
         return {(row.task, row.method): float(f"{row.train_seconds / row.tokens:.3g}")
                 for row in measured.itertuples()}, measured
 
@@ -143,7 +146,7 @@ class Study:
 def _beyond(best, tried):
     """The trial one step further out than the best one, where that is the first or last of those tried; else nothing."""
     of = sorted((run for run in tried if (run.task, run.method) == (best.task, best.method)), key=lambda run: run.lr)
-    for edge, inner in (of[:2], of[:-3:-1]):
+    for edge, inner in (of[:2], of[:-3:-1]) if len(of) > 1 else ():
         if best.lr == edge.lr:
             return [dataclasses.replace(edge, lr=_rounded(edge.lr ** 2 / inner.lr))]
     return []

@@ -187,7 +187,7 @@ def _warm_up(model, data, batch_size, device, precision):
     with FlopCounterMode(display=False) as counter:
         batch_loss(model, data, rows, device, precision).backward()
     model.zero_grad()
-    return counter.get_total_flops() / int(data.lengths[rows].sum())
+    return counter.get_total_flops() / int(len(rows) * data.lengths[rows].max())  # padding is computed too
 
 
 def make_optimizer(model, lr, total, share=None):

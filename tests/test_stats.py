@@ -467,21 +467,25 @@ def test_beyond_the_margin_by_hand_and_by_simulation():
     assert np.mean(np.array(p) <= 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 4000)
 
 
-def test_a_factor_and_a_side_of_the_test_of_spread():
-    one, two = RNG.normal(0, 3, 12), RNG.normal(0, 2, 12)
-    both = stats.spread_test(one, two, 1.5)
-    assert both == pytest.approx(stats.spread_test(one, 1.5 * two))
-    sides = stats.spread_test(one, two, 1.5, "greater"), stats.spread_test(one, two, 1.5, "less")
-    assert sum(sides) == pytest.approx(1) and 2 * min(sides) == pytest.approx(both)
-    assert stats.spread_test(one, two / 100, alternative="greater") < 1e-3
+def test_the_paired_test_of_spread_by_hand():
+    """Distances from medians: (1, 0, 3) and (2, 0, 1) over a mean sum of 7 / 3; (0, 2, 2) and (1, 1, 0) over 2."""
+    one, two = [[4, 5, 8], [0, 2, -2]], [[1, 3, 4], [1, -1, 0]]
+    further = (np.array([-1, 0, 2]) / (7 / 3) + np.array([-1, 1, 2]) / 2) / 2
+    expected = scipy.stats.ttest_1samp(further, 0, alternative="greater").pvalue
+    assert stats.paired_spread_test(one, two) == pytest.approx(expected)
+    assert stats.paired_spread_test(one, two, 2.0) == pytest.approx(stats.paired_spread_test(one, 2 * np.array(two)))
+    assert stats.paired_spread_test([[1, 1, 1]], [[2, 2, 2]]) == 1.0
 
 
-def test_groups_are_pooled_about_their_own_medians():
-    groups = [RNG.normal(level, 1, 6) for level in (0, 50)]
-    away = np.concatenate([np.abs(group - np.median(group)) for group in groups])
-    other = RNG.normal(0, 2, 9)
-    expected = scipy.stats.ttest_ind(away, np.abs(other - np.median(other))).pvalue
-    assert stats.spread_test(groups, other) == pytest.approx(expected)
+@pytest.mark.parametrize("conditions, shared", [(1, 0.0), (3, 0.0), (3, 0.7)])
+def test_the_paired_test_of_spread_keeps_its_level_where_conditions_share_their_seeds(conditions, shared):
+    rng, wrong = np.random.default_rng(9), []
+    for _ in range(1000):
+        one, two = (shared ** 0.5 * rng.normal(size=5) + (1 - shared) ** 0.5 * rng.normal(size=(conditions, 5))
+                    for _ in range(2))
+        wrong.append(stats.paired_spread_test(one, two) <= 0.05)
+    assert np.mean(wrong) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000)
+    assert stats.paired_spread_test(rng.normal(0, 20, (3, 10)), rng.normal(0, 1, (3, 10))) < 0.01
 
 
 def test_the_ratio_of_deviations_by_hand():
@@ -537,15 +541,15 @@ def test_deviations_of_known_size_are_found_by_source():
 
 
 def test_seeds_that_decide_by_hand():
-    """A deviation of 1 between pairs: n pairs have a half-width of t / √n. For a distance of 2 that is 4 (t is 3.18)."""
-    assert stats.seeds_to_decide(2.0, 1 / np.sqrt(5), 0.0, 5) == 4
-    assert stats.seeds_to_decide(-3.0, 1 / np.sqrt(5), 0.0, 5, margin=1) == 4
-    assert stats.seeds_to_decide(0.2, 1.0, 0.9, 5, margin=1.0) is None  # 1.96 × 0.9 from the examples alone
+    """A deviation of 1 between pairs: n have a one-sided bound of t / √n. For a distance of 1 that is 5 (t is 2.13)."""
+    assert stats.seeds_to_decide(1.0, 1 / np.sqrt(5), 0.0, 5) == 5
+    assert stats.seeds_to_decide(-2.0, 1 / np.sqrt(5), 0.0, 5, margin=1) == 5
+    assert stats.seeds_to_decide(0.2, 1.0, 0.9, 5, margin=1.0) is None  # 1.64 × 0.9 from the examples alone
     assert stats.seeds_to_decide(1.0, 1.0, 0.0, 5, margin=1.0) is None  # on the margin
 
 
 @pytest.mark.parametrize("scores, goal, expected", [
     ([50, 60, 80], 70, "15 s"), ([50, 60, 80], 81, "over 20 s"), ([50, 60, 80], 50, "under 5 s"),
-    ([50, 80, 60], 80, "10 s")])
+    ([50, 80, 60], 80, "10 s"), ([np.nan, 50, 60], 55, "15 s")])
 def test_when_a_goal_is_reached(scores, goal, expected):
     assert stats.time_to_reach([5, 10, 20], scores, goal) == expected

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -345,6 +346,30 @@ def test_the_rate_with_the_best_score_is_chosen(tiny_study, monkeypatch):
     tried = tiny_study.settings["trials"]["rates"]
     assert rates == {(task, method): (max if method == "bitfit" else min)(tried[method])
                      for task in ("mrpc", "cola") for method in METHODS}
+
+
+def test_a_method_with_one_rate_has_no_edge():
+    run = SimpleNamespace(task="cola", method="full", lr=1e-3)
+    assert study._beyond(run, [run]) == []
+
+
+def test_a_clock_that_was_not_measured_is_said(tiny_study, monkeypatch):
+    monkeypatch.setattr(runs, "train_run", lambda *_: 1 / 0)
+    with pytest.raises(ValueError, match="no clock: a run that measures it failed, of cola full ZeroDivisionError"):
+        tiny_study.calibrate("cola", "full", 1e-3)
+
+
+def test_a_calibrated_clock_is_measured_once_and_gives_runs_their_steps(tiny_study):
+    clock, measured = tiny_study.calibrate("cola", ["full", "bitfit"], 1e-3)
+    assert measured["steps"].tolist() == [study.CALIBRATION] * 2
+    assert list(clock) == [("cola", "full"), ("cola", "bitfit")]
+    assert clock["cola", "full"] == pytest.approx(measured["train_seconds"][0] / measured["tokens"][0], rel=0.01)
+    assert tiny_study.calibrate("cola", ["full", "bitfit"], 1e-3)[0] == clock
+    wanted = tiny_study.grid(task="cola", method=["full", "bitfit"], lr=1e-3, seconds=0.05, token_seconds=clock)
+    table = tiny_study.execute(wanted, group="04_time_budgets")
+    assert (table["tokens"] * list(clock.values())).tolist() == pytest.approx([0.05] * 2, rel=0.3)
+    assert tiny_study.recorded([*wanted, *tiny_study.grid(task="mrpc", method="full", lr=1.0)])["key"].tolist() == [
+        run.key for run in wanted]
 
 
 def test_a_constant_answer_is_not_chosen_however_well_it_scores(tiny_study, monkeypatch):

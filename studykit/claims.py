@@ -2,7 +2,7 @@
 
 A claim has parts (a task, a share of the data, a budget). Each part has two p values: ``holds``, small where the part is
 shown to hold, and ``fails``, small where it is shown not to. Neither small: undecided. What is not on record, or in which
-a run has no score, decides nothing: its part has p values of 1.
+a run has no score or neither method learnt anything, decides nothing: its part has p values of 1.
 """
 
 from collections.abc import Callable
@@ -51,11 +51,13 @@ def _gaps(table, method, baseline, judge, margin, axis="fraction"):
         return []
     gaps = stats.paired_gaps(table[table["method"].isin([method, baseline])], baseline, by=("task", axis))
     found, places = {(row.task, getattr(row, axis)): row for row in gaps.itertuples()}, sorted(set(table[axis]))
+    learnt = {(row.task, getattr(row, axis)) for row in table[table["status"] == "ok"].itertuples()
+              if row.method in (method, baseline)}
     rows = []
     for task, place in ((task, place) for place in places for task in TASKS):
         row = found.get((task, place))
         part = {"task": task, "where": f"{100 * place:g} %" if axis == "fraction" else f"{place:g} s", "unit": "points"}
-        if row is None or row.pairs < SEEDS[axis] or row.lost:
+        if row is None or row.pairs < SEEDS[axis] or row.lost or (task, place) not in learnt:
             rows.append(_open(part, row.pairs if row else 0))
             continue
         needs = stats.seeds_to_decide(row.gap, row.error, row.examples_error, row.pairs, margin,

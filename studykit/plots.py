@@ -149,7 +149,7 @@ def _curves(table, axis, xlabel, about):
             ax.plot(x, y, color=colour, marker=marker, markersize=3.5)
             last[row.method] = {"step": x[-1], "score": y[-1]}
         ax.set(xlabel=xlabel, xlim=(0, None), title=TASK_NAMES[task] if len(axes[0]) > 1 else "",
-               ylabel=tasks.METRIC_NAMES[tasks.get(task).metric] + " × 100, selection split")
+               ylabel="score on the selection split × 100")
         if len(axes[0]) == 1:
             _end_labels(ax, last)
     if len(axes[0]) > 1:
@@ -209,7 +209,7 @@ def _mean(found, claim, task):
     of = found[(found["claim"] == claim) & (found["task"] == task)]
     mean, count = of["estimate"].mean(), f" ({len(of)})" if len(of) > 1 else ""
     if np.isnan(mean):
-        return "too few runs"
+        return "no evidence"
     return f"{mean:.2f}×" if of["unit"].iloc[0] == "times" else f"{mean:+.1f}{count}"
 
 
@@ -290,7 +290,7 @@ def _failures(ax, rows, column, places):
     """A cross at the foot of the axis, with its number, where runs failed, diverged or gave one answer."""
     wrong = rows[rows["status"] != "ok"].groupby(column).size()
     for value, number in wrong.items():
-        ax.annotate(f"× {number} not ok", (places.index(value), 0), xycoords=("data", "axes fraction"),
+        ax.annotate(f"× {number}\nnot ok", (places.index(value), 0), xycoords=("data", "axes fraction"),
                     xytext=(0, 3), textcoords="offset points", ha="center", fontsize=6.5, color="#B00020")
 
 

@@ -154,7 +154,7 @@ def _estimate(of, verdict):
         return ""
     value = of["estimate"].mean()
     if np.isnan(value):
-        return f"{verdict} (too few runs)"
+        return f"{verdict} (no evidence)"
     number = f"{value:.2f} ×" if of["unit"].iloc[0] == "times" else f"{value:+.1f}"
     return f"{verdict} ({number}{f', mean of {len(of)}' if len(of) > 1 else ''})"
 

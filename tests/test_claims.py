@@ -82,6 +82,16 @@ def test_what_is_missing_upholds_nothing_about_all_tasks(lost):
     assert set(found.loc[sorted(EVERY), "holds"].isna()) == {False}
 
 
+def test_where_neither_method_learnt_anything_a_tie_is_no_match():
+    table = runs(EQUAL, seeds=5)
+    nothing = table["task"].eq("cola") & table["fraction"].eq(0.1)
+    table.loc[nothing, ["status", "score"]] = ["constant", 0.0]
+    found = verdicts(table).loc["match_fractions"]
+    assert (found["verdict"], found["cola"], found["mrpc"]) == ("undecided", "undecided", "upheld")
+    table.loc[nothing & table["method"].eq("full"), ["status", "score"]] = ["ok", 30.0]  # one did, and the other did not
+    assert verdicts(table).loc["match_fractions", "cola"] == "refuted"
+
+
 def test_a_collapsed_method_is_not_stable():
     rng, table = np.random.default_rng(1), runs(EQUAL, seeds=20)
     for method, deviation in (("full", 1.0), ("bitfit", 0.1)):

@@ -89,7 +89,7 @@ def test_each_committed_record_is_sound(file):
 def test_the_reference_study_is_whole():
     table = report.reference_table()
     cells = table.groupby(["task", "method", "fraction"])["seed"].nunique()
-    assert len(cells) == 3 * 4 * 3 and cells.min() >= 3
+    assert len(cells) == 3 * 4 * 3 and cells.min() >= 5
     assert table["commit"].notna().all() and not table["commit"].str.endswith("+").any(), "made by uncommitted code"
 
 
@@ -124,21 +124,34 @@ def test_gaps_in_readme_are_those_of_the_records():
         scored = rows["predictions"].map(lambda answers: 100 * f1_score(labels[drawn], np.array(answers)[drawn]))  # noqa: B023
         moved.append((scored["bitfit"] - scored["full"]).to_numpy())
     shared = np.cov(np.array(moved).T)
-    seeds, examples = gaps.var(ddof=1) / 3, max(0, (shared.sum() - np.trace(shared)) / 6)
-    half = np.sqrt(scipy.stats.t.ppf(0.975, 2) ** 2 * seeds + scipy.stats.norm.ppf(0.975) ** 2 * examples)
+    count = len(gaps)
+    seeds, examples = gaps.var(ddof=1) / count, max(0, (shared.sum() - np.trace(shared)) / (count * (count - 1)))
+    half = np.sqrt(scipy.stats.t.ppf(0.975, count - 1) ** 2 * seeds + scipy.stats.norm.ppf(0.975) ** 2 * examples)
     row = stats.paired_gaps(table).set_index(["task", "fraction", "method"]).loc[("mrpc", 0.1, "bitfit")]
     assert row["gap"] == pytest.approx(gaps.mean())
     assert (row["low"], row["high"]) == pytest.approx((gaps.mean() - half, gaps.mean() + half), abs=0.6)
     assert f"{row['gap']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})" in TEXT
 
 
-def test_the_answer_says_where_bitfit_is_behind():
-    """CoLA from 30 % on, STS-B with all of the data, nowhere else; and no gap that is a match."""
+def test_the_answer_is_what_the_records_say(claimed):
+    """With all of the data BitFit is behind on every task, nowhere is it ahead, and no gap is a match; within budgets it is
+    neither. Adapters lead full in the mean on STS-B within budgets; some of their runs there fell apart."""
+    reports, budgets = claimed
     gaps = stats.paired_gaps(report.reference_table())
-    behind = gaps[(gaps["method"] == "bitfit") & (gaps["high"] < 0)]
-    assert {*zip(behind["task"], behind["fraction"], strict=True)} == {
-        ("cola", 0.3), ("cola", 1.0), ("stsb", 1.0)}
+    bitfit = gaps[gaps["method"] == "bitfit"]
+    assert set(bitfit.loc[bitfit["fraction"].eq(1.0) & (bitfit["high"] < 0), "task"]) == set(report.TASK_TITLES)
+    assert not (bitfit["low"] > 0).any()
     assert not ((gaps["low"] > -1) & (gaps["high"] < 1)).any()
+    timed = stats.paired_gaps(budgets, by=("task", "seconds"))
+    level = timed[timed["method"] == "bitfit"]
+    assert not ((level["low"] > 0) | (level["high"] < 0)).any()
+    assert (timed.loc[timed["method"].eq("adapter") & timed["task"].eq("stsb"), "gap"] > 0).all()
+    fallen = reports[reports["method"].eq("adapter") & reports["task"].eq("stsb") & (reports["score"] < 50)]
+    assert 0 < len(fallen) < 5
+    verdicts = claims.judge(claims.parts(*claimed)).set_index("claim")["verdict"]
+    assert verdicts[["match_all_data", "match_fractions", "ahead_between"]].tolist() == ["refuted"] * 3
+    gaps = stats.paired_gaps(reports[reports["task"].eq("cola") & reports["method"].isin(["full", "bitfit"])])
+    assert (1.645 * gaps["examples_error"] > claims.MARGIN).all()
 
 
 def test_plots_and_study_know_the_reference():

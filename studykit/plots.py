@@ -291,7 +291,7 @@ def _failures(ax, rows, column, places):
     wrong = rows[rows["status"] != "ok"].groupby(column).size()
     for value, number in wrong.items():
         ax.annotate(f"× {number}\nnot ok", (places.index(value), 0), xycoords=("data", "axes fraction"),
-                    xytext=(0, 3), textcoords="offset points", ha="center", fontsize=6.5, color="#B00020")
+                    xytext=(0, 3), textcoords="offset points", ha="center", va="bottom", fontsize=6.5, color="#B00020")
 
 
 def _key(fig, axes, methods):

@@ -252,6 +252,7 @@ def deviation_ratio(one, two, level=0.95):
 
 
 def _groups(values):
+    values = list(values)
     return [np.asarray(group, dtype=float) for group in (values if np.ndim(values[0]) else [values])]
 
 

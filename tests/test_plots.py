@@ -83,7 +83,7 @@ def test_failures_are_marked_where_they_are():
     fig = plots.score_by_fraction(runs, ABOUT)
     ax, = drawn(fig)
     marks = [note for note in ax.texts if "not ok" in note.get_text()]
-    assert [(mark.get_text(), mark.xy[0]) for mark in marks] == [("× 2 not ok", FRACTIONS.index(0.3))]
+    assert [(mark.get_text(), mark.xy[0]) for mark in marks] == [("× 2\nnot ok", FRACTIONS.index(0.3))]
     assert len(dots(ax)) == len(runs) - 2
 
 

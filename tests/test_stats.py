@@ -491,6 +491,7 @@ def test_the_paired_test_of_spread_keeps_its_level_where_conditions_share_their_
 def test_the_ratio_of_deviations_by_hand():
     ratio, low, high = stats.deviation_ratio([0.0, 2.0, 4.0], [0.0, 1.0, 2.0])
     assert ratio == 2 and low < 2 < high
+    assert stats.deviation_ratio(pd.Series([0.0, 2.0, 4.0], index=[7, 8, 9]), [0.0, 1.0, 2.0])[0] == 2
     pooled, *_ = stats.deviation_ratio([[0.0, 2.0, 4.0], [10.0, 10.0, 10.0]], [0.0, 1.0, 2.0])
     assert pooled == pytest.approx(np.sqrt(2))  # variances 4 and 0 have a mean of 2
 

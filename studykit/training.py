@@ -28,8 +28,8 @@ class Budget:
 
     >>> Budget(epochs=3, min_steps=200).total_steps([9] * 160, 16), Budget(steps=7).total_steps([9] * 160, 16)
     (200, 7)
-    >>> Budget(seconds=2, token_seconds=1e-3).total_steps([10] * 160, 16)
-    12
+    >>> Budget(seconds=1.6, token_seconds=1e-3).total_steps([10] * 160, 16)
+    10
     """
 
     epochs: float | None = None
@@ -64,7 +64,7 @@ class Budget:
         for step, rows in enumerate(batch_order(lengths, batch_size, None, np.random.default_rng([seed, 3]))):
             last, spent = spent, spent + self.token_seconds * lengths[rows].sum()
             if spent >= self.seconds:
-                return max(1, step + (spent - self.seconds <= self.seconds - last))
+                return max(1, step + int(spent - self.seconds <= self.seconds - last))
 
     def __str__(self):
         if self.steps is not None:

@@ -131,7 +131,7 @@ def gap(one, two):
     examples = max(0.0, shared[~np.eye(len(gaps), dtype=bool)].mean())  # what other examples do to all seeds at once
     seeds = gaps.var(ddof=1) / len(gaps)
     error = seeds + examples
-    t, z = scipy.stats.t.ppf(0.975, len(gaps) - 1), scipy.stats.norm.ppf(0.975)
+    t, z = student(len(gaps) - 1), scipy.stats.norm.ppf(0.975)
     factor = np.sqrt((t ** 2 * seeds + z ** 2 * examples) / error) if error else t
     return float(gaps.mean()), float(np.sqrt(error)), _freedom(factor, len(gaps) - 1), float(np.sqrt(examples))
 
@@ -236,19 +236,17 @@ def deviation_ratio(one, two, level=0.95):
     NaN where a group does not vary. Of 95 % intervals 93 to 96 % hold the truth for normal scores, five or ten runs a group;
     about 90 % with heavy tails.
     """
-    rng, drawn = np.random.default_rng(0), []
-    for values in (one, two):
-        parts = [group[rng.integers(0, len(group), (RESAMPLES, len(group)))].var(axis=1, ddof=1)
-                 for group in _groups(values)]
-        drawn.append(np.mean(parts, axis=0))
-    variance = [np.mean([group.var(ddof=1) for group in _groups(values)]) for values in (one, two)]
+    groups = [_groups(values) for values in (one, two)]
+    variance = [np.mean([group.var(ddof=1) for group in each]) for each in groups]
     if not min(variance) > 0:
         return np.nan, np.nan, np.nan
+    rng = np.random.default_rng(0)
+    drawn = [np.mean([group[rng.integers(0, len(group), (RESAMPLES, len(group)))].var(axis=1, ddof=1)
+                      for group in each], axis=0) for each in groups]
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = 0.5 * (np.log(drawn[0]) - np.log(drawn[1]))
-    ratio = np.sqrt(variance[0] / variance[1])
     low, high = np.exp(np.nanpercentile(logs, [50 - 50 * level, 50 + 50 * level], method="nearest"))
-    return float(ratio), float(low), float(high)
+    return float(np.sqrt(variance[0] / variance[1])), float(low), float(high)
 
 
 def _groups(values):

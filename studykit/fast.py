@@ -94,7 +94,7 @@ class Features:
 
     def __init__(self, model, data, device, precision):
         self.encoder, self.data, self.device, self.precision = model.base_model, data, device, precision
-        self.labels, self.lengths = data.labels, data.lengths
+        self.labels, self.lengths, self.pad = data.labels, data.lengths, {"inputs_embeds": 0.0}
         self.seen = np.zeros(len(data), dtype=bool)
         self.hidden = torch.zeros(len(data), 1, model.config.hidden_size, device=device)
 

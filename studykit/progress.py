@@ -1,5 +1,6 @@
 """How far a study is."""
 
+import itertools
 import os
 import sys
 import time
@@ -9,7 +10,8 @@ class Progress:
     """One line that says how far it is: updated in place in a notebook, a line per run in a terminal."""
 
     def __init__(self, total, costs):
-        self.total, self.missing, self.costs, self.done, self.failed = total, len(costs), costs, 0, 0
+        self.total, self.missing, self.done, self.failed = total, len(costs), 0, 0
+        self.spent = [0, *itertools.accumulate(costs)]  # cost of the first 0, 1, 2 … runs
         self.start, self.handle = time.monotonic(), None
         if costs:
             self.show(f"{total - len(costs)} of {total} runs read from records, {len(costs)} to train …")
@@ -18,7 +20,7 @@ class Progress:
         self.done += 1
         self.failed += record["status"] != "ok"
         elapsed = time.monotonic() - self.start
-        left = elapsed * sum(self.costs[self.done:]) / sum(self.costs[: self.done])
+        left = elapsed * (self.spent[-1] / self.spent[self.done] - 1)
         run = record["run"]
         score = "–" if record["score"] is None else f"{100 * record['score']:.1f}"
         self.show(f"{self.done} of {self.missing} trained, {self.failed} not ok, {self.missing - self.done} left, about "

@@ -67,8 +67,9 @@ def reserved(folder, run, wait):
 
 
 def find(folder, run):
-    """The run's record below a folder, or ``None``."""
-    found = (read_one(file) for file in Path(folder).rglob(f"*-{run.key}.json"))
+    """The run's record in a study's folder, whichever group it is in, or ``None``. Looks at one name per group, so its cost
+    does not grow with the number of records."""
+    found = (read_one(file) for file in Path(folder).glob(f"*/{run.name}.json"))
     return next((record for record in found if record), None)
 
 
@@ -90,10 +91,14 @@ def read_one(file):
         return None
 
 
-def read(folder):
-    """All records below a folder, by key. One that cannot be read, or was edited, is set aside as ``*.broken`` and said."""
-    found = (read_one(file) for file in sorted(Path(folder).rglob("*.json")))
-    return {record["key"]: record for record in found if record}
+def read(folder, wanted=None):
+    """All records below a folder, by key, or those of the ``wanted`` runs. One that cannot be read, or was edited, is set
+    aside as ``*.broken`` and said."""
+    files = sorted(Path(folder).rglob("*.json"))
+    if wanted is not None:
+        keys = {run.key for run in wanted}
+        files = [file for file in files if file.stem.rpartition("-")[2] in keys]
+    return {record["key"]: record for file in files if (record := read_one(file))}
 
 
 def key(record):

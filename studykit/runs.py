@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import math
 import time
@@ -159,16 +160,11 @@ def build(run, encoder_at, labels):
 
 def train_run(run, source, encoder_at):
     """Train and score one run; its record as a dict. Errors are raised."""
-    from studykit import machine, methods, training
+    from studykit import machine, training
 
     device = machine.best_device()
     ledger = machine.Ledger(device)
-    sets, ledger.seconds["load"], ledger.seconds["tokenise"] = _encodings(run.task, source, encoder_at, run.max_length)
-    rows, selection = examples(run, sets["train"].labels)
-    train = sets["train"].take(rows)
-    held_out = None if selection is None else sets["train"].take(selection)
-    with ledger("load"):
-        model = build(run, encoder_at, train.labels)
+    train, held_out, scored, model = _prepared(run, source, encoder_at, ledger)
 
     def score(model):
         return _scored(run, training.predict(model, held_out), held_out.labels)["score"]
@@ -176,10 +172,44 @@ def train_run(run, source, encoder_at):
     with machine.peak_memory(device) as memory:
         outcome = training.train(model, train, run.budget, lr=run.lr, batch_size=run.batch_size, seed=run.order_seed,
                                  precision=run.precision, device=device, ledger=ledger, score=score, points=run.points)
+    return _result(run, outcome, train, scored, model, ledger, memory, device)
+
+
+def train_fleet(members, source, encoder_at):
+    """Train runs that differ only by seed at once, and score them; their records as dicts, like ``train_run``'s but for
+    ``fleet``, the number of members, which share its seconds and whose memory is not known. Errors are raised."""
+    from studykit import fleet, machine
+
+    device, run = machine.best_device(), members[0]
+    ledger, ledgers = machine.Ledger(device), [machine.Ledger(device) for _ in members]
+    parts = [_prepared(each, source, encoder_at, own) for each, own in zip(members, ledgers, strict=True)]
+    trains, _, scored, models = zip(*parts, strict=True)
+    outcomes = fleet.train(models, trains, run.budget, lr=run.lr, batch_size=run.batch_size, device=device, ledger=ledger,
+                           seeds=[each.order_seed for each in members], precision=run.precision)
+    for each, stage in itertools.product(ledgers, ("warmup", "train")):
+        each.seconds[stage] = ledger.seconds[stage] / len(members)
+    return [_result(*each, {}, device) | {"fleet": len(members)}
+            for each in zip(members, outcomes, trains, scored, models, ledgers, strict=True)]
+
+
+def _prepared(run, source, encoder_at, ledger):
+    """``(train, held_out, scored, model)``: encodings to train on, of the selection split or ``None``, and to score on."""
+    sets, ledger.seconds["load"], ledger.seconds["tokenise"] = _encodings(run.task, source, encoder_at, run.max_length)
+    rows, selection = examples(run, sets["train"].labels)
+    train = sets["train"].take(rows)
+    held_out = None if selection is None else sets["train"].take(selection)
+    with ledger("load"):
+        model = build(run, encoder_at, train.labels)
+    return train, held_out, held_out if run.score_on == "selection" else sets["validation"], model
+
+
+def _result(run, outcome, train, scored, model, ledger, memory, device):
+    """A run's record, scored unless it diverged."""
+    from studykit import methods, training
+
     result = {"scores": {}, "score": None}
     if outcome.status == "ok":
         with ledger("evaluate"):
-            scored = held_out if run.score_on == "selection" else sets["validation"]
             predictions = training.predict(model, scored)
         result = _scored(run, predictions, scored.labels)
     return {"examples": len(train), "seconds": {k: round(v, 3) for k, v in ledger.seconds.items()},

@@ -3,6 +3,7 @@
 A run is its configuration. Its hash names its record, so executing a plan twice trains nothing the second time.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -118,7 +119,7 @@ class Study:
 
     def recorded(self, wanted):
         """The table of those runs that have a record; nothing is trained."""
-        found = records.read(paths.results(self.name))
+        found = records.read(paths.results(self.name), wanted)
         return records.table([found[run.key] for run in dict.fromkeys(wanted) if run.key in found])
 
     def execute(self, wanted, *, group, jobs=1):
@@ -129,7 +130,7 @@ class Study:
         fractions go first. Stopped at any moment, it loses the runs in flight.
         """
         wanted = list(dict.fromkeys(wanted))
-        found = records.read(paths.results(self.name))
+        found = records.read(paths.results(self.name), wanted)
         missing = sorted((run for run in wanted if run.key not in found), key=lambda run: run.fraction)
         progress = Progress(len(wanted), [run.fraction for run in missing])
         if missing:
@@ -222,9 +223,29 @@ def _record(run, source, encoder_at, folder, wait=True):
         except Exception as error:  # a run that fails is a result: it is counted, and the others go on
             result = {"status": "failed", "reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc(),
                       "scores": {}, "score": None}
-        record = records.new(run, result)
-        records.write(record, folder / f"{run.name}.json")
-        return record
+        return _written(run, result, folder)
+
+
+def _written(run, result, folder):
+    record = records.new(run, result)
+    records.write(record, folder / f"{run.name}.json")
+    return record
+
+
+def _together(members, source, encoder_at, folder, wait):
+    """The records of runs that can train at once. What another process is at or has done is left to ``_record``, and so is
+    all where together they fail, say for want of memory."""
+    results = []
+    with contextlib.ExitStack() as held:
+        fleet = [run for run in members if held.enter_context(records.reserved(folder, run, wait=False))
+                 and not records.find(folder.parent, run)] if len(members) > 1 else []
+        try:
+            results = runs.train_fleet(fleet, source, encoder_at) if len(fleet) > 1 else []
+        except Exception as error:
+            print(f"{len(fleet)} runs of {fleet[0].task} {fleet[0].method} do not train together, so one after another: "
+                  f"{type(error).__name__}: {error}")
+        done = {run: _written(run, result, folder) for run, result in zip(fleet, results, strict=False)}
+    yield from (done.get(run) or _record(run, source, encoder_at, folder, wait) for run in members)
 
 
 def _train_all(study, wanted, folder, jobs):
@@ -241,7 +262,10 @@ def _train_all(study, wanted, folder, jobs):
 
 def _trained(study, wanted, folder, jobs, wait):
     if jobs == 1:
-        yield from (_record(run, study.source, study.encoder_at, folder, wait) for run in wanted)
+        from studykit import fleet, machine
+
+        for members in fleet.together(wanted, machine.best_device()):
+            yield from _together(members, study.source, study.encoder_at, folder, wait)
         return
     import joblib
 

@@ -108,11 +108,11 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
     with torch.random.fork_rng(), fast.on_cpu(model, seed):
         torch.manual_seed(seed)
         with ledger("warmup"):
-            token_flops = _warm_up(model, data, batch_size, device, outcome.precision)
+            token_flops = warm_up(model, data, batch_size, device, outcome.precision)
         torch.manual_seed(seed)
         data = fast.Features(model, data, device, outcome.precision) if alone else data
         spent, limit = _clock(budget, total, ledger, outcome)
-        optimizer, schedule = make_optimizer(model, lr, total, lambda: spent() / limit)
+        optimizer, schedule = make_optimizer(groups(model.parameters()), lr, total, lambda: spent() / limit)
         batches = batch_order(data.lengths, batch_size, total, np.random.default_rng([seed, 3]))
         moments, losses = [limit * (i + 1) / points for i in range(points)], []
         while spent() < limit and outcome.status == "ok":
@@ -131,7 +131,7 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
             if score and any(now < moment <= spent() for moment in moments):
                 outcome.curve.append((outcome.steps, ledger.seconds["train"], score(model)))
     outcome.flops = token_flops * (data.tokens if alone else outcome.tokens)
-    outcome.losses = [_finite(part.mean().item()) for part in torch.stack(losses).tensor_split(10) if len(part)]
+    outcome.losses = tenths(torch.stack(losses))
     model.eval()
     return outcome
 
@@ -147,8 +147,10 @@ def _clock(budget, total, ledger, outcome):
     return lambda: (ledger.running("train") - before) * (1 + 0.5 / max(1, outcome.steps)), budget.seconds
 
 
-def _finite(value):
-    return round(value, 4) if math.isfinite(value) else None  # JSON has no NaN
+def tenths(losses):
+    """The mean loss of each tenth of the steps; ``None`` where it is not finite, since JSON has no NaN."""
+    means = [part.mean().item() for part in losses.tensor_split(10) if len(part)]
+    return [round(mean, 4) if math.isfinite(mean) else None for mean in means]
 
 
 def _step(model, data, rows, optimizer, schedule, device, outcome):
@@ -179,7 +181,7 @@ def batch_loss(model, data, rows, device, precision):
     return nn.functional.cross_entropy(logits.float(), labels)
 
 
-def _warm_up(model, data, batch_size, device, precision):
+def warm_up(model, data, batch_size, device, precision):
     """One forward and backward pass over the longest examples, so that kernels are built and memory is there before the
     clock runs. Returns the floating-point operations a token that its matrix products took."""
     model.train()
@@ -190,12 +192,20 @@ def _warm_up(model, data, batch_size, device, precision):
     return counter.get_total_flops() / int(len(rows) * data.lengths[rows].max())  # padding is computed too
 
 
-def make_optimizer(model, lr, total, share=None):
-    """AdamW over what trains, weight decay on whole weight matrices only; and its linear warm-up and decay over ``total``
-    steps, or, where that is ``None``, over the ``share()`` of the budget that is spent."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in trained if p.ndim >= 2 and not hasattr(p, "trained")]
-    plain = [p for p in trained if p.ndim < 2 or hasattr(p, "trained")]
+def groups(parameters):
+    """``(decayed, plain)``: those of the parameters that train, with weight decay (whole weight matrices) and without."""
+    decayed, plain = [], []
+    for p in parameters:
+        if p.requires_grad:
+            (decayed if p.ndim >= 2 and not hasattr(p, "trained") else plain).append(p)
+    return decayed, plain
+
+
+def make_optimizer(groups, lr, total, share=None):
+    """AdamW over the ``groups``; and its linear warm-up and decay over ``total`` steps, or, where that is ``None``, over
+    the ``share()`` of the budget that is spent."""
+    decayed, plain = groups
+    trained = [*decayed, *plain]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": WEIGHT_DECAY},
                                    {"params": plain, "weight_decay": 0.0}], lr=lr, fused=trained[0].device.type != "mps")
     optimizer.trained = trained

@@ -95,7 +95,7 @@ def test_what_trains_is_what_is_meant(model, method):
 def three_steps(model, lr=1e-2):
     """Three optimiser steps on tokens at random; the parameters before them, by name."""
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimizer, schedule = training.make_optimizer(model, lr, 3)
+    optimizer, schedule = training.make_optimizer(training.groups(model.parameters()), lr, 3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(3):
         tokens = torch.randint(5, 60, (8, 12), generator=generator)

@@ -128,7 +128,7 @@ def test_training_is_a_plain_loop(method, classes):
 
 def test_weight_decay_is_on_whole_matrices_only():
     model = methods.apply("full", tiny_model())
-    optimizer, _ = training.make_optimizer(model, 1e-3, 10)
+    optimizer, _ = training.make_optimizer(training.groups(model.parameters()), 1e-3, 10)
     decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert {name: decays[id(p)] for name, p in model.named_parameters()} == {
         name: 0.0 if name.endswith("bias") or "LayerNorm" in name else 0.01 for name, _ in model.named_parameters()}
@@ -136,14 +136,15 @@ def test_weight_decay_is_on_whole_matrices_only():
 
 def test_only_what_trains_is_in_the_optimizer():
     model = methods.apply("bitfit", tiny_model())
-    optimizer, _ = training.make_optimizer(model, 1e-3, 10)
+    optimizer, _ = training.make_optimizer(training.groups(model.parameters()), 1e-3, 10)
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert held == {id(p) for p in model.parameters() if p.requires_grad}
 
 
 @pytest.mark.parametrize("total", [1, 2, 10, 37])
 def test_the_rate_rises_to_its_peak_and_falls_to_almost_nothing(total):
-    optimizer, schedule = training.make_optimizer(methods.apply("head", tiny_model()), 1.0, total)
+    trained = training.groups(methods.apply("head", tiny_model()).parameters())
+    optimizer, schedule = training.make_optimizer(trained, 1.0, total)
     rates = []
     for _ in range(total):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -287,7 +288,8 @@ def test_a_budget_in_seconds_spends_them_on_training_whatever_scoring_costs(meth
 
 def test_in_seconds_the_rate_follows_the_share_that_is_spent():
     share = [0.0]
-    optimizer, schedule = training.make_optimizer(methods.apply("head", tiny_model()), 1.0, None, lambda: share[0])
+    trained = training.groups(methods.apply("head", tiny_model()).parameters())
+    optimizer, schedule = training.make_optimizer(trained, 1.0, None, lambda: share[0])
     rates = []
     for share[0] in (0.0, 0.05, 0.1, 0.55, 1.0, 1.2):
         optimizer.step()

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import itertools
 import re
 
 import numpy as np
@@ -17,12 +18,19 @@ CLAIMED = {"fractions": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0), "budgets": (10, 20, 40),
 
 
 def as_html(notebook):
-    """Write an executed notebook as one HTML file with its figures inside, beside it. Returns its path."""
+    """Write an executed notebook as one HTML file beside it: figures inside, each with its caption as alternative text, and
+    no scripts, so that it needs no network. Returns its path."""
+    import nbformat
     from nbconvert import HTMLExporter
 
-    html, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
+    cells = nbformat.read(notebook, as_version=4).cells
+    captions = iter([_caption(after) for cell, after in itertools.pairwise(cells)
+                     for output in cell.get("outputs", []) if "image/png" in output.get("data", {})])
+    text, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
+    text = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    text = re.sub(r'alt="No description[^"]*"', lambda _: f'alt="{next(captions, "")}"', text)
     target = notebook.with_suffix(".html")
-    target.write_text(html)
+    target.write_text(text)
     return target
 
 
@@ -31,8 +39,9 @@ PAGE = """<!doctype html>
 <title>{title}</title><style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 0 auto; padding: 1rem; color: #222 }}
 img {{ max-width: 100%; height: auto }} figure {{ margin: 2rem 0 }} figcaption {{ color: #555; font-size: .9rem }}
-table {{ border-collapse: collapse }} td, th {{ text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top }}
-pre {{ overflow-x: auto; font-size: .8rem; line-height: 1.3 }}
+div {{ overflow-x: auto }} table {{ border-collapse: collapse }}
+td, th {{ text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top }} th:first-child {{ min-width: 9rem }}
+@media (max-width: 40rem) {{ figure {{ overflow-x: auto }} img {{ max-width: none; width: 40rem }} }}
 </style></head><body>
 <h1>{title}</h1>
 {body}
@@ -45,9 +54,8 @@ def write_index(experiment, folder, rows):
     caption, in one file that needs no network. ``rows`` are (notebook's file, seconds, status). Returns its path."""
     import nbformat
 
-    table = _html_table([("notebook", "seconds", "status"), *(
-        (f'<a href="{html.escape(file.stem)}.html">{html.escape(file.stem)}</a>', f"{seconds:.0f}", status)
-        for file, seconds, status in rows)])
+    table = _html_table([(f'<a href="{html.escape(file.stem)}.html">{html.escape(file.stem)}</a>', f"{seconds:.0f}", status)
+                         for file, seconds, status in rows], ["notebook", "seconds", "status"])
     where = {"hub": "nyu-mll/glue", "mini": "the bundled miniature"}.get(experiment.source, "a folder of GLUE's layout")
     facts = _html_table([("study", html.escape(experiment.name)), ("encoder", html.escape(experiment.encoder)),
                          ("weights", experiment.weights), ("data", where), ("machine", html.escape(provenance.processor()))])
@@ -59,22 +67,43 @@ def write_index(experiment, folder, rows):
         cells = nbformat.read(executed, as_version=4).cells
         for cell, after in zip(cells, [*cells[1:], None], strict=True):
             printed = "".join(output.get("text", "") for output in cell.get("outputs", []))
-            if "claims.judge(found)" in cell.source and printed:
-                body += ["<h2>Verdicts</h2>", f"<pre>{html.escape(printed)}</pre>"]
+            if "claims.judge(found)" in cell.source:
+                body.append(_html_verdicts(printed))
             for name in re.findall(r'plots\.save\(fig, "(\w+)"', cell.source):
                 if (figure := paths.figures(experiment.name) / f"{name}.png").is_file() and after is not None:
-                    body.append(_html_figure(figure, after.source.split("\n\n")[0]))
+                    body.append(_html_figure(figure, _caption(after)))
     target = folder / "index.html"
     target.write_text(PAGE.format(title=f"{html.escape(experiment.name)}: which way of fine-tuning?", body="\n".join(body)))
     return target
 
 
-def _html_table(rows):
-    return "<table>" + "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows) + "</table>"
+def _html_table(rows, head=()):
+    cells = [f"<tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>"] if head else []
+    cells += [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows]
+    return f"<div><table>{''.join(cells)}</table></div>"
+
+
+def _html_verdicts(printed):
+    """The table of verdicts that notebook 06 printed, its claims in words; nothing where it did not come so far."""
+    lines = [line.split() for line in printed.splitlines()]
+    starts = [i for i, words in enumerate(lines) if words[:2] == ["claim", "verdict"]]
+    if not starts:
+        return ""
+    (_, _, *names), *rows = lines[starts[0]:]
+    shown = [i for i, name in enumerate(names, 2) if name not in ("p", "needs", "stuck")]
+    statements = {claim.name: html.escape(claim.statement) for claim in claims.CLAIMS}
+    return "<h2>Verdicts</h2>" + _html_table(
+        [(statements[row[0]], f"<b>{row[1]}</b>", *(row[i] for i in shown)) for row in rows],
+        ["the paper's claim", "all tasks", *(TASK_TITLES.get(names[i - 2], names[i - 2]) for i in shown)])
+
+
+def _caption(cell):
+    """The first paragraph of a Markdown cell, plain, as an HTML attribute may hold it."""
+    text = cell.source.split("\n\n")[0] if cell.cell_type == "markdown" else ""
+    return html.escape(" ".join(text.replace("*", "").replace("`", "").split()))
 
 
 def _html_figure(figure, caption):
-    caption = html.escape(" ".join(caption.replace("*", "").replace("`", "").split()))
     image = base64.b64encode(figure.read_bytes()).decode()
     return f'<figure><img src="data:image/png;base64,{image}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
 

@@ -1,5 +1,6 @@
 """One function per figure: table in, figure out. One style, one ``save``."""
 
+import functools
 import json
 import os
 
@@ -66,6 +67,44 @@ def score_by_source(table, about=""):
     """Score where one seed alone differs, and where all three do: every run a dot. ``table`` has a column ``source``."""
     return _score_by("source", table, {name: name for name in ("subset", "init", "order", "all")}, about,
                      xlabel="the seed that differs", joined=False)
+
+
+def _score_by_seed(kind, table, about=""):
+    return _score_by(f"{kind}_seed", table, {seed: f"{seed}" for seed in sorted(table[f"{kind}_seed"].unique())}, about,
+                     xlabel=f"the seed that decides {SEEDS[kind]}", joined=False)
+
+
+def _score_along(column, table, about=""):
+    """Score against what each run took: every run a dot, with a cross at the foot where it was not ok; a tick and a bar for
+    the mean and interval of the runs of one method, share of the data and budget, at their median."""
+    fig, axes = _figure(len(_tasks(table)), 2.9)
+    for ax, task in zip(axes[0], _tasks(table), strict=True):
+        rows = table[table["task"] == task]
+        for method in _methods(rows):
+            of = rows[rows["method"] == method]
+            colour, marker = STYLE[method]
+            ax.scatter(of[column], of["score"], s=13, color=colour, marker=marker, alpha=0.75, linewidth=0, zorder=3)
+            wrong = of.loc[of["status"] != "ok", column]
+            ax.plot(wrong, [0.03] * len(wrong), "x", color=colour, markersize=4, transform=ax.get_xaxis_transform())
+            same = [group for _, group in of.groupby([name for name in ("fraction", "seconds") if name in of], dropna=False)]
+            means = np.array([stats.mean_interval(group["score"].dropna()) for group in same])
+            _bars(ax, method, x := [group[column].median() for group in same], *means.T, marker="_")
+            ax.plot(x, means[:, 0], color=colour, alpha=0.35, zorder=1)
+        ax.set(title=TASK_NAMES[task], xlabel=MEASURED[column], xlim=(0, None),
+               ylabel=tasks.METRIC_NAMES[tasks.get(task).metric] + " × 100")
+        ax.xaxis.set_major_formatter("{x:,.0f}")
+        _limits(ax, rows["score"])
+    _key(fig, axes, _methods(table))
+    _note(fig, table, about)
+    return fig
+
+
+SEEDS = {"subset": "the examples", "init": "the head", "order": "order and dropout"}
+MEASURED = {"steps": "optimiser steps", "tokens": "tokens trained on", "train_seconds": "seconds that training took"}
+# what a score can be drawn against -> the figure
+AXES = {"fraction": score_by_fraction, "seconds": score_by_budget,
+        **{f"{kind}_seed": functools.partial(_score_by_seed, kind) for kind in SEEDS},
+        **{column: functools.partial(_score_along, column) for column in MEASURED}}
 
 
 def _score_by(column, table, ticks, about, xlabel, joined=True):

@@ -18,8 +18,8 @@ CLAIMED = {"fractions": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0), "budgets": (10, 20, 40),
 
 
 def as_html(notebook):
-    """Write an executed notebook as one HTML file beside it: figures inside, each with its caption as alternative text, and
-    no scripts, so that it needs no network. Returns its path."""
+    """Write an executed notebook as one HTML file beside it: figures inside, each with its caption as alternative text,
+    links to the other notebooks' HTML, and no scripts, so that it needs no network. Returns its path."""
     import nbformat
     from nbconvert import HTMLExporter
 
@@ -29,6 +29,7 @@ def as_html(notebook):
     text, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
     text = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     text = re.sub(r'alt="No description[^"]*"', lambda _: f'alt="{next(captions, "")}"', text)
+    text = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', text)
     target = notebook.with_suffix(".html")
     target.write_text(text)
     return target

@@ -1,0 +1,170 @@
+"""In a browser: a notebook in JupyterLab, run, changed and run again; and the page of a run, on a phone too."""
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from studykit import claims, paths, report, study
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="the browser tests need Chromium (on Debian: apt-get install chromium)")
+
+CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets.map(cell => ({
+    type: cell.model.type, source: cell.model.sharedModel.source, outputs: cell.model.outputs?.toJSON() ?? []}))"""
+KERNEL = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+CHANGE = """([i, source]) => window.jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel.setSource(source)"""
+SHOW = """i => {const notebook = window.jupyterapp.shell.currentWidget.content;
+    notebook.activeCellIndex = i; return notebook.scrollToItem(i, 'center')}"""
+RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
+IMAGES = "() => [...document.images].map(image => [image.naturalWidth, image.alt])"
+OVERFLOW = "() => document.documentElement.scrollWidth - window.innerWidth"
+
+
+@pytest.fixture
+def browser():
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+def opened(browser, at, **options):
+    """A page whose requests all begin with ``at``, and the list of those that did not and were refused."""
+    page, refused = browser.new_page(**options), []
+
+    def gate(route):
+        if route.request.url.startswith((at, "data:", "blob:")):
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.abort()
+
+    page.route("**/*", gate)
+    return page, refused
+
+
+# A notebook
+
+@pytest.fixture
+def lab(tmp_path):
+    """The address of a JupyterLab on copies of the notebooks and of the reference study's records, and its token."""
+    shutil.copytree(paths.REPO / "notebooks", tmp_path / "notebooks")
+    shutil.copytree(paths.REPO / "results" / report.REFERENCE, tmp_path / "home" / "results" / report.REFERENCE)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port, token = free.getsockname()[1], secrets.token_hex(16)
+    folders = {name: str(tmp_path / name) for name in (
+        "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR",
+        "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR")}
+    words = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+             f"--notebook-dir={tmp_path / 'notebooks'}", "--LabApp.expose_app_in_browser=True"]
+    with open(tmp_path / "log", "w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyter", "lab", *words], stdout=log, stderr=log,
+            env={**os.environ, **folders, "JUPYTER_TOKEN": token, "STUDYKIT_HOME": str(tmp_path / "home")})
+    try:
+        wait_for(f"http://127.0.0.1:{port}/api", server, tmp_path / "log")
+        yield f"http://127.0.0.1:{port}/", token
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def wait_for(address, server, log, seconds=60):
+    for _ in range(10 * seconds):
+        assert server.poll() is None, log.read_text()
+        try:
+            return urllib.request.urlopen(address)
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(log.read_text())
+
+
+def ran(page):
+    """Run all cells; the figures by their cells' sources, once it is seen that nothing failed and nothing was trained."""
+    page.evaluate(RUN_ALL)
+    outputs = [(cell["source"], output) for cell in page.evaluate(CELLS) for output in cell["outputs"]]
+    wrong = [output for _, output in outputs if output["output_type"] == "error" or output.get("name") == "stderr"]
+    assert not wrong, wrong
+    said = [output["data"]["text/plain"] for _, output in outputs if "runs read" in str(output.get("data"))]
+    assert len(said) >= 2 and all("none trained" in line for line in said), said
+    return {source: output["data"]["image/png"] for source, output in outputs if "image/png" in output.get("data", {})}
+
+
+def test_a_notebook_is_run_changed_and_run_again_in_jupyterlab(browser, lab):
+    address, token = lab
+    page, refused = opened(browser, address, viewport={"width": 1280, "height": 1000})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(error))
+    page.goto(f"{address}lab/tree/03_data_fractions.ipynb?token={token}")
+    page.wait_for_function(KERNEL, timeout=60_000)
+    first = ran(page)
+    assert len(first) == 2
+    cells = page.evaluate(CELLS)
+    explorer, = (i for i, cell in enumerate(cells) if cell["source"].startswith("explore("))
+    page.evaluate(SHOW, explorer)
+    drawn = page.locator(".widget-interact img")
+    before = drawn.get_attribute("src")
+    page.locator(".widget-dropdown select").first.select_option("stsb")
+    page.wait_for_function("before => document.querySelector('.widget-interact img')?.src !== before", arg=before)
+    parameters, = (i for i, cell in enumerate(cells) if cell["source"].startswith("study_name:"))
+    source = re.sub(r"^seeds: list = \[.*?\]", "seeds: list = [0, 1]", cells[parameters]["source"], flags=re.MULTILINE)
+    page.evaluate(CHANGE, [parameters, source])
+    again = ran(page)
+    assert again.keys() == first.keys() and all(again[source] != first[source] for source in first)
+    shown = next(i for i, cell in enumerate(cells) if cell["source"] in first)
+    page.evaluate(SHOW, shown)
+    page.wait_for_function("png => [...document.images].some(image => image.src.includes(png) && image.naturalWidth > 0)",
+                           arg=next(iter(again.values())).strip()[:200])
+    assert not errors and not refused
+
+
+# The page of a run
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The page of a run of notebooks 03 and 06, made of the committed ones."""
+    folder, rows = tmp_path_factory.mktemp("run"), []
+    for name in ("03_data_fractions", "06_claims"):
+        executed = folder / f"{name}.ipynb"
+        shutil.copy(paths.REPO / "notebooks" / executed.name, executed)
+        report.as_html(executed)
+        rows.append((executed, 12.3, "passed"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("STUDYKIT_HOME", raising=False)
+        return report.write_index(study.load(report.REFERENCE), folder, rows)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_of_a_run_is_whole_and_needs_no_network(browser, pages, width):
+    page, refused = opened(browser, "file://", viewport={"width": width, "height": 844})
+    page.goto(pages.as_uri())
+    said = page.inner_text("body")
+    assert all(text in said for text in ("sentence-transformers/all-MiniLM-L6-v2", "nyu-mll/glue", "12", "passed"))
+    assert page.locator("tr", has_text=re.compile("upheld|refuted|undecided")).count() == len(claims.CLAIMS)
+    assert look(page) == 3
+    links = page.eval_on_selector_all("a", "links => links.map(link => link.href)")
+    assert [link.rsplit("/")[-1] for link in links] == ["03_data_fractions.html", "06_claims.html"]
+    for link in links:
+        assert page.goto(link).ok
+        assert look(page) >= 1
+    assert not refused
+
+
+def look(page):
+    """The number of figures, once it is seen that all are there and named, and that nothing is wider than the page."""
+    images = page.evaluate(IMAGES)
+    assert all(width > 0 and text.startswith("Figure: ") for width, text in images), images
+    assert page.evaluate(OVERFLOW) <= 0
+    assert page.locator("a[href$='.ipynb']").count() == 0
+    return len(images)

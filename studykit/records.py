@@ -54,15 +54,33 @@ def write(record, file):
 def reserved(folder, run, wait):
     """Within, no other process on this machine trains the run. Yields whether that is so: without ``wait``, ``False`` where
     another is at it. The system gives the reservation back when a process dies."""
-    lock = folder / f".{run.key}.lock"
-    with open(lock, "w") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-        with contextlib.suppress(FileNotFoundError):
+    lock, mine = folder / f".{run.key}.lock", False
+    while not mine:
+        with open(lock, "w") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            if mine := _is_at(held, lock):  # else who had it before has removed it
+                yield True
+                lock.unlink(missing_ok=True)
+
+
+def _is_at(opened, file):
+    try:
+        return os.path.samestat(os.fstat(opened.fileno()), file.stat())
+    except FileNotFoundError:
+        return False
+
+
+def sweep(folder):
+    """Remove what stopped processes left in a folder: reservations that nobody holds, and records cut off while written."""
+    for lock in folder.glob(".*.lock"):
+        with contextlib.suppress(BlockingIOError, FileNotFoundError), open(lock) as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for part in folder.glob(f".*-{lock.stem[1:]}.json.*.tmp"):
+                part.unlink()
             lock.unlink()
 
 

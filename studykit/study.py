@@ -137,9 +137,13 @@ class Study:
             _check(self, missing)
             folder = paths.results(self.name) / group
             folder.mkdir(parents=True, exist_ok=True)
-            for record in _train_all(self, missing, folder, jobs):
-                found[record["key"]] = record
-                progress.step(record)
+            try:
+                with contextlib.closing(_train_all(self, missing, folder, jobs)) as trained:
+                    for record in trained:
+                        found[record["key"]] = record
+                        progress.step(record)
+            finally:
+                records.sweep(folder)
         progress.end()
         return records.table([found[run.key] for run in wanted])
 

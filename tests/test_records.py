@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -184,6 +185,32 @@ def test_a_reservation_ends_with_its_process(tmp_path):
         worker.kill()
     with records.reserved(tmp_path, RUN, wait=True) as mine:
         assert mine
+
+
+def test_a_reservation_that_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    lock, flock, times = tmp_path / f".{RUN.key}.lock", fcntl.flock, []
+
+    def late(held, how):
+        times.append(how)
+        if len(times) == 1:
+            lock.unlink()
+        flock(held, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with records.reserved(tmp_path, RUN, wait=True) as mine:
+        assert mine and lock.exists() and len(times) == 2
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_stopped_processes_left_is_swept_and_what_runs_is_not(record, file):
+    folder = file.parent
+    running = Run(**{**PLAIN, "lr": 1.0})
+    (folder / f".{RUN.key}.lock").touch()
+    (folder / f".{file.name}.7.tmp").write_text("{")
+    with records.reserved(folder, running, wait=False):
+        (folder / f".{running.name}.json.8.tmp").write_text("{")
+        records.sweep(folder)
+        assert sorted(os.listdir(folder)) == sorted([f".{running.key}.lock", f".{running.name}.json.8.tmp", file.name])
 
 
 def test_a_record_is_found_in_any_group(record, file, tmp_path):

@@ -1,8 +1,12 @@
 """The device that a run trains on: which one, how precise, and what it takes of time and memory."""
 
 import contextlib
+import fcntl
+import os
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import torch
 
@@ -12,6 +16,31 @@ STAGES = ("load", "tokenise", "warmup", "train", "evaluate", "save")
 def best_device():
     """The accelerator if there is one, else the CPU."""
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+
+
+@contextlib.contextmanager
+def leased():
+    """Within, this process has one of the machine's GPUs for itself, and it is the current one: the first that no process of
+    this user holds so, waited for where all are. The system gives it back when a process dies. Without GPUs, nothing."""
+    with contextlib.ExitStack() as held:
+        while torch.cuda.is_available() and (number := _free_gpu(held)) is None:
+            time.sleep(0.1)
+        if torch.cuda.is_available():
+            held.enter_context(torch.cuda.device(number))
+        yield
+
+
+def _free_gpu(held):
+    for number in range(torch.cuda.device_count()):
+        lock = open(Path(tempfile.gettempdir()) / f"studykit-{os.getuid()}-gpu{number}.lock", "w")  # noqa: SIM115  (held)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        held.enter_context(lock)
+        return number
+    return None
 
 
 def synchronize(device):

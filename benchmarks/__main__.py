@@ -1,0 +1,93 @@
+"""``python -m benchmarks``: this project's training beside what people use today, in pairs; two minutes on the miniature.
+
+``python -m benchmarks --full --study minilm --source FOLDER --encoder FOLDER`` is the one on record: it writes
+``benchmarks/latest.json`` and the tables of ``benchmarks/README.md``, and wants an idle machine for half an hour.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import datetime
+import json
+import multiprocessing
+import sys
+from pathlib import Path
+
+from benchmarks import driver, limit, report
+from benchmarks.measure import PEFT, Work, at_once, measure
+from studykit import provenance, study
+
+HERE = Path(__file__).parent
+SMALL = {"works": {"mrpc": ["full", "bitfit"], "cola": ["full", "bitfit", "head"]}, "repeats": 2, "members": [5],
+         "runs": [40, 400]}
+FOUR = ["full", "bitfit", "adapter", "head"]
+FULL = {"works": {"mrpc": FOUR, "cola": [*FOUR, "layernorm"], "stsb": FOUR}, "repeats": 3, "members": [5, 10],
+        "runs": [40, 400, 10_000]}
+STEPS = 21
+SCORED = {"stsb": 99}  # trained for long enough to learn, and scored: equal work must give equal scores
+HEAD_EPOCHS = 3  # a frozen encoder runs once, whatever the number of epochs
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", default="mini")
+    parser.add_argument("--source", default="")
+    parser.add_argument("--encoder", default="")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--full", action="store_true", help="more tasks, methods, repeats; on record")
+    options = parser.parse_args(argv)
+    experiment = study.load(options.study, options.source, options.encoder)
+    setting = FULL if options.full else SMALL
+    planned = list(works(experiment, setting, options))
+    result = {"study": experiment.name, "encoder": experiment.encoder, "date": str(datetime.date.today()),
+              "precision": options.precision, "threads": options.threads, "head_epochs": HEAD_EPOCHS,
+              "measured": [row for work in planned for row in in_pairs(work, setting["repeats"])],
+              "limits": [alone(limit.of, work) for work in planned if work.run.task not in SCORED],
+              "fleets": [alone(at_once, work, members) for work in planned if work.run.task == "cola"
+                         for members in setting["members"]],
+              "driver": [alone(driver.cost, count) for count in setting["runs"]],
+              "versions": provenance.versions(), "commit": provenance.commit(), "hardware": alone(limit.hardware)}
+    print(report.markdown(result))
+    if options.full:
+        (HERE / "latest.json").write_text(json.dumps(result, indent=1) + "\n")
+        report.write(HERE / "README.md", result)
+    return 0
+
+
+def works(experiment, setting, options):
+    """What is measured: a ``Work`` per task and method, with the study's settings and the middle of its learning rates."""
+    for task, methods in setting["works"].items():
+        for method in methods:
+            steps = SCORED.get(task, STEPS)
+            rates = experiment.settings["trials"]["rates"].get(method) or experiment.settings["trials"]["rates"]["bitfit"]
+            (run,) = experiment.grid(task=task, method=method, lr=sorted(rates)[len(rates) // 2], steps=steps,
+                                     precision=options.precision)
+            yield Work(run, steps, HEAD_EPOCHS if method == "head" else 1, experiment.source, experiment.encoder_at,
+                       options.threads, task in SCORED)
+
+
+def in_pairs(work, repeats):
+    """Rows of measurements, the systems taking turns, each in a process of its own."""
+    systems = ["studykit", "trainer"] + ["run_glue"] * (work.run.task not in SCORED) + ["peft"] * (work.run.method in PEFT)
+    for repeat in range(repeats):
+        seeds = {f"{kind}_seed": repeat for kind in ("subset", "init", "order")}
+        work = dataclasses.replace(work, run=dataclasses.replace(work.run, **seeds))
+        for system in systems:
+            row = alone(measure, system, work)
+            print(f"{work.run.task} {work.run.method} {system}: {row['seconds'] / work.steps:.3f} s a step", file=sys.stderr)
+            yield {"task": work.run.task, "method": work.run.method, "system": system, "repeat": repeat,
+                   "steps": work.steps, "examples": work.steps * work.run.batch_size, **row}
+
+
+def alone(function, *arguments):
+    """The result of a function called in a new process, which starts quickly: a server has imported what it needs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.limit", "transformers.trainer", "datasets"])
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

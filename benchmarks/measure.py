@@ -1,0 +1,143 @@
+"""One measurement: the same model, examples and number of steps, trained by this project or as people do it today."""
+
+import contextlib
+import dataclasses
+import tempfile
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from studykit import fleet, machine, runs, tasks, training
+
+SYSTEMS = {
+    "studykit": "this project",
+    "run_glue": "Hugging Face Trainer as run_glue sets it up: every example padded to max_length",
+    "trainer": "Hugging Face Trainer at its best: padded to the longest of a batch, grouped by length",
+    "peft": "the same, the method set up by peft (LNTuning for layernorm)",
+}
+PEFT = ("layernorm",)  # of this project's methods, those that peft has too
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be trained: ``steps`` of a run's batches, over as many examples as make so many ``epochs`` of them."""
+
+    run: runs.Run
+    steps: int
+    epochs: int
+    source: str
+    encoder_at: str
+    threads: int
+    scored: bool = False
+
+
+def measure(system, work):
+    """Train once with a system and return ``seconds`` (of all steps), ``tokens`` (real ones), ``mb`` (memory at its peak
+    above that of the process with the model loaded) and, where it is asked for, ``score`` on the validation set in points.
+    To be called in a process of its own, or memory says nothing.
+    """
+    torch.set_num_threads(work.threads)
+    run, device = work.run, machine.best_device()
+    sets, *_ = runs._encodings(run.task, work.source, work.encoder_at, run.max_length)
+    train = sets["train"].take(examples(work, sets["train"].labels))
+    model = (with_peft if system == "peft" else runs.build)(run, work.encoder_at, train.labels).to(device)
+    with machine.peak_memory(device) as memory:
+        seconds = (ours if system == "studykit" else hugging_face)(model, train, work, device, padded=system == "run_glue")
+    found = {"seconds": seconds, "tokens": int(train.lengths.sum()) * work.epochs,
+             "mb": memory["peak_mb"] and memory["peak_mb"] - memory["idle_mb"]}
+    if work.scored:
+        predictions = training.predict(model, sets["validation"], device)
+        scores = tasks.scores(run.task, predictions, sets["validation"].labels)
+        found["score"] = 100 * scores[tasks.get(run.task).metric]
+    return found
+
+
+def examples(work, labels):
+    """Indices of the training examples: as many as ``steps`` batches hold in so many epochs, whole batches only."""
+    size = work.steps // work.epochs * work.run.batch_size
+    if size > len(labels):
+        raise ValueError(f"{work.steps} steps of {work.run.batch_size} examples are more than {work.epochs} epochs of "
+                         f"{work.run.task}, which has {len(labels)}: ask for fewer steps")
+    return np.sort(tasks.stratified_order(tasks.strata(work.run.task, labels), [work.run.subset_seed, 1])[:size])
+
+
+def ours(model, train, work, device, padded):
+    """Seconds that ``training.train`` takes."""
+    ledger = machine.Ledger(device)
+    training.train(model, train, training.Budget(steps=work.steps), lr=work.run.lr, batch_size=work.run.batch_size,
+                   seed=work.run.order_seed, precision=work.run.precision, device=device, ledger=ledger)
+    return ledger.seconds["train"]
+
+
+def hugging_face(model, train, work, device, padded):
+    """Seconds that ``transformers.Trainer`` takes from its first step to its last, after a step that warms up as ours does.
+
+    The schedule, optimiser, weight decay and clipping are those of ``training.train``.
+    """
+    import datasets
+    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, default_data_collator
+    from transformers.trainer_callback import PrinterCallback
+
+    from studykit import encoders
+
+    tokenizer, clock = encoders.tokenizer(work.encoder_at), _clock(device)
+    rows = {**train.columns, "labels": train.labels.tolist()}
+    if padded:
+        rows |= tokenizer.pad(train.columns, padding="max_length", max_length=work.run.max_length)
+    training.warm_up(model, train, work.run.batch_size, device, work.run.precision)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
+        settings = TrainingArguments(
+            folder, max_steps=work.steps, per_device_train_batch_size=work.run.batch_size, learning_rate=work.run.lr,
+            weight_decay=training.WEIGHT_DECAY, warmup_steps=round(training.WARMUP * work.steps),
+            max_grad_norm=training.CLIP, seed=work.run.order_seed, bf16=work.run.precision == "bf16",
+            train_sampling_strategy="random" if padded else "group_by_length", use_cpu=device.type == "cpu",
+            disable_tqdm=True, report_to=[], save_strategy="no", logging_strategy="no")
+        trainer = Trainer(model, settings, train_dataset=datasets.Dataset.from_dict(rows), callbacks=[clock],
+                          data_collator=default_data_collator if padded else DataCollatorWithPadding(tokenizer))
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    return clock.seconds
+
+
+def _clock(device):
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        def on_train_begin(self, *_, **__):
+            machine.synchronize(device)
+            self.start = time.monotonic()
+
+        def on_train_end(self, *_, **__):
+            machine.synchronize(device)
+            self.seconds = time.monotonic() - self.start
+
+    return Clock()
+
+
+def with_peft(run, encoder_at, labels):
+    """The run's model with its method set up by ``peft``, which trains the same parameters."""
+    import peft
+
+    model = runs.build(dataclasses.replace(run, method="head"), encoder_at, labels)
+    head = ["classifier", "pooler"] if run.pooler == "new" else ["classifier"]
+    return peft.get_peft_model(model, peft.LNTuningConfig(
+        task_type="SEQ_CLS", target_modules=r".*LayerNorm", modules_to_save=head))
+
+
+def at_once(work, members):
+    """A row: seconds of so many runs that differ by seed, ``alone`` one after another, and as a ``fleet``."""
+    torch.set_num_threads(work.threads)
+    run, device = work.run, machine.best_device()
+    sets, *_ = runs._encodings(run.task, work.source, work.encoder_at, run.max_length)
+    train = sets["train"].take(examples(work, sets["train"].labels))
+    seeds, budget = range(members), training.Budget(steps=work.steps)
+    options = {"lr": run.lr, "batch_size": run.batch_size, "precision": run.precision, "device": device}
+    alone, together = machine.Ledger(device), machine.Ledger(device)
+    for seed in seeds:
+        training.train(runs.build(run, work.encoder_at, train.labels), train, budget, seed=seed, ledger=alone, **options)
+    models = [runs.build(dataclasses.replace(run, init_seed=seed), work.encoder_at, train.labels) for seed in seeds]
+    fleet.train(models, [train] * members, budget, seeds=seeds, ledger=together, **options)
+    return {"task": run.task, "method": run.method, "members": members, "device": device.type,
+            "alone": alone.seconds["train"], "fleet": together.seconds["train"]}

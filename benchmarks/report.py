@@ -1,0 +1,154 @@
+"""The benchmarks' tables, from what was measured."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from studykit import fleet
+
+ORDER = ("studykit", "trainer", "run_glue", "peft")
+GOALS = {("full", "trainer"): 1.2, ("bitfit", "trainer"): 1.5, ("adapter", "trainer"): 1.4, ("head", "trainer"): 5,
+         ("head", "run_glue"): 15, ("full", "run_glue"): {"cola": 6, "mrpc": 2.5}, ("bitfit", "run_glue"): {
+             "cola": 12, "mrpc": 4}, ("adapter", "run_glue"): {"cola": 10, "mrpc": 3.5}}  # set before it was measured
+TEXT = """\
+{study}: {encoder}; {precision}, {threads} threads, batches of 16. {processor}, {cores} cores, load {load}; torch {torch},
+transformers {transformers}; {date}, commit {commit}.
+
+How many times as fast as the others, the median of the pairs with their range; in square brackets the goal set beforehand:
+
+{ratios}
+
+Each by itself, medians. Tokens are real ones, padding not counted. Memory is the peak above the process with its model
+loaded. `head` makes {head_epochs} epochs of its steps, all others one.
+
+{speeds}
+
+The limit: what a method must multiply (forward, gradients of activations, and of the weights that train; real tokens only)
+over the rate at which this machine multiplies matrices of these shapes; each system's share of it. Then where the time of
+this project's steps goes, by operator, from a profile:
+
+{limits}
+
+Equal work, equal scores: on the validation set, mean and range over the repeats, which differ in their seeds:
+
+{scores}
+
+Fleets: runs that differ only by seed, trained one after another and at once (`studykit.fleet`). `execute` uses them on
+{used_on} only.
+
+{fleets}
+
+The driver: what a run costs besides its training, and what it takes to read all of them again.
+
+{driver}
+"""
+
+
+def markdown(result):
+    """All tables of a result as Markdown."""
+    table = pd.DataFrame(result["measured"])
+    scored = table[table["score"].notna()] if "score" in table else table[:0]
+    return TEXT.format_map({
+        **result, **result["hardware"], **result["versions"], "ratios": ratios(table),
+        "speeds": speeds(table), "limits": limits(table, result["limits"]), "scores": scores(scored),
+        "fleets": fleets(result["fleets"]), "driver": driver(result["driver"]), "used_on": ", ".join(fleet.DEVICES)})
+
+
+def ratios(table):
+    """Seconds of the others over this project's, a row per task and method."""
+    others = [system for system in ORDER[1:] if system in set(table["system"])]
+    lines = _head("task", "method", *(f"against {system}" for system in others))
+    for (task, method), of in table.groupby(["task", "method"], sort=False):
+        seconds = of.pivot(index="repeat", columns="system", values="seconds")
+        cells = []
+        for system in others:
+            if system not in seconds:
+                cells.append("")
+                continue
+            ratio = seconds[system] / seconds["studykit"]
+            goal = GOALS.get((method, system))
+            goal = goal.get(task) if isinstance(goal, dict) else goal
+            goal = f" [{goal:g}]" if goal else ""
+            cells.append(f"**{ratio.median():.2f}** ({ratio.min():.2f} to {ratio.max():.2f}){goal}")
+        lines.append(_row(task, method, *cells))
+    return "\n".join(lines)
+
+
+def speeds(table):
+    """Seconds a step, examples and tokens a second, memory: a row per task, method and system."""
+    lines = _head("task", "method", "system", "s a step", "range", "examples/s", "tokens/s", "MB")
+    for (task, method), of in table.groupby(["task", "method"], sort=False):
+        for system in [system for system in ORDER if system in set(of["system"])]:
+            rows = of[of["system"] == system]
+            step, seconds = rows["seconds"] / rows["steps"], rows["seconds"].median()
+            memory = rows["mb"].median() if rows["mb"].notna().any() else np.nan
+            lines.append(_row(task, method, system, f"{step.median():.3f}", f"{step.min():.3f} to {step.max():.3f}",
+                              f"{rows['examples'].iloc[0] / seconds:.0f}", f"{rows['tokens'].iloc[0] / seconds:.0f}",
+                              f"{memory:.0f}"))
+    return "\n".join(lines)
+
+
+def limits(table, found):
+    """The share of the limit that each reaches, and the profile of this project's step."""
+    kinds = sorted({kind for row in found for kind in row["profile"]},
+                   key=lambda kind: -np.mean([row["profile"].get(kind, 0) for row in found]))
+    lines = _head("task", "method", "GFLOP", "GFLOP/s", "studykit", "trainer", "run_glue", *kinds)
+    for row in found:
+        of = table[(table["task"] == row["task"]) & (table["method"] == row["method"])]
+        seconds = of.groupby("system")["seconds"].median()
+        shares = [f"{100 * row['flops'] / row['rate'] / seconds[system]:.0f} %" if system in seconds else ""
+                  for system in ORDER[:3]]
+        lines.append(_row(row["task"], row["method"], f"{row['flops'] / 1e9:.0f}", f"{row['rate'] / 1e9:.0f}", *shares,
+                          *(f"{row['profile'].get(kind, 0):.0f} %" for kind in kinds)))
+    return "\n".join(lines)
+
+
+def scores(table):
+    """Scores of equal work."""
+    if table.empty:
+        return "not measured in this setting"
+    systems = [system for system in ORDER if system in set(table["system"])]
+    lines = _head("task", "method", "steps", *systems)
+    for (task, method), of in table.groupby(["task", "method"], sort=False):
+        seen = of.groupby("system")["score"].agg(["mean", "min", "max"])
+        lines.append(_row(task, method, str(of["steps"].iloc[0]), *(
+            f"{seen.loc[s, 'mean']:.1f} ({seen.loc[s, 'min']:.1f} to {seen.loc[s, 'max']:.1f})" if s in seen.index else ""
+            for s in systems)))
+    return "\n".join(lines)
+
+
+def fleets(found):
+    """How many times as fast fleets are."""
+    lines = _head("device", "task", "method", "runs", "one after another", "at once", "times as fast")
+    for row in found:
+        lines.append(_row(row["device"], row["task"], row["method"], str(row["members"]), f"{row['alone']:.1f} s",
+                          f"{row['fleet']:.1f} s", f"**{row['alone'] / row['fleet']:.2f}**"))
+    for device in [device for device in fleet.DEVICES if device not in {row["device"] for row in found}]:
+        lines.append(_row(device, "", "", "", "", "", "not measured"))
+    return "\n".join(lines)
+
+
+def driver(found):
+    """Cost by number of runs."""
+    lines = _head("runs", "ms a run", "reading all again", "MB")
+    lines += [_row(f"{row['runs']:,}", f"{1000 * row['first']:.2f}", f"{row['again']:.2f} s", f"{row['mb']:.0f}")
+              for row in found]
+    return "\n".join(lines)
+
+
+def _head(*names):
+    return [_row(*names), "|" + "---|" * len(names)]
+
+
+def _row(*cells):
+    return f"| {' | '.join(cells)} |"
+
+
+def write(file, result):
+    """Write the tables into a Markdown file, between ``<!-- measured -->`` and ``<!-- end -->``."""
+    text, times = re.subn(r"(<!-- measured -->\n).*?(<!-- end -->)", lambda match: match[1] + markdown(result) + match[2],
+                          file.read_text(), flags=re.DOTALL)
+    if times != 1:
+        raise ValueError(f"{file} needs one place for the tables, it has {times}")
+    file.write_text(text)

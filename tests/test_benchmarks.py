@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import tiny_model
+
+from benchmarks import __main__ as benchmarks
+from benchmarks import driver, limit, measure, report
+from studykit import methods, records, runs, tasks
+
+README = benchmarks.HERE / "README.md"
+
+
+@pytest.fixture
+def work(tiny_study):
+    (run,) = tiny_study.grid(task="cola", method="bitfit", lr=1e-3, steps=4, precision="fp32")
+    return measure.Work(run, 4, 1, tiny_study.source, tiny_study.encoder_at, 1, scored=True)
+
+
+@pytest.mark.parametrize("system", measure.SYSTEMS)
+def test_every_system_trains_the_same_parameters_for_as_many_steps(work, system, monkeypatch):
+    run = work.run if system != "peft" else work.run.__class__(**{**vars(work.run), "method": "layernorm"})
+    work = measure.Work(run, *list(vars(work).values())[1:])
+    built, seen = [], []
+    build = measure.with_peft if system == "peft" else runs.build
+    where = measure if system == "peft" else runs
+    monkeypatch.setattr(where, build.__name__, lambda *of: built.append(build(*of)) or built[0])
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *of: seen.append(1) or step(self, *of))
+    found = measure.measure(system, work)
+    assert len(seen) == 4
+    assert found["seconds"] > 0 and found["tokens"] > 0 and np.isfinite(found["score"])
+    expected = methods.counts(methods.apply(run.method, runs.build(run, work.encoder_at, np.zeros(1))))["trained"]
+    assert sum(p.numel() for p in built[0].parameters() if p.requires_grad) == expected
+
+
+def test_work_is_whole_batches(work):
+    labels = np.arange(120) % 2
+    assert len(measure.examples(work, labels)) == 64
+    three = measure.Work(work.run, 9, 3, "", "", 1)
+    assert len(measure.examples(three, labels)) == 48
+    with pytest.raises(ValueError, match="800 steps of 16 examples are more than 1 epochs of cola, which has 120"):
+        measure.examples(measure.Work(work.run, 800, 1, "", "", 1), labels)
+
+
+def encodings(lengths):
+    ids = [[2] + [7] * (length - 1) for length in lengths]
+    return tasks.Encodings({"input_ids": ids, "attention_mask": [[1] * n for n in lengths]}, np.zeros(len(ids), dtype=int),
+                           {"input_ids": 0, "attention_mask": 0})
+
+
+def test_needed_work_is_that_of_matrix_products_by_hand():
+    """Two layers of width 32 and 64 inside, one example of 10 tokens. Products of a layer: four of 32 x 32, two of
+    32 x 64, two of attention; then pooler and classifier on one token."""
+    length, width, inner = 10, 32, 64
+    linear = 2 * length * (4 * width * width + 2 * width * inner)
+    attention = 2 * 2 * length * length * width
+    head = 2 * width * width + 2 * width * 2
+    forward = 2 * (linear + attention) + head
+    found = {name: limit.needed_flops(methods.apply(name, tiny_model(attn_implementation="eager")), encodings([length]))
+             for name in ("full", "bitfit", "head")}
+    assert found["full"] == pytest.approx(3 * forward, rel=1e-3)
+    gradients = 2 * (linear + 2 * attention) + head  # of activations; an attention's product has two of them
+    assert found["bitfit"] == forward + gradients + 2 * width * 2  # and of no weight but the classifier's
+    assert found["head"] == pytest.approx(forward + 2 * width * 2, rel=0.01)
+
+
+def test_needed_work_knows_no_padding():
+    model = methods.apply("bitfit", tiny_model())
+    short, long, both = (limit.needed_flops(model, encodings(lengths)) for lengths in ([5], [20], [5, 20, 5]))
+    assert both == 2 * short + long
+
+
+def test_the_driver_s_cost_is_linear_in_runs(monkeypatch):
+    """Each run costs the same few looks into the folder, however many there are."""
+    looks, find = [], records.find
+    monkeypatch.setattr(records, "find", lambda *of: looks.append("find") or find(*of))
+    monkeypatch.setattr(records, "read_one", lambda file, read=records.read_one: looks.append("read") or read(file))
+    counted = {}
+    for count in (10, 40):
+        looks.clear()
+        assert driver.cost(count)["runs"] == count
+        counted[count] = len(looks) - driver.WARM
+    assert counted[40] == 4 * counted[10]
+
+
+# The tables
+
+ROWS = [{"task": "cola", "method": "full", "system": system, "repeat": repeat, "steps": 10, "examples": 160, "tokens": 1600,
+         "seconds": seconds * (1 + repeat), "mb": 100.0}
+        for system, seconds in (("studykit", 1.0), ("trainer", 1.5), ("run_glue", 8.0)) for repeat in (0, 1, 2)]
+
+
+def test_ratios_are_of_pairs_and_stand_beside_their_goal():
+    assert report.ratios(pd.DataFrame(ROWS)).splitlines()[2:] == [
+        "| cola | full | **1.50** (1.50 to 1.50) [1.2] | **8.00** (8.00 to 8.00) [6] |"]
+
+
+def test_speeds_are_medians():
+    assert report.speeds(pd.DataFrame(ROWS)).splitlines()[2] == (
+        "| cola | full | studykit | 0.200 | 0.100 to 0.300 | 80 | 800 | 100 |")
+
+
+def test_a_share_of_the_limit_is_what_could_be_over_what_is():
+    found = [{"task": "cola", "method": "full", "flops": 3e9, "rate": 2e9, "profile": {"matrix products": 80.0}}]
+    assert report.limits(pd.DataFrame(ROWS), found).splitlines()[2] == "| cola | full | 3 | 2 | 75 % | 50 % | 9 % | 80 % |"
+
+
+def test_a_device_that_was_not_there_is_said():
+    assert report.fleets([]).splitlines()[-1] == "| cuda |  |  |  |  |  | not measured |"
+
+
+def test_the_readme_s_tables_are_those_of_what_was_measured(tmp_path):
+    copy = tmp_path / "README.md"
+    copy.write_text(README.read_text())
+    report.write(copy, json.loads((benchmarks.HERE / "latest.json").read_text()))
+    assert copy.read_text() == README.read_text()

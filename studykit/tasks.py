@@ -1,5 +1,6 @@
 """The tasks: what they are, where their data is, and how a fraction of it is drawn."""
 
+import csv
 import functools
 import hashlib
 import json
@@ -44,7 +45,7 @@ TASKS = {task.name: task for task in (
 
 def get(name):
     """The task of that name. Raises ``ValueError`` for an unknown one."""
-    if name not in TASKS:
+    if not isinstance(name, str) or name not in TASKS:
         raise ValueError(f"unknown task {name!r}: choose from {', '.join(TASKS)}")
     return TASKS[name]
 
@@ -52,9 +53,10 @@ def get(name):
 def load(name, source="hub"):
     """A task's train and validation sets as a ``datasets.DatasetDict`` with the task's columns and ``label``.
 
-    ``source`` is ``"hub"`` (GLUE at a pinned revision), ``"mini"`` (the miniature, generated) or a folder laid out as the
-    hub's: ``<folder>/<task>/<split>-*.parquet``. Raises ``FileNotFoundError`` where files are missing and ``ValueError``
-    where columns or labels are not the task's: nothing is repaired silently.
+    ``source`` is ``"hub"`` (GLUE at a pinned revision), ``"mini"`` (the miniature, generated) or a folder: laid out as the
+    hub's, ``<folder>/<task>/<split>-*.parquet``, or with one file a split, ``<folder>/<task>/<split>.csv``, ``.tsv``,
+    ``.jsonl``, ``.json`` or ``.parquet``. Columns beyond the task's are left out. Raises ``FileNotFoundError`` where files
+    are missing and ``ValueError`` where rows, columns or labels are not sound: nothing is repaired silently.
     """
     import datasets
 
@@ -75,36 +77,118 @@ def load(name, source="hub"):
 
 
 def _read(task, folder, split):
+    """A split from its one kind of file."""
     import datasets
+
+    here, patterns = folder / task.name, (f"{split}-*.parquet", *(f"{split}.{kind}" for kind in ("parquet", *LINE)))
+    found = {pattern: files for pattern in patterns if (files := sorted(here.glob(pattern)))}
+    if not found:
+        raise FileNotFoundError(f"no {task.name} data at {here}: expected {', '.join(patterns[:-1])} or {patterns[-1]} "
+                                f"there. Give --source a folder laid out as a downloaded copy of {HUB}, or --source hub")
+    if len(found) > 1:
+        raise ValueError(f"{here} holds {split} more than once, as {' and as '.join(found)}: keep one of them")
+    (files,) = found.values()
+    if folders := [file for file in files if not file.is_file()]:
+        raise ValueError(f"{folders[0]} is a folder: it must be a file with the rows of {task.name} {split}")
+    read = _parquet if files[0].suffix == ".parquet" else _lines
+    return datasets.concatenate_datasets([datasets.Dataset(read(task, file)) for file in files])
+
+
+def _parquet(_, file):
     import pyarrow.parquet
 
-    files = sorted((folder / task.name).glob(f"{split}-*.parquet"))
-    if not files:
-        raise FileNotFoundError(
-            f"no {task.name} data at {folder / task.name}: expected {split}-*.parquet there. Give --source a folder laid "
-            f"out as a downloaded copy of {HUB}, or --source hub")
-    return datasets.concatenate_datasets([datasets.Dataset(pyarrow.parquet.read_table(file)) for file in files])
+    try:
+        table = pyarrow.parquet.read_table(file)
+        table.validate(full=True)  # that its texts are UTF-8
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{file} is not a sound Parquet file ({str(error).splitlines()[0]}): fetch or write it "
+                         "again") from None
+    return table
+
+
+def _lines(task, file):
+    """The table of a UTF-8 text file with a row in each line: CSV, TSV (without quoting, as GLUE has it) or JSON lines.
+
+    A line that is no whole row is an error that names it, so that no quote can swallow the rows after it.
+    """
+    import pyarrow
+
+    try:
+        text = file.read_bytes().decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 at byte {error.start}: save it as UTF-8") from None
+    kind, header, rows = file.suffix[1:], None, []
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        if not line:
+            continue
+        try:
+            values = LINE[kind](line)
+            if kind in ("csv", "tsv") and header is None:
+                header = values
+                continue
+            rows.append(_row(task, values if header is None else _by_name(header, values)))
+        except ValueError as error:
+            raise ValueError(f"{file}, line {number}: {error}; each line must be one whole row of {kind.upper()}") from None
+    return pyarrow.Table.from_pylist(rows)
+
+
+def _csv(line):
+    csv.field_size_limit(2 ** 31 - 1)  # a long text is no error: it is cut at max_length tokens
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error as error:
+        raise ValueError(f"its quotes are not balanced ({error})") from None
+
+
+LINE = {"csv": _csv, "tsv": lambda line: line.split("\t"), "jsonl": json.loads, "json": json.loads}  # kind -> reads a line
+
+
+def _by_name(header, values):
+    if len(values) != len(header) or len(set(header)) != len(header):
+        raise ValueError(f"it has {len(values)} values for the columns {', '.join(header)}")
+    return dict(zip(header, values, strict=True))
+
+
+def _row(task, values):
+    """The task's columns of a line, its label as a number."""
+    if not isinstance(values, dict):
+        raise ValueError("it is not a JSON object")
+    if missing := [column for column in (*task.columns, "label") if column not in values]:
+        raise ValueError(f"column {', '.join(missing)} is missing; the file has {', '.join(values)}")
+    if bad := [column for column in task.columns if not isinstance(values[column], str)]:
+        raise ValueError(f"{bad[0]} {values[bad[0]]!r:.80} is not text")
+    label = values["label"]
+    try:
+        number = float(None if isinstance(label, bool) else label)
+    except (TypeError, ValueError):
+        raise ValueError(f"label {label!r:.80} is not a number") from None
+    return {**{column: values[column] for column in task.columns},
+            "label": int(number) if number in range(len(task.labels)) else number}
 
 
 def _checked(task, data, split):
     """The columns that the task needs, once they are known to be sound."""
     wanted = [*task.columns, "label"]
-    where = f"{task.name} {split}"
+    where, low, high = f"{task.name} {split}", 0, len(task.labels) - 1 if task.labels else 5
+    if not len(data):
+        raise ValueError(f"{where}: the file has no rows; give it at least two, with different labels")
     if missing := [column for column in wanted if column not in data.column_names]:
-        raise ValueError(f"{where}: column {', '.join(missing)} is missing; the file has {', '.join(data.column_names)}")
+        raise ValueError(f"{where}: column {', '.join(missing)} is missing; the file has {', '.join(data.column_names)}: "
+                         "rename what it holds")
     data = data.select_columns(wanted)
     for column in task.columns:
-        if bad := sum(not isinstance(text, str) for text in data[column][:]):
-            raise ValueError(f"{where}: {bad} values of column {column} are not text")
-    if not len(data):
-        raise ValueError(f"{where}: the file has no rows")
+        texts = data[column][:]
+        if bad := sum(not isinstance(text, str) for text in texts):
+            raise ValueError(f"{where}: {bad} values of column {column} are not text: every row needs one")
+        if bad := sum(not text.strip() for text in texts):
+            raise ValueError(f"{where}: {bad} texts of column {column} are empty: fill them in or take these rows out")
     given = data["label"][:]
-    if texts := [label for label in given if isinstance(label, str)]:
-        raise ValueError(f"{where}: column label holds text, such as {texts[0]!r}; it must hold numbers")
+    if wrong := [label for label in given if isinstance(label, bool) or not isinstance(label, int | float | None)]:
+        raise ValueError(f"{where}: label {wrong[0]!r:.80} is not a number: expected {low} to {high}")
     labels = np.array(given, dtype=float)  # a label that is missing becomes NaN
     if not np.isfinite(labels).all():
-        raise ValueError(f"{where}: {np.sum(~np.isfinite(labels))} labels are missing or not finite")
-    low, high = (0, len(task.labels) - 1) if task.labels else (0, 5)
+        raise ValueError(f"{where}: {np.sum(~np.isfinite(labels))} labels are missing or not finite: expected {low} "
+                         f"to {high}")
     if (wrong := (labels < low) | (labels > high) | (bool(task.labels) & (labels % 1 != 0))).any():
         raise ValueError(f"{where}: label {labels[wrong][0]:g} is out of range, expected {low} to {high}")
     if (labels == labels[0]).all():

@@ -1,4 +1,9 @@
+import csv
+import json
+
+import datasets
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import sklearn.metrics
@@ -153,8 +158,8 @@ WRONG = {
     "missing": ("cola", {"label": None}, "cola validation: 1 labels are missing"),
     "no text": ("mrpc", {"sentence2": None}, "mrpc validation: 1 values of column sentence2 are not text"),
     "one class": ("cola", {"label": lambda label: 1}, "cola validation: every label is 1"),
-    "words": ("mrpc", {"label": lambda label: "yes" if label else "no"}, "mrpc validation: column label holds text"),
-    "digits as text": ("mrpc", {"label": str}, "mrpc validation: column label"),
+    "words": ("mrpc", {"label": lambda label: "ny"[label]}, "mrpc validation: label '[ny]' is not a number"),
+    "digits as text": ("mrpc", {"label": str}, "mrpc validation: label '[01]' is not a number: expected 0 to 1"),
 }
 
 
@@ -204,6 +209,79 @@ def test_the_digest_knows_the_rows_and_not_the_files(tmp_path):
     assert digest_of(tmp_path / "text", {"sentence2": "another one ."}) != digest
 
 
+def write_as(folder, task, split, kind, made):
+    """Write rows as a file of a user's own, with a column that no task needs."""
+    file = folder / task / f"{split}.{kind}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    frame = pd.DataFrame(made)
+    if kind == "parquet":
+        frame.to_parquet(file)
+    elif kind in ("jsonl", "json"):
+        file.write_text("".join(json.dumps(row) + "\n" for row in made))
+    else:
+        quoted = {"csv": {}, "tsv": {"sep": "\t", "quoting": csv.QUOTE_NONE}}[kind]
+        frame.to_csv(file, index=False, **quoted)
+    return file
+
+
+def awkward(task, split):
+    """Rows with quotes, commas, line separators that are none, and what pandas would take for missing."""
+    made = rows(task, split)
+    for i, text in enumerate(('he said "no', "a, b, and c", 'say ""', "NA", "\u2028 é \x85 漢", "it's", "x" * 200_000)):
+        made[i] = {**made[i], "sentence" if "sentence" in made[i] else "sentence2": text}
+    return made
+
+
+@pytest.mark.parametrize("task", ["mrpc", "cola", "stsb"])
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "json", "parquet"])
+def test_the_same_rows_in_any_kind_of_file_are_the_same_data(tmp_path, task, kind):
+    for split in ("train", "validation"):
+        write_split(tmp_path / "shards", task, split, awkward(task, split))
+        write_as(tmp_path / "own", task, split, kind, awkward(task, split))
+    expected, found = (tasks.load(task, tmp_path / where) for where in ("shards", "own"))
+    assert found["train"].to_list() == expected["train"].to_list()
+    assert tasks.digest(found) == tasks.digest(expected)
+
+
+@pytest.mark.parametrize("change", [
+    lambda text: b"\xef\xbb\xbf" + text, lambda text: text.replace(b"\n", b"\r\n"), lambda text: text.rstrip(b"\n"),
+    lambda text: text + b"\n\n", lambda text: text.replace(b",1,", b",1.0,")],
+    ids=["byte order mark", "carriage returns", "no end of line", "empty lines", "1.0 for 1"])
+def test_what_programs_do_to_text_files_changes_no_data(tmp_path, change):
+    made = [{key: row[key] for key in ("sentence", "label", "idx")} for row in awkward("cola", "train")]
+    files = [write_as(tmp_path, "cola", split, "csv", made) for split in ("train", "validation")]
+    before = tasks.digest(tasks.load("cola", tmp_path))
+    content = files[0].read_bytes()
+    assert change(content) != content
+    files[0].write_bytes(change(content))
+    assert tasks.digest(tasks.load("cola", tmp_path)) == before
+
+
+def test_one_split_may_be_of_another_kind_and_rows_may_repeat(tmp_path):
+    made = rows("mrpc", "train")
+    write_as(tmp_path, "mrpc", "train", "tsv", [*made, *made])
+    write_as(tmp_path, "mrpc", "validation", "jsonl", made)
+    assert {split: len(data) for split, data in tasks.load("mrpc", tmp_path).items()} == {
+        "train": 2 * len(made), "validation": len(made)}
+
+
+@pytest.mark.parametrize("name", ["with a space", "it's \"quoted\"", "$(touch x)", "ünï;cödé &"])
+def test_a_folder_may_have_any_name(tmp_path, name):
+    for split in ("train", "validation"):
+        write_as(tmp_path / name, "cola", split, "csv", rows("cola", split))
+    assert len(tasks.load("cola", str(tmp_path / name))["train"]) == 120
+    assert not list(tmp_path.rglob("x"))
+
+
+def test_a_quote_swallows_no_row(tmp_path):
+    """pandas would read 20 rows of such a file as 12."""
+    lines = [f'"he said {i}",{i % 2}' if i % 3 else f'"he said {i},{i % 2}' for i in range(20)]
+    for split in ("train", "validation"):
+        write_as(tmp_path, "cola", split, "csv", rows("cola", split)).write_text("\n".join(["sentence,label", *lines]))
+    with pytest.raises(ValueError, match=r"train\.csv, line 2: its quotes are not balanced"):
+        tasks.load("cola", tmp_path)
+
+
 @pytest.fixture(scope="module")
 def encoded(tiny_glue, tiny_encoder):
     return tasks.encode("mrpc", tasks.load("mrpc", tiny_glue)["train"], encoders.tokenizer(tiny_encoder), 32)
@@ -215,6 +293,11 @@ def test_encodings_are_the_tokenizer_s(encoded, tiny_encoder):
     assert {key: values[5] for key, values in encoded.columns.items()} == dict(expected)
     assert encoded.labels[5] == row["label"]
     assert encoded.lengths[5] == len(expected["input_ids"])
+
+
+def test_a_very_long_text_is_cut(tiny_encoder):
+    long = datasets.Dataset.from_list([{"sentence": "the cat " * 10_000, "label": 1}])
+    assert tasks.encode("cola", long, encoders.tokenizer(tiny_encoder), 32).lengths.tolist() == [32]
 
 
 def test_texts_are_cut_at_max_length(tiny_glue, tiny_encoder):

@@ -17,6 +17,8 @@ def load(name, train=None, validation=None, seed=0):
     """
     import datasets
 
+    if name not in SIZES:
+        raise ValueError(f"the miniature has no task {name!r}: choose from {', '.join(SIZES)}")
     sizes = dict(zip(("train", "validation"), SIZES[name], strict=True))
     sizes.update({split: size for split, size in (("train", train), ("validation", validation)) if size is not None})
     seen, sets = set(), {}

@@ -7,8 +7,8 @@ records, stats, plots.
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["adapters", "encoders", "lesson", "machine", "methods", "paths", "plots", "progress", "provenance", "records",
-           "runs", "stats", "study", "tasks", "training"]
+__all__ = ["adapters", "checks", "encoders", "lesson", "machine", "methods", "paths", "plots", "progress", "provenance",
+           "records", "runs", "stats", "study", "tasks", "training"]
 
 
 def __getattr__(name):

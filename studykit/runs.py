@@ -11,11 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studykit import provenance, tasks
-
-SCORE_ON = ("validation", "selection")
-POOLERS = ("pretrained", "new")
-PRECISIONS = ("auto", "fp32", "bf16")
+from studykit import checks, provenance, tasks
 
 
 @functools.cache
@@ -62,26 +58,9 @@ class Run:
 
     def __post_init__(self):
         tasks.get(self.task)
-        if not (isinstance(self.fraction, int | float) and 0 < self.fraction <= 1):
-            raise ValueError(f"fraction must be in (0, 1], got {self.fraction!r}")
-        if not (isinstance(self.lr, int | float) and 0 < self.lr < math.inf):
-            raise ValueError(f"lr must be a positive number, got {self.lr!r}")
-        for name in ("batch_size", "max_length"):
-            if not (isinstance(value := getattr(self, name), int) and value > 0):
-                raise ValueError(f"{name} must be a positive whole number, got {value!r}")
-        for name in ("subset_seed", "init_seed", "order_seed"):
-            if not (isinstance(value := getattr(self, name), int) and value >= 0):
-                raise ValueError(f"{name} must be a whole number, at least 0, got {value!r}")
-        if self.score_on not in SCORE_ON:
-            raise ValueError(f"score_on must be one of {', '.join(SCORE_ON)}, got {self.score_on!r}")
-        if self.pooler not in POOLERS:
-            raise ValueError(f"pooler must be one of {', '.join(POOLERS)}, got {self.pooler!r}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if not (isinstance(self.points, int) and self.points >= 0):
-            raise ValueError(f"points must be a whole number, at least 0, got {self.points!r}")
-        if not isinstance(self.pretrained, bool):
-            raise ValueError(f"pretrained must be true or false, got {self.pretrained!r}")
+        checks.fields(self)
+        if not all(isinstance(option, tuple) and len(option) == 2 and isinstance(option[0], str) for option in self.options):
+            raise ValueError(f"options must be a tuple of (name, value) pairs, got {self.options!r:.80}")
         for name in ("fraction", "lr", "seconds", "token_seconds"):  # 1 and 1.0 are one run
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, float(value))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from studykit import fast, machine, methods
+from studykit import checks, fast, machine, methods
 
 WARMUP = 0.1  # share of the budget over which the learning rate rises
 WEIGHT_DECAY = 0.01  # on weight matrices only, never on biases or LayerNorms
@@ -43,8 +43,7 @@ class Budget:
         if len(given) != 1:
             raise ValueError(f"a budget is one of epochs, steps and seconds, got epochs={self.epochs}, steps={self.steps} "
                              f"and seconds={self.seconds}")
-        if not 0 < given[0] < math.inf or self.min_steps < 0 or not 0 <= self.token_seconds < math.inf:
-            raise ValueError(f"a budget must be positive, got {self}")
+        checks.fields(self, "a budget's ")
         if self.token_seconds and self.seconds is None:
             raise ValueError("a budget with token_seconds, the calibrated clock, must be in seconds")
 

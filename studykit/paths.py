@@ -26,13 +26,32 @@ def notebooks():
     return sorted((REPO / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
+def plain(name):
+    """The name, where a folder may be called so: a study's or a group's must not lead out of the folder that it is in."""
+    if not isinstance(name, str) or name != Path(name).name or not name.isprintable() or name.startswith(".") or not name:
+        raise ValueError(f"{name!r:.80} cannot be a folder's name here: give one without / and without a dot in front")
+    return name
+
+
+def made(folder):
+    """The folder, made where it is not there yet. Raises ``OSError`` where it cannot be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        problem = None if os.access(folder, os.W_OK) else "it is not yours to write to"
+    except OSError as error:
+        problem = error.strerror
+    if problem:
+        raise OSError(f"the folder {folder} cannot be used ({problem}): set STUDYKIT_HOME to one that can")
+    return folder
+
+
 def results(study):
-    return home() / "results" / study
+    return home() / "results" / plain(study)
 
 
 def figures(study):
-    return home() / "figures" / study
+    return home() / "figures" / plain(study)
 
 
 def runs(study):
-    return home() / "runs" / study
+    return home() / "runs" / plain(study)

@@ -1,11 +1,14 @@
 """Pre-trained encoders: load one with a fresh head, and know its parts by type rather than by name."""
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torch import Generator, nn
+
+from studykit import checks
 
 
 def load(encoder, num_labels=2, seed=0, pooler="pretrained", output_bias=None, pretrained=True):
@@ -19,21 +22,24 @@ def load(encoder, num_labels=2, seed=0, pooler="pretrained", output_bias=None, p
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    if pooler not in ("pretrained", "new"):
-        raise ValueError(f"pooler must be pretrained or new, got {pooler!r}")
+    checks.value("pooler", pooler, str)
     encoder = located(encoder)
     weights_file(encoder)
-    with _quiet():
+    with _reading("config.json", encoder):
         config = AutoConfig.from_pretrained(encoder, num_labels=num_labels, trust_remote_code=False)
-        config.new_pooler = pooler == "new"
-        if not pretrained:
-            return from_config(config, seed, output_bias)
+    config.new_pooler = pooler == "new"
+    if not pretrained:
+        return from_config(config, seed, output_bias)
+    with _reading("model.safetensors", encoder):
         model, loading = AutoModelForSequenceClassification.from_pretrained(
-            encoder, config=config, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
+            encoder, config=config, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
+            ignore_mismatched_sizes=True)
     head = {name for name, _ in head_parameters(model)}
-    if lost := sorted(set(loading["missing_keys"]) & {name for name, _ in model.named_parameters()} - head):
-        raise ValueError(f"the weights of {encoder} lack {lost[0]}, which would stay random and frozen"
-                         + (': say pooler: new, so that it is part of the head' if "pooler" in lost[0] else ""))
+    lost = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
+    if lost := sorted(lost & {name for name, _ in model.named_parameters()} - head):
+        raise ValueError(f"the weights of {encoder} lack {lost[0]} in the shape of its config.json: it would stay random"
+                         + (": say pooler: new, so that it is part of the head" if "pooler" in lost[0]
+                            else ": fetch its folder anew"))
     return draw_head(model, seed, output_bias)
 
 
@@ -85,14 +91,29 @@ def head_parameters(model):
 
 
 def tokenizer(encoder):
-    """The encoder's tokenizer. Raises ``ValueError`` where it cannot pad."""
+    """The encoder's tokenizer. Raises ``ValueError`` where there is none, or it cannot pad."""
     from transformers import AutoTokenizer
 
-    with _quiet():
+    with _reading("tokenizer", encoder):
         loaded = AutoTokenizer.from_pretrained(located(encoder), trust_remote_code=False)
+    if len(loaded) <= len(loaded.all_special_ids):  # what transformers makes of a folder without a tokenizer
+        raise ValueError(f"{encoder} has no tokenizer: put the tokenizer.json that it was pre-trained with into its folder")
     if loaded.pad_token_id is None:
-        raise ValueError(f"the tokenizer of {encoder} has no padding token: batches cannot be made")
+        raise ValueError(f"the tokenizer of {encoder} has no padding token, so batches cannot be made: name one as "
+                         "pad_token in its tokenizer_config.json")
     return loaded
+
+
+def check_fit(encoder, model, tokenizer, max_length):
+    """Raise ``ValueError`` where the encoder has no embedding for a token of the tokenizer or for one of its positions."""
+    if len(tokenizer) > (words := model.get_input_embeddings().num_embeddings):
+        raise ValueError(f"the tokenizer of {encoder} has {len(tokenizer)} tokens, its weights {words}: put its own there")
+    positions = getattr(model.config, "max_position_embeddings", max_length)
+    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    if getattr(table, "padding_idx", None) is not None:  # RoBERTa counts its positions from after the padding's
+        positions -= table.padding_idx + 1
+    if max_length > positions:
+        raise ValueError(f"max_length must be at most {positions}, the positions that {encoder} has, got {max_length}")
 
 
 def weights_file(encoder):
@@ -104,13 +125,13 @@ def weights_file(encoder):
                                     "model.safetensors")
         return None
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{encoder} has no config.json: it is not an encoder's folder")
+        raise FileNotFoundError(f"{encoder} has no config.json: give an encoder's folder, as save_pretrained writes it")
     if (folder / "model.safetensors").is_file():
         return folder / "model.safetensors"
     if sorted(folder.glob("*.bin")):
         raise ValueError(f"{encoder} has pickled weights only, which can run code when they are opened: "
                          "save it with safetensors first")
-    raise FileNotFoundError(f"{encoder} has no model.safetensors: there are no weights to load")
+    raise FileNotFoundError(f"{encoder} has no model.safetensors, so no weights to load: put them there")
 
 
 def digest(encoder):
@@ -168,6 +189,18 @@ def _distilbert_block(module):
     linear = dict(zip(ROLES, (attention.q_lin, attention.k_lin, attention.v_lin, attention.out_lin, ffn.lin1,
                               ffn.lin2), strict=True))
     return Block(module, linear, (attention, "out_lin"), (ffn, "dropout"), (module, "ffn"))
+
+
+@contextlib.contextmanager
+def _reading(part, encoder):
+    """Within, transformers is quiet, and an error of the many kinds that it raises is one sentence."""
+    with _quiet():
+        try:
+            yield
+        except Exception as error:
+            reason, *_ = (str(error).strip() or type(error).__name__).splitlines()
+            raise ValueError(f"the {part} of {encoder} cannot be read ({reason}): fetch its folder anew, or write it with "
+                             "save_pretrained") from error
 
 
 class _quiet:

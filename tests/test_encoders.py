@@ -113,7 +113,7 @@ def test_a_checkpoint_without_a_pooler_has_no_pretrained_one(tmp_path):
 
 
 def test_an_unknown_pooler_is_an_error(tiny_encoder):
-    with pytest.raises(ValueError, match="pooler must be pretrained or new, got 'fresh'"):
+    with pytest.raises(ValueError, match="pooler must be one of pretrained, new, got 'fresh'"):
         encoders.load(tiny_encoder, pooler="fresh")
 
 
@@ -160,6 +160,19 @@ def test_a_tokenizer_that_cannot_pad_is_an_error(copied):
 def test_the_digest_is_the_sha256_of_the_weights_file(tiny_encoder):
     content = (Path(tiny_encoder) / "model.safetensors").read_bytes()
     assert encoders.digest(tiny_encoder) == hashlib.sha256(content).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_may_be_as_long_as_the_encoder_has_positions(family, tiny_encoder):
+    """RoBERTa uses up two of them: its own forward pass says where the end is."""
+    model, tokenizer = tiny_model(family), encoders.tokenizer(tiny_encoder)
+    longest = 62 if family == "roberta" else 64
+    model(input_ids=torch.full((1, longest), 7))
+    encoders.check_fit(tiny_encoder, model, tokenizer, longest)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, longest + 1), 7))
+    with pytest.raises(ValueError, match=f"max_length must be at most {longest}"):
+        encoders.check_fit(tiny_encoder, model, tokenizer, longest + 1)
 
 
 @pytest.mark.parametrize("layers", (1, 3))

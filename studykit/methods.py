@@ -3,12 +3,13 @@
 ``apply`` freezes the whole model, calls the method's function, and trains the head, which every method does.
 """
 
+import inspect
 import json
 
 import torch
 from torch import nn
 
-from studykit import adapters, encoders
+from studykit import adapters, checks, encoders
 
 
 def full(model):
@@ -76,8 +77,8 @@ def random(model, seed=0):
 def last_k(model, k=1):
     """The last ``k`` layers."""
     blocks = encoders.blocks(model)
-    if not 1 <= k <= len(blocks):
-        raise ValueError(f"k must be 1 to {len(blocks)}, the encoder's layers, got {k}")
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= len(blocks):
+        raise ValueError(f"k must be 1 to {len(blocks)}, the encoder's layers, got {k!r}")
     for block in blocks[-k:]:
         _train(block.module.parameters())
 
@@ -89,9 +90,22 @@ DRAWN = ("adapter", "random")  # methods that draw something of their own, by th
 
 def get(name):
     """The method's function. Raises ``ValueError`` for an unknown name."""
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def check(name, options):
+    """Raise ``ValueError`` where ``options`` is no mapping from options of the method to values of their defaults' types."""
+    checks.value(f"options of {name}", options, dict)
+    _, *parameters = inspect.signature(get(name)).parameters.values()
+    known = {parameter.name: parameter.default for parameter in parameters if parameter.name != "seed"}
+    if unknown := options.keys() - known.keys():
+        raise ValueError(f"{name} has no option {', '.join(sorted(map(str, unknown)))}: "
+                         + (f"choose from {', '.join(known)}" if known else "it takes none"))
+    for option, value in options.items():
+        kind = list | None if known[option] is None else type(known[option])
+        checks.value(f"{option} of {name}", list(value) if isinstance(value, tuple) else value, kind)
 
 
 def apply(name, model, seed=0, **options):
@@ -161,6 +175,7 @@ def save(model, file, labels=(), **notes):
     """Write what was trained, and nothing else, to a safetensors file; label names and method go into its metadata."""
     from safetensors.torch import save_file
 
+    _check_labels(labels, model.config.num_labels, "")
     tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
                if parameter.requires_grad}
     about = {**model.method, "labels": list(labels), "num_labels": model.config.num_labels,
@@ -168,19 +183,28 @@ def save(model, file, labels=(), **notes):
     save_file(tensors, file, metadata={"studykit": json.dumps(about)})
 
 
+def _check_labels(labels, outputs, where):
+    if labels and len(labels) != outputs:
+        raise ValueError(f"{where}labels must be the names of the model's {outputs} outputs, or none, got {list(labels)}")
+
+
 def load(file, encoder):
     """The fine-tuned model again: the encoder's weights with the saved ones on top, in evaluation mode.
 
     ``encoder`` must be the one that was fine-tuned. Raises ``ValueError`` where tensors do not fit.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(file, "pt") as opened:
-        metadata = opened.metadata() or {}
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (not a dict)
+    try:
+        with safe_open(file, "pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{file} cannot be read ({error}): give a file that studykit.methods.save wrote") from None
     if "studykit" not in metadata:
-        raise ValueError(f"{file} was not written by studykit.methods.save")
+        raise ValueError(f"{file} was not written by studykit.methods.save: give one that was")
     about = json.loads(metadata["studykit"])
+    _check_labels(about["labels"], about["num_labels"], f"{file}: ")
     model = encoders.load(encoder, about["num_labels"], pooler=about["pooler"])
     if about["labels"]:
         model.config.id2label = dict(enumerate(about["labels"]))
@@ -189,6 +213,7 @@ def load(file, encoder):
     own = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
     stored = {name: tensor.shape for name, tensor in tensors.items()}
     if wrong := sorted(name for name in own.keys() | stored.keys() if own.get(name) != stored.get(name)):
-        raise ValueError(f"{file} does not fit {encoder}: {wrong[0]} is in one of them only, or has another shape")
+        raise ValueError(f"{file} does not fit {encoder} ({wrong[0]} is in one of them only, or has another shape): give "
+                         "the encoder that was fine-tuned")
     model.load_state_dict(tensors, strict=False)
     return model.eval()

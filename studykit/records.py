@@ -95,8 +95,11 @@ def read_one(file):
     """A record; ``None`` where it is of another version, or not sound: then it is set aside as ``*.broken``, and said."""
     try:
         record = json.loads(file.read_text())
+        if not isinstance(record, dict) or not isinstance(record.get("run"), dict):
+            raise ValueError("it holds no run")
         if unknown := set(record["run"]) - FIELDS:
-            print(f"left out a record of another version, {file.name}: its run has {', '.join(sorted(unknown))}")
+            print(f"left out a record of another version, {file.name}: its run has {', '.join(sorted(unknown))}; take the "
+                  "version that wrote it to read it")
             return None
         if not file.stem.endswith(named := key(record)) or record["key"] != named:
             raise ValueError("its name is not its run's")
@@ -105,7 +108,7 @@ def read_one(file):
         return record
     except (ValueError, KeyError, TypeError) as error:
         file.rename(file.with_suffix(".broken"))
-        print(f"set aside a record that is not sound, {file.name}: {error}")
+        print(f"set aside a record that is not sound, {file.name}: {error}; asked for again, its run will be trained again")
         return None
 
 

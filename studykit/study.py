@@ -9,18 +9,22 @@ import itertools
 import math
 import os
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from studykit import paths, records, runs, tasks
+from studykit import checks, paths, records, runs, tasks
 from studykit.progress import Progress
 from studykit.runs import Run
 
 CALIBRATION = 60  # steps that a method's cost is measured on
 WIDEN = 2  # how often a range of learning rates is widened where its best lies at its edge
-SETTINGS = {"encoder", "pooler", "source", "batch_size", "max_length", "epochs", "min_steps", "trials"}
+SETTINGS = {"encoder": str, "pooler": str, "source": str, "batch_size": int, "max_length": int, "epochs": float,
+            "min_steps": int, "trials": dict}
+MORE_SETTINGS = {"weights": str, "data": str, "jobs": int, "precision": str, "options": dict, "notebooks": dict}
+TRIALS = {"fraction": float, "seed": int, "rates": dict}
 
 
 @dataclass(frozen=True)
@@ -47,18 +51,17 @@ class Study:
         field of ``Run``, to a value or likewise to a dict. ``options`` is a dict, for every method; without it each method
         has the study's own.
         """
-        from studykit import methods
-
-        axes = [[axis] if isinstance(axis, str | int | float) else list(axis) for axis in (task, method, fraction, seed)]
-        for name in axes[1]:
-            methods.get(name)
-        given = fixed.pop("options", None)
-        options = {name: _frozen(self.settings.get("options", {}).get(name, {}) if given is None else given)
-                   for name in axes[1]}
+        axes = [list(axis) if isinstance(axis, Iterable) and not isinstance(axis, str) else [axis]
+                for axis in (task, method, fraction, seed)]
+        for name in axes[0]:
+            tasks.get(name)
+        options = self._options(axes[1], fixed.pop("options", None))
+        if unknown := fixed.keys() - records.FIELDS:
+            raise ValueError(f"a run has no {', '.join(sorted(unknown))}: it has {', '.join(sorted(records.FIELDS))}")
         fixed = {"lr": lr, **fixed}
         for name, value in fixed.items():
             if isinstance(value, dict) and (lost := set(itertools.product(axes[0], axes[1])) - set(value)):
-                raise ValueError(f"no {name} for {', '.join(' '.join(pair) for pair in sorted(lost))}")
+                raise ValueError(f"no {name} for {', '.join(' '.join(pair) for pair in sorted(lost))}: give each one")
         budget = {} if {"steps", "seconds"} & set(fixed) else {key: self.settings[key] for key in ("epochs", "min_steps")}
         common = {"batch_size": self.settings["batch_size"], "max_length": self.settings["max_length"], **budget,
                   "precision": self.settings.get("precision", "auto"),
@@ -71,6 +74,19 @@ class Study:
 
         return [Run(task=t, method=m, fraction=f, options=options[m], data=self.data_digest(t), **settings(t, m, s))
                 for s, f, t, m in itertools.product(axes[3], axes[2], axes[0], axes[1])]
+
+    def _options(self, names, given):
+        """Each method's options, those given or else the study's own, once they and the methods' names are known to be
+        sound."""
+        from studykit import methods
+
+        own = self.settings.get("options", {})
+        for name in (*names, *self.settings["trials"]["rates"], *own):
+            methods.get(name)
+        options = own if given is None else dict.fromkeys(names, given)
+        for name in options:
+            methods.check(name, options[name])
+        return {name: _frozen(options.get(name, {})) for name in names}
 
     def trials(self, task, method, **fixed):
         """The runs that learning rates are chosen from, as many for every method: on a part of train and scored on the
@@ -129,16 +145,16 @@ class Study:
         errors are raised before anything trains; a run that fails or diverges is a record that says so. Smallest
         fractions go first. Stopped at any moment, it loses the runs in flight.
         """
-        wanted = list(dict.fromkeys(wanted))
+        folder = paths.results(self.name) / paths.plain(group)
+        checks.value("jobs", jobs, int)
+        wanted = list(dict.fromkeys(_runs(wanted)))
         found = records.read(paths.results(self.name), wanted)
         missing = sorted((run for run in wanted if run.key not in found), key=lambda run: run.fraction)
         progress = Progress(len(wanted), [run.fraction for run in missing])
         if missing:
             _check(self, missing)
-            folder = paths.results(self.name) / group
-            folder.mkdir(parents=True, exist_ok=True)
             try:
-                with contextlib.closing(_train_all(self, missing, folder, jobs)) as trained:
+                with contextlib.closing(_train_all(self, missing, paths.made(folder), jobs)) as trained:
                     for record in trained:
                         found[record["key"]] = record
                         progress.step(record)
@@ -162,6 +178,13 @@ def _rounded(lr):
     return float(f"{10 ** (round(2 * math.log10(lr)) / 2):.1g}")
 
 
+def _runs(wanted):
+    runs = list(wanted) if isinstance(wanted, Iterable) else [None]
+    if not all(isinstance(run, Run) for run in runs):
+        raise ValueError(f"execute wants a list of runs, as grid gives it, got {wanted!r:.80}")
+    return runs
+
+
 def _frozen(options):
     return tuple(sorted((key, tuple(value) if isinstance(value, list) else value) for key, value in dict(options).items()))
 
@@ -174,11 +197,8 @@ def load(name, source="", encoder=""):
     file = Path(name) if str(name).endswith((".yaml", ".yml")) else paths.params(name)
     if not file.is_file():
         raise ValueError(f"unknown study {str(name)!r}: choose from {', '.join(paths.studies())}, or give a YAML file")
-    settings = yaml.safe_load(file.read_text())
-    if lacking := SETTINGS - set(settings):
-        raise ValueError(f"{file} lacks {', '.join(sorted(lacking))}")
-    if len({len(rates) for rates in settings["trials"]["rates"].values()}) != 1:
-        raise ValueError(f"{file} gives methods different numbers of trials: they must be equal to be fair")
+    paths.plain(file.stem)
+    settings = _settings(file)
     at, weights = str(encoder or settings["encoder"]), settings.get("weights")
     if Path(at).is_dir() or at == "mini" or not weights:
         from studykit import encoders
@@ -189,11 +209,34 @@ def load(name, source="", encoder=""):
                              f"{settings['encoder']} with weights {weights}: copy {file.name} to a study of your own")
         weights = given
     elif at != settings["encoder"]:
-        raise ValueError(f"no encoder's folder at {at}, and study {file.stem} is about {settings['encoder']}")
+        raise ValueError(f"no encoder's folder at {at}: study {file.stem} is about {settings['encoder']}, so give "
+                         "--encoder a folder that holds that")
     source = str(source or settings["source"])
     if source not in ("hub", "mini") and not Path(source).is_dir():
         raise ValueError(f"source must be hub, mini or a folder, and there is no folder at {source}")
     return Study(file.stem, settings["encoder"], weights, at, source, settings)
+
+
+def _settings(file):
+    """A study's settings from its file, once they are known to be sound."""
+    try:
+        settings = yaml.safe_load(file.read_bytes())
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} is not YAML ({' '.join(str(error).split())}): mend it there") from None
+    checks.mapping(str(file), settings, SETTINGS, MORE_SETTINGS)
+    if settings.get("data", "published") != "published":
+        raise ValueError(f"{file}: data must be published, or left out, got {settings['data']!r:.80}")
+    for method, options in settings.get("options", {}).items():
+        checks.value(f"options of {method}", options, dict, f"{file}: ")
+    trials = settings["trials"]
+    checks.mapping(f"trials in {file}", trials, TRIALS, {"epochs": float})
+    for method, rates in trials["rates"].items():
+        checks.value(f"rates of {method}", rates, list, f"{file}: ")
+        for rate in rates:  # YAML reads 1e-3 as text, and 1.0e-3 as a number
+            checks.value(f"each of the rates of {method}, such as 1.0e-3,", rate, float, f"{file}: ")
+    if len({len(rates) for rates in trials["rates"].values()}) != 1:
+        raise ValueError(f"{file} gives methods different numbers of trials, or none: they must be equal to be fair")
+    return settings
 
 
 def _check(study, wanted):
@@ -202,16 +245,21 @@ def _check(study, wanted):
 
     for run in wanted:
         run.budget  # noqa: B018  (raises where it makes no sense)
+        if (run.encoder, run.weights) != (study.encoder, study.weights) or run.data != study.data_digest(run.task):
+            raise ValueError(f"{run.name} is a run of another encoder or other data than study {study.name}'s: make it with "
+                             "that study's grid")
     for task in dict.fromkeys(run.task for run in wanted):
         _, digest = runs.data(task, study.source)
         if digest != study.data_digest(task):
             raise ValueError(f"{task} at {study.source} is not the published data (digest {digest}, not "
                              f"{study.data_digest(task)}): study {study.name} is about that; make a study of your own")
     if encoders.digest(study.encoder_at) != study.weights:
-        raise ValueError(f"the weights of {study.encoder_at} are not those of study {study.name}")
-    encoders.tokenizer(study.encoder_at)
+        raise ValueError(f"the weights of {study.encoder_at} are not those of study {study.name}: load the study again")
+    tokenizer = encoders.tokenizer(study.encoder_at)
     for method, options in dict.fromkeys((run.method, run.options) for run in wanted):
-        methods.apply(method, encoders.load(study.encoder_at, pooler=study.settings["pooler"]), **dict(options))
+        model = encoders.load(study.encoder_at, pooler=study.settings["pooler"])
+        encoders.check_fit(study.encoder_at, model, tokenizer, max(run.max_length for run in wanted))
+        methods.apply(method, model, **dict(options))
 
 
 def _record(run, source, encoder_at, folder, wait=True):

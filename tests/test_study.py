@@ -297,7 +297,7 @@ def test_one_run_that_cannot_train_stops_those_before_it(tiny_study, grid, train
     ({"method": "last_k", "options": {"k": 7}}, "k must be 1 to 2"),
     ({"pooler": "fresh"}, "pooler must be one of"),
     ({"precision": "fp16"}, "precision must be"),
-    ({"steps": 0}, "budget"),
+    ({"steps": 0}, "steps must be a positive whole number, got 0"),
     ({"points": -1}, "points"),
 ], ids=str)
 def test_settings_that_cannot_train_are_refused(tiny_study, wrong, message):

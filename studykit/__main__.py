@@ -4,6 +4,7 @@
 """
 
 import argparse
+import ast
 import os
 import sys
 import tempfile
@@ -13,11 +14,32 @@ from pathlib import Path
 
 import yaml
 
-from studykit import paths
+from studykit import checks, paths
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):  # in one line, like every other mistake
+        raise ValueError(f"{message}: see ./run_all.sh --help")
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="run_all.sh", description=__doc__)
+    """The exit status: 0, or 1 where a notebook failed, or 2 where what was asked for cannot be, said in one line."""
+    try:
+        options = _options(argv)
+        plan = plan_of(options) if options.command == "run" else None
+    except (ValueError, OSError) as error:
+        print(f"run_all.sh: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    if plan:
+        return run_all(*plan)
+    from studykit import report
+
+    report.write_readme()
+    return 0
+
+
+def _options(argv):
+    parser = _Parser(prog="run_all.sh", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("readme", help="write README's tables from the records")
     run = commands.add_parser("run", help="run the notebooks")
@@ -27,18 +49,7 @@ def main(argv=None):
     run.add_argument("--only", default="")
     run.add_argument("--jobs", type=int)
     run.add_argument("--set", nargs="+", default=[], action="extend", metavar="NAME=VALUE")
-    options = parser.parse_args(argv)
-    if options.command == "readme":
-        from studykit import report
-
-        report.write_readme()
-        return 0
-    try:
-        plan = plan_of(options)
-    except (ValueError, OSError) as error:
-        print(f"run_all.sh: {error}", file=sys.stderr)
-        return 2
-    return run_all(*plan)
+    return parser.parse_args(argv)
 
 
 def plan_of(options):
@@ -54,7 +65,7 @@ def plan_of(options):
         if value and (value.startswith((".", "~")) or there.exists()):
             setattr(options, name, str(there.resolve()))
     experiment = study.load(options.study, options.source, options.encoder)
-    settings = experiment.settings
+    settings, of_notebooks = experiment.settings, _of_notebooks(experiment)
     jobs = settings.get("jobs", 1) if options.jobs is None else options.jobs
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
@@ -62,18 +73,45 @@ def plan_of(options):
     common = {"study_name": options.study, "source": options.source, "encoder": options.encoder, "jobs": jobs}
     chosen = _chosen(options.only)
     if not options.only:
-        chosen = [notebook for notebook in chosen if settings.get("notebooks", {}).get(notebook.stem) is not False]
+        chosen = [notebook for notebook in chosen if of_notebooks.get(notebook.stem) is not False]
     known = {notebook: _parameters(notebook) for notebook in chosen}
-    if unknown := set(given) - set().union(*known.values()):
-        names = sorted(set().union(*known.values()) - set(common))
+    names = set().union(*known.values())
+    if unknown := set(given) - names:
+        names = sorted(names - set(common))
         raise ValueError(f"unknown parameter {', '.join(sorted(unknown))}: these notebooks have {', '.join(names)}")
     for notebook in chosen:
-        of_study = settings.get("notebooks", {}).get(notebook.stem) or {}
-        if unknown := set(of_study) - known[notebook]:
-            raise ValueError(f"study {options.study} sets {', '.join(sorted(unknown))}, which {notebook.stem} does not have")
+        defaults, of_study = known[notebook], of_notebooks.get(notebook.stem) or {}
+        if unknown := set(of_study) - set(defaults):
+            raise ValueError(f"study {options.study} sets {', '.join(sorted(map(str, unknown)))}, which {notebook.stem} "
+                             f"does not have: it has {', '.join(sorted(set(defaults) - set(common)))}")
         values = {**common, **of_study, **given}
-        known[notebook] = {name: value for name, value in values.items() if name in known[notebook]}
+        known[notebook] = {name: value for name, value in values.items() if name in defaults}
+        for name, value in known[notebook].items():
+            _check_kind(name, value, defaults[name], f"{notebook.stem}: ")
+    for folder in (paths.results, paths.figures, paths.runs):
+        paths.made(folder(experiment.name))
     return experiment, list(known.items())
+
+
+def _of_notebooks(experiment):
+    """What the study sets for notebooks, by notebook: parameters, or ``False`` where it leaves one out."""
+    given = experiment.settings.get("notebooks", {})
+    stems = {notebook.stem for notebook in paths.notebooks()}
+    if unknown := given.keys() - stems:
+        raise ValueError(f"study {experiment.name} sets values for {', '.join(sorted(map(str, unknown)))}, which is no "
+                         f"notebook: choose from {', '.join(sorted(stems))}")
+    for name, values in given.items():
+        if values is not False:
+            checks.value(f"{name}, unless false,", values, dict, f"study {experiment.name}: ")
+    return given
+
+
+def _check_kind(name, value, default, where):
+    """Raise ``ValueError`` where a parameter's value, or an item of it, is not of the default's kind."""
+    checks.value(name, value, type(default), where)
+    for item in value if isinstance(value, list) else ():
+        text, single = isinstance(default[0], str), name.removesuffix("s")
+        checks.value(single, item, str if text else int if single in checks.FROM_ZERO else float, f"{where}{name}: each ")
 
 
 def _setting(text):
@@ -100,7 +138,7 @@ def _chosen(only):
 def _parameters(notebook):
     import papermill
 
-    return set(papermill.inspect_notebook(str(notebook)))
+    return {name: ast.literal_eval(found["default"]) for name, found in papermill.inspect_notebook(str(notebook)).items()}
 
 
 def run_all(experiment, plan):
@@ -108,7 +146,6 @@ def run_all(experiment, plan):
     from studykit import report
 
     folder = paths.runs(experiment.name)
-    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for notebook, parameters in plan:
         print(f"{notebook.stem} …", flush=True)

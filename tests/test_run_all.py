@@ -3,6 +3,7 @@
 import collections
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -45,8 +46,40 @@ def test_values_that_look_like_code_stay_values(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     assert run("--set", "$(touch x)=1") == 2
-    assert run("--only", "01", "--set", "bottleneck='; import os; open(\"x\", \"w\")'") == 1  # the notebook fails on a text
+    assert run("--only", "01", "--set", "bottleneck='; import os; open(\"x\", \"w\")'") == 2
     assert list(tmp_path.rglob("x")) == []
+
+
+def shell(tmp_path, *words):
+    """What ``run_all.sh`` starts, as a list of words: its environment is a stand-in that prints them."""
+    for name in ("run_all.sh", "environment.yml", "lock.txt", "pyproject.toml"):
+        shutil.copy(paths.REPO / name, tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
+    python.chmod(0o755)
+    wanted = subprocess.run("cat environment.yml lock.txt pyproject.toml | cksum", shell=True, cwd=tmp_path, text=True,
+                            capture_output=True, check=True).stdout
+    (tmp_path / ".venv" / ".ready").write_text(f"{tmp_path} {wanted}")
+    done = subprocess.run([tmp_path / "run_all.sh", *words], cwd=tmp_path, text=True, capture_output=True, check=True)
+    return done.stdout.split("\0")[:-1]
+
+
+ODD = ["$(touch x)", "`touch x`", "two words", "it's", 'say "x"', "*", "; touch x", ""]
+
+
+@pytest.mark.parametrize("mode, started", [
+    ([], ["-m", "studykit", "run"]), (["--offline"], ["-m", "studykit", "run"]),
+    (["--lab"], ["-m", "jupyter", "lab", "--notebook-dir=notebooks"])], ids=str)
+def test_the_shell_passes_words_on_as_they_are_and_nothing_of_its_own(tmp_path, mode, started):
+    """So the Lab keeps its token and listens on this machine only."""
+    assert shell(tmp_path, *mode, *ODD) == [*started, *ODD]
+    assert not list(tmp_path.rglob("x"))
+
+
+def test_the_shell_says_nothing_of_tokens_addresses_and_eval():
+    forbidden = r"token(?!izers)|password|--ip|0\.0\.0\.0|allow.origin|allow.root|\beval\b"
+    assert not re.search(forbidden, RUN_ALL.read_text(), re.IGNORECASE)
 
 
 @pytest.fixture
@@ -82,11 +115,11 @@ def test_a_study_from_beginning_to_end_and_again(cheap, tmp_path, capsys):
 
 def test_a_failing_notebook_does_not_stop_the_others(cheap, capsys):
     only = cheap.index("03")
-    words = [*cheap[:only], "01,03", *cheap[only + 1:-3], "fractions=[1.5]"]
+    words = [*cheap[:only], "01,03", *cheap[only + 1:-3], "methods=[nonesuch]"]
     assert run(*words) == 1
     captured = capsys.readouterr()
     assert "1 passed, 1 failed" in captured.out
-    assert "fraction must be in (0, 1], got 1.5" in captured.err
+    assert "no learning rates to try for nonesuch" in captured.err
 
 
 def test_a_study_may_set_only_parameters_that_exist(tiny_yaml, tmp_path, monkeypatch):

@@ -1,0 +1,705 @@
+"""What people get wrong: each mistake gets one sentence, with what was asked, what is wrong and what to do, before anything
+trains, and the records stay byte for byte as they were. What people may well do works."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import safetensors.torch
+import torch
+import transformers
+import yaml
+from conftest import STUDY, rows, save_encoder, tiny_config, tiny_model, write_split
+
+from studykit import adapters, encoders, methods, paths, records, study, tasks
+from studykit.__main__ import main
+from studykit.runs import Run
+from studykit.training import Budget
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, tiny_glue, tiny_encoder):
+    """Folders to spoil, and a store that holds a record."""
+    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    run = Run("cola", "head", 1.0, 1e-3, "an-encoder", "0123", "4567", steps=3)
+    file = tmp_path / "home" / "results" / "tiny" / "before" / f"{run.name}.json"
+    file.parent.mkdir(parents=True)
+    records.write(records.new(run, {"status": "failed", "reason": "", "scores": {}, "score": None}), file)
+    for folder in ("figures", "runs"):
+        (tmp_path / "home" / folder / "tiny").mkdir(parents=True)
+    return SimpleNamespace(at=tmp_path, home=tmp_path / "home", record=file, glue=tiny_glue, encoder=tiny_encoder)
+
+
+def stored(home):
+    """The store's files; one that is set aside counts as the same."""
+    files = sorted(home.rglob("*")) if home.is_dir() else [home]
+    return {file.with_suffix("").relative_to(home): file.read_bytes() if file.is_file() else None for file in files}
+
+
+def load(here, text=STUDY, source=None, encoder=None, name="tiny.yaml"):
+    (here.at / name).write_text(text)
+    return study.load(str(here.at / name), source or here.glue, encoder or here.encoder)
+
+
+# Each case is (what somebody does, what they are told)
+
+PLAIN = {"task": "mrpc", "method": "full", "fraction": 0.3, "lr": 1e-4, "encoder": "an-encoder", "weights": "0123",
+         "data": "4567", "epochs": 3}
+WHOLE, FROM_ZERO, ABOVE_ZERO = "a positive whole number", "a whole number, at least 0", "a positive number"
+RUNS = [(lambda here, field=field, value=value: Run(**{**PLAIN, field: value}),
+         rf"^{field} must be {re.escape(wanted)}, got {re.escape(repr(value))}$")
+        for field, wanted, values in [
+            ("fraction", "in (0, 1]", [0, -0.1, 1.5, NAN, INF, True, "0.3", None, [0.3]]),
+            ("lr", ABOVE_ZERO, [0, -1e-3, NAN, INF, True, "1e-3", None, {"cola": 1}]),
+            ("epochs", ABOVE_ZERO, [0, -1, NAN, INF, True, "3", [3]]),
+            ("seconds", ABOVE_ZERO, [0, -1.0, NAN, "9"]),
+            ("steps", WHOLE, [0, -1, 7.0, NAN, True, "7", [7]]),
+            ("batch_size", WHOLE, [0, -16, 1.5, True, "16", None]),
+            ("max_length", WHOLE, [0, NAN, "128"]),
+            ("subset_seed", FROM_ZERO, [-1, 0.5, True, "0", None, [0, 1]]),
+            ("init_seed", FROM_ZERO, [-1, NAN]),
+            ("order_seed", FROM_ZERO, [-1, "one"]),
+            ("min_steps", FROM_ZERO, [-1, 1.5, "200", None]),
+            ("points", FROM_ZERO, [-1, True]),
+            ("token_seconds", "a number, at least 0", [-1.0, NAN, INF, "fast", None]),
+            ("score_on", "one of validation, selection", ["test", None, ["validation"]]),
+            ("pooler", "one of pretrained, new", ["fresh", True]),
+            ("precision", "one of auto, fp32, bf16", ["fp16", 32]),
+            ("pretrained", "true or false", ["no", 1, None]),
+            ("method", "text", [None, ["full"]]),
+            ("encoder", "text", [None, 3]),
+            ("options", "a tuple of (name, value) pairs", [{"bottleneck": 8}, "bottleneck", None])]
+        for value in values]
+RUNS += [
+    (lambda here: Run(**{**PLAIN, "task": "rte"}), r"unknown task 'rte': choose from mrpc, cola"),
+    (lambda here: Run(**{**PLAIN, "task": ["mrpc"]}), r"unknown task \['mrpc'\]: choose from mrpc, cola"),
+    (lambda here: Run(**{**PLAIN, "options": ("bottleneck",)}),
+     r"options must be a tuple of \(name, value\) pairs, got \('bottl"),
+    (lambda here: Run(**{**PLAIN, "steps": 7}).budget,
+     "a budget is one of epochs, steps and seconds, got epochs=3, steps=7"),
+]
+
+BUDGETS = [(lambda here, given=given: Budget(**given), said) for given, said in [
+    ({}, "a budget is one of epochs, steps and seconds, got epochs=None"),
+    ({"epochs": 3, "seconds": 9}, "a budget is one of epochs, steps and seconds, got epochs=3.*seconds=9"),
+    ({"epochs": "3"}, "a budget's epochs must be a positive number, got '3'"),
+    ({"epochs": NAN}, "a budget's epochs must be a positive number, got nan"),
+    ({"steps": 7.5}, "a budget's steps must be a positive whole number, got 7.5"),
+    ({"steps": True}, "a budget's steps must be a positive whole number, got True"),
+    ({"seconds": [9]}, r"a budget's seconds must be a positive number, got \[9\]"),
+    ({"seconds": INF}, "a budget's seconds must be a positive number, got inf"),
+    ({"epochs": 3, "min_steps": -1}, "a budget's min_steps must be a whole number, at least 0, got -1"),
+    ({"seconds": 9, "token_seconds": "x"}, "a budget's token_seconds must be a number, at least 0, got 'x'"),
+    ({"steps": 9, "token_seconds": 1e-3}, "a budget with token_seconds, the calibrated clock, must be in seconds"),
+]]
+
+GRIDS = [(lambda here, given=given: load(here).grid(**{"task": "cola", "method": "full", "lr": 1e-3, **given}), said)
+         for given, said in [
+    ({"task": "rte"}, "unknown task 'rte': choose from mrpc"),
+    ({"task": None}, "unknown task None: choose from mrpc"),
+    ({"task": [["cola"]]}, r"unknown task \['cola'\]: choose from mrpc"),
+    ({"method": "bitfitt"}, "unknown method 'bitfitt': choose from full, bitfit"),
+    ({"method": ["full", 3]}, "unknown method 3: choose from full, bitfit"),
+    ({"method": [["full"]]}, r"unknown method \['full'\]: choose from full"),
+    ({"fraction": None}, r"fraction must be in \(0, 1\], got None"),
+    ({"fraction": [0.1, 10]}, r"fraction must be in \(0, 1\], got 10"),
+    ({"seed": 0.5}, "subset_seed must be a whole number, at least 0, got 0.5"),
+    ({"seed": [True]}, "subset_seed must be a whole number, at least 0, got True"),
+    ({"lr": None}, "lr must be a positive number, got None"),
+    ({"lr": [1e-3, 1e-2]}, r"lr must be a positive number, got \[0.001, 0.01\]"),
+    ({"lr": {("cola", "bitfit"): 1e-3}}, "no lr for cola full: give each one"),
+    ({"steps": [10, 20]}, r"steps must be a positive whole number, got \[10, 20\]"),
+    ({"batchsize": 8}, "a run has no batchsize: it has batch_size"),
+    ({"method": "adapter", "options": {"botleneck": 8}},
+     "adapter has no option botleneck: choose from placement, bottleneck"),
+    ({"options": {"bottleneck": 8}}, "full has no option bottleneck: it takes none"),
+    ({"method": "adapter", "options": "bottleneck=8"}, "options of adapter must be a mapping, got 'bottleneck=8'"),
+    ({"method": "adapter", "options": {"bottleneck": True}},
+     "bottleneck of adapter must be a positive whole number, got True"),
+    ({"method": "adapter", "options": {"bottleneck": [8]}}, r"bottleneck of adapter must be a positive whole .*got \[8\]"),
+    ({"method": "adapter", "options": {"placement": 3}}, "placement of adapter must be text, got 3"),
+    ({"method": "adapter", "options": {"layernorms": "yes"}}, "layernorms of adapter must be true or false, got 'yes'"),
+    ({"method": "adapter", "options": {"seed": 3}}, "adapter has no option seed: choose from placement"),
+    ({"method": "bitfit", "options": {"terms": "query"}},
+     "terms of bitfit must be a list of at least one item, got 'query'"),
+    ({"method": "bitfit", "options": {"terms": []}}, r"terms of bitfit must be a list of at least one item, got \[\]"),
+    ({"method": "last_k", "options": {"k": 1.5}}, "k of last_k must be a positive whole number, got 1.5"),
+]]
+
+
+def execute(here, text=STUDY, source=None, encoder=None, group="some", jobs=1, wanted=None, **given):
+    one = load(here, text, source, encoder)
+    wanted = one.grid(**{"task": "cola", "method": "full", "lr": 1e-3, **given}) if wanted is None else wanted
+    one.execute(wanted, group=group, jobs=jobs)
+
+
+def execute_another_s(here, change):
+    one = load(here)
+    one.execute([dataclasses.replace(run, **change) for run in one.grid(task="cola", method="full", lr=1e-3)], group="some")
+
+
+EXECUTED = [(lambda here, given=given: execute(here, **given), said) for given, said in [
+    ({"jobs": 0}, "jobs must be a positive whole number, got 0"),
+    ({"jobs": -1}, "jobs must be a positive whole number, got -1"),
+    ({"jobs": "2"}, "jobs must be a positive whole number, got '2'"),
+    ({"jobs": True}, "jobs must be a positive whole number, got True"),
+    ({"group": "../../elsewhere"}, "'../../elsewhere' cannot be a folder's name here: give one without /"),
+    ({"group": ".."}, r"'\.\.' cannot be a folder's name here: give one"),
+    ({"group": "/tmp/elsewhere"}, "'/tmp/elsewhere' cannot be a folder's name here: give one"),
+    ({"group": ".hidden"}, r"'\.hidden' cannot be a folder's name here: give one without / and without a dot"),
+    ({"group": ""}, "'' cannot be a folder's name here: give one"),
+    ({"group": "a\nb"}, r"'a\\nb' cannot be a folder's name here: give one"),
+    ({"group": None}, "None cannot be a folder's name here: give one"),
+    ({"wanted": "all"}, "execute wants a list of runs, as grid gives it, got 'all'"),
+    ({"wanted": 3}, "execute wants a list of runs, as grid gives it, got 3"),
+    ({"wanted": Run(**PLAIN)}, r"execute wants a list of runs, as grid gives it, got Run\("),
+    ({"wanted": [PLAIN]}, r"execute wants a list of runs, as grid gives it, got \[\{'task'"),
+    ({"method": "last_k", "options": {"k": 7}}, "k must be 1 to 2, the encoder's layers, got 7"),
+    ({"method": "adapter", "options": {"placement": "prefix"}}, "placement must be one of houlsby, .* got 'prefix'"),
+    ({"method": "bitfit", "options": {"terms": ["quarry"]}}, "unknown bitfit term quarry: choose from query, key"),
+    ({"steps": 3, "seconds": 9}, "a budget is one of epochs, steps and seconds, got epochs=None, steps=3 and seconds=9"),
+    ({"max_length": 65}, "max_length must be at most 64, the positions that .* has, got 65"),
+]] + [
+    (lambda here: execute_another_s(here, {"encoder": "another"}),
+     "cola-full-.* is a run of another encoder or other data than study tiny's: make it with that study's grid"),
+    (lambda here: execute_another_s(here, {"weights": "0"}), "a run of another encoder .* make it with that study's grid"),
+    (lambda here: execute_another_s(here, {"data": "0"}),
+     "a run of .* other data than study tiny's: make it with that study's"),
+    (lambda here: load(here).choose_rates("cola", "layernorm"),
+     "study tiny has no learning rates to try for layernorm: add them under trials"),
+]
+
+
+def spoilt(**settings):
+    """A study's text with other settings; ``None`` takes one out."""
+    merged = {**yaml.safe_load(STUDY), **settings}
+    return yaml.safe_dump({name: value for name, value in merged.items() if value is not None})
+
+
+def trials(**settings):
+    return spoilt(trials={name: value for name, value in {**yaml.safe_load(STUDY)["trials"], **settings}.items()
+                          if value is not None})
+
+
+STUDIES = [(lambda here, text=text: load(here, text), said) for text, said in [
+    ("", "must be a mapping of settings to values, got None"),
+    ("- encoder\n- pooler\n", r"must be a mapping of settings to values, got \['encoder'"),
+    ("just words", "must be a mapping of settings to values, got 'just words'"),
+    ("encoder: [1, 2\npooler: new\n", r"is not YAML \(.*line 2.*: mend it there"),
+    ("encoder: !!python/object/apply:os.system [touch x]\n", r"is not YAML \(could not determine a constructor.*: mend it"),
+    ("encoder: \x00\n", r"is not YAML \(.*special characters.*: mend it"),
+    ("seed: 2020-99-99\n", r"is not YAML \(month must be in .*: mend it"),
+    (spoilt(batch_size=None, trials=None), "tiny.yaml lacks batch_size, trials: give each a value"),
+    (spoilt(batchsize=8), "has unknown settings batchsize: choose from encoder, pooler"),
+    (spoilt(encoder=3), "encoder must be text, got 3"),
+    (spoilt(encoder=["a", "b"]), r"encoder must be text, got \['a', 'b'\]"),
+    (spoilt(pooler="fresh"), "pooler must be one of pretrained, new, got 'fresh'"),
+    (spoilt(pooler=True), "pooler must be one of pretrained, new, got True"),
+    (spoilt(source=["hub"]), r"source must be text, got \['hub'\]"),
+    (spoilt(batch_size="16"), "batch_size must be a positive whole number, got '16'"),
+    (spoilt(batch_size=[16, 32]), r"batch_size must be a positive whole number, got \[16, 32\]"),
+    (spoilt(max_length=0), "max_length must be a positive whole number, got 0"),
+    (spoilt(epochs=NAN), "epochs must be a positive number, got nan"),
+    (spoilt(epochs="three"), "epochs must be a positive number, got 'three'"),
+    (spoilt(min_steps=-1), "min_steps must be a whole number, at least 0, got -1"),
+    (spoilt(jobs="two"), "jobs must be a positive whole number, got 'two'"),
+    (spoilt(jobs=True), "jobs must be a positive whole number, got True"),
+    (spoilt(precision="fp16"), "precision must be one of auto, fp32, bf16, got 'fp16'"),
+    (spoilt(weights=123), "weights must be text, got 123"),
+    (spoilt(weights="0" * 16), "the encoder at .* has weights .*, but study tiny is about tiny-bert .*copy tiny.yaml"),
+    (spoilt(data="mine"), "data must be published, or left out, got 'mine'"),
+    (spoilt(options=["bottleneck"]), r"options must be a mapping, got \['bottleneck'\]"),
+    (spoilt(options={"adapter": 16}), "options of adapter must be a mapping, got 16"),
+    (spoilt(notebooks="03"), "notebooks must be a mapping, got '03'"),
+    (spoilt(trials=[1]), r"trials must be a mapping, got \[1\]"),
+    (spoilt(trials={}), "trials in .*tiny.yaml lacks fraction, rates, seed: give each a value"),
+    (trials(seed=None), "trials in .*tiny.yaml lacks seed"),
+    (trials(seed="0"), "trials in .*tiny.yaml: seed must be a whole number, at least 0, got '0'"),
+    (trials(fraction=2), r"trials in .*tiny.yaml: fraction must be in \(0, 1\], got 2"),
+    (trials(epoch=3), "trials in .*tiny.yaml has unknown settings epoch: choose from fraction, seed, rates, epochs"),
+    (trials(rates=[1e-3]), r"trials in .*tiny.yaml: rates must be a mapping, got \[0.001\]"),
+    (trials(rates={}), "gives methods different numbers of trials, or none: they must be equal"),
+    (trials(rates={"full": []}), r"rates of full must be a list of at least one item, got \[\]"),
+    (trials(rates={"full": 1e-3}), "rates of full must be a list of at least one item, got 0.001"),
+    (trials(rates={"full": ["1e-3"]}), "each of the rates of full, such as 1.0e-3, must be a positive number, got '1e-3'"),
+    (trials(rates={"full": [1e-3, -1]}), "each of the rates of full, such as 1.0e-3, must be a positive number, got -1"),
+    (trials(rates={"full": [1e-3], "head": [1e-3, 1]}),
+     "different numbers of trials, or none: they must be equal to be fair"),
+]] + [
+    (lambda here: load(here, trials(rates={"bitfitt": [1.0]})).grid(task="cola", method="full", lr=1e-3),
+     "unknown method 'bitfitt': choose from full"),
+    (lambda here: load(here, spoilt(options={"adaptr": {}})).grid(task="cola", method="full", lr=1e-3),
+     "unknown method 'adaptr': choose from full"),
+    (lambda here: load(here, spoilt(options={"adapter": {"size": 8}})).grid(task="cola", method="full", lr=1e-3),
+     "adapter has no option size: choose from placement"),
+    (lambda here: Path("latin.yaml").write_bytes(b"encoder: \xe9") and study.load("latin.yaml"),
+     r"latin\.yaml is not YAML \(.*position 9.*: mend it"),
+    (lambda here: (here.at / "dir.yaml").mkdir() or study.load(here.at / "dir.yaml"),
+     "unknown study .*dir.yaml': choose from "),
+    (lambda here: study.load(None), "unknown study 'None': choose from .*minilm, or give a YAML file"),
+    (lambda here: study.load("../params/mini/../../etc"),
+     r"unknown study '\.\./params.*: choose from .*, or give a YAML file"),
+    (lambda here: load(here, name="...yaml"),
+     r"'\.\.' cannot be a folder's name here: give one without / and without a dot"),
+    (lambda here: load(here, source="/nowhere"), "source must be hub, mini or a folder, and there is no folder at /nowhere"),
+    (lambda here: load(here, source=str(here.record)),
+     "source must be hub, mini or a folder, and there is no folder at .*json"),
+    (lambda here: load(here, encoder="/nowhere"), "no encoder at /nowhere: give a hub id, or a folder with config.json"),
+    (lambda here: load(here, spoilt(weights="0" * 16), encoder="/nowhere"),
+     "no encoder's folder at /nowhere: study tiny is about tiny-bert, so give --encoder a folder that holds that"),
+]
+
+APPLIED = [(lambda here, name=name, options=options: methods.apply(name, tiny_model(), **options), said)
+           for name, options, said in [
+    ("bitfitt", {}, "unknown method 'bitfitt': choose from full"),
+    (["full"], {}, r"unknown method \['full'\]: choose from full"),
+    ("full", {"bottleneck": 8}, "method full: .*unexpected keyword argument 'bottleneck'"),
+    ("adapter", {"bottleneck": 0}, "bottleneck must be a whole number of units, at least 1, got 0"),
+    ("adapter", {"bottleneck": "64"}, "bottleneck must be a whole number of units, at least 1, got '64'"),
+    ("adapter", {"bottleneck": NAN}, "bottleneck must be a whole number of units, at least 1, got nan"),
+    ("adapter", {"placement": "prefix"}, "placement must be one of houlsby, pfeiffer, parallel, got 'prefix'"),
+    ("adapter", {"placement": ["houlsby"]}, r"placement must be one of houlsby, pfeiffer, parallel, got \['houlsby'\]"),
+    ("bitfit", {"terms": ["query", "quarry"]}, "unknown bitfit term quarry: choose from query, key"),
+    ("last_k", {"k": 0}, "k must be 1 to 2, the encoder's layers, got 0"),
+    ("last_k", {"k": True}, "k must be 1 to 2, the encoder's layers, got True"),
+    ("last_k", {"k": "1"}, "k must be 1 to 2, the encoder's layers, got '1'"),
+]]
+
+
+# Encoders
+
+def spoil(here, change):
+    folder = Path(shutil.copytree(here.encoder, here.at / "spoilt encoder"))
+    change(folder)
+    return folder
+
+
+def settings_of(file, **settings):
+    kept = {**json.loads(file.read_text()), **settings}
+    file.write_text(json.dumps({name: value for name, value in kept.items() if value is not None}))
+
+
+def executed_with(change, **given):
+    return lambda here: execute(here, encoder=str(spoil(here, change)), **given)
+
+
+def other(**settings):
+    return lambda folder: save_encoder(folder, tiny_config(**settings))
+
+
+def weights(change):
+    """A change of the tensors in an encoder's file."""
+    def spoil(folder):
+        file = folder / "model.safetensors"
+        safetensors.torch.save_file(change(safetensors.torch.load_file(file)), file, metadata={"format": "pt"})
+
+    return spoil
+
+
+def without_biases():
+    model = tiny_model()
+    for module in model.modules():
+        if hasattr(module, "bias"):
+            module.bias = None
+    return model
+
+
+def gpt2():
+    return transformers.AutoModelForSequenceClassification.from_config(
+        transformers.GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=60, n_positions=64))
+
+
+def saved(here, change=lambda file: None, labels=("no", "yes"), method="head", encoder=None):
+    """Load a file of what was trained after something happened to it."""
+    file = here.at / "trained.safetensors"
+    methods.save(methods.apply(method, encoders.load(here.encoder)), file, labels)
+    change(file)
+    return methods.load(file, encoder or here.encoder)
+
+
+def noted(**changed):
+    """A change of the notes in such a file."""
+    def change(file):
+        with safetensors.safe_open(file, "pt") as opened:
+            about = {**json.loads(opened.metadata()["studykit"]), **changed}
+        safetensors.torch.save_file(safetensors.torch.load_file(file), file, {"studykit": json.dumps(about)})
+
+    return change
+
+
+ENCODERS = [(executed_with(change), said) for change, said in [
+    (lambda folder: (folder / "model.safetensors").unlink(),
+     "has no model.safetensors, so no weights to load: put them there"),
+    (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+     "has pickled weights only, which can run code when they are opened: save it with safetensors first"),
+    (lambda folder: (folder / "model.safetensors").write_bytes(b""),
+     r"model.safetensors of .* cannot be read \(.*fetch its"),
+    (lambda folder: (folder / "model.safetensors").write_bytes(b"no" * 99),
+     r"model.safetensors of .* cannot be read \(.*fetch"),
+    (lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-9]),
+     r"model.safetensors of .* cannot be read \(.*incomplete.*: fetch its folder anew"),
+    (weights(lambda held: {name: tensor for name, tensor in held.items() if "layer.1" not in name}),
+     "the weights of .* lack bert.encoder.layer.1.* in the shape of its config.json: .*: fetch its folder anew"),
+    (weights(lambda held: {name: tensor[..., :16].contiguous() for name, tensor in held.items()}),
+     "the weights of .* lack bert.* in the shape of its config.json: .*: fetch its folder anew"),
+    (lambda folder: (folder / "config.json").unlink(), "has no config.json: give an encoder's folder"),
+    (lambda folder: (folder / "config.json").write_text("{not json"),
+     r"config.json' is not a valid JSON file.*fetch its folder"),
+    (lambda folder: (folder / "config.json").write_text("[1]"), r"cannot be read \(.*: fetch its folder anew"),
+    (lambda folder: (folder / "config.json").write_text("{}"),
+     r"config.json of .* cannot be read \(.*model_type.*: fetch its"),
+    (lambda folder: settings_of(folder / "config.json", model_type="martian"), r"cannot be read \(.*martian.*: fetch its"),
+    (lambda folder: settings_of(folder / "config.json", model_type="mine", auto_map={"AutoConfig": "evil.Config"}),
+     r"config.json of .* cannot be read \(.*custom code.*: fetch its"),
+    (lambda folder: (folder / "tokenizer.json").unlink(),
+     "has no tokenizer: put the tokenizer.json that it was pre-trained"),
+    (lambda folder: [file.unlink() for file in folder.glob("tokenizer*")], "has no tokenizer: put the tokenizer.json that"),
+    (lambda folder: (folder / "tokenizer.json").write_text("{"), r"tokenizer of .* cannot be read \(.*: fetch its folder"),
+    (lambda folder: settings_of(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast", pad_token=None),
+     "the tokenizer of .* has no padding token, .*: name one as pad_token in its tokenizer_config.json"),
+    (other(vocab_size=20), "the tokenizer of .* has 30 tokens, its weights 20: put its own there"),
+    (other(max_position_embeddings=16), "max_length must be at most 16, the positions that .* has, got 32"),
+]] + [
+    (lambda here: encoders.load(here.encoder, pooler="fresh"), "pooler must be one of pretrained, new, got 'fresh'"),
+    (lambda here: encoders.load(here.at / "nowhere"), "no encoder at .*nowhere: give a hub id, or a folder"),
+    (lambda here: encoders.load(here.record), "no encoder at .*json: give a hub id, or a folder with config.json"),
+    (lambda here: methods.apply("bitfit", without_biases()), "has no biases to train: .*; layernorm, adapter or head can"),
+    (lambda here: methods.apply("adapter", gpt2()),
+     "GPT2.* has no layers that this study knows: it knows the families of BERT"),
+    (lambda here: adapters.insert(gpt2()), "GPT2.* has no layers that this study knows: it knows the families of BERT"),
+    (lambda here: methods.apply("last_k", gpt2()),
+     "GPT2.* has no layers that this study knows: it knows the families of BERT"),
+    (lambda here: saved(here, labels=("one", "two", "three")),
+     "labels must be the names of the model's 2 outputs, or none, got"),
+    (lambda here: saved(here, noted(labels=["yes"])),
+     r"safetensors: labels must be the names of the model's 2 outputs.*'yes'"),
+    (lambda here: saved(here, noted(num_labels=3, labels=[])),
+     r"trained.safetensors does not fit .* \(classifier.*: give the encoder that was fine-tuned"),
+    (lambda here: saved(here, Path.unlink),
+     r"trained.safetensors cannot be read \(.*give a file that studykit.methods.save"),
+    (lambda here: saved(here, lambda file: file.write_bytes(b"")),
+     r"cannot be read \(.*give a file that studykit.methods.save"),
+    (lambda here: saved(here, lambda file: safetensors.torch.save_file({"a": torch.zeros(1)}, file)),
+     "trained.safetensors was not written by studykit.methods.save: give one that was"),
+    (lambda here: saved(here, method="full", encoder=save_encoder(here.at / "other", tiny_config(num_hidden_layers=1))),
+     r"trained.safetensors does not fit .*other \(.*: give the encoder that was fine-tuned"),
+]
+
+
+# Data files
+
+HEADER = "sentence,label\n"
+SOUND = "".join(f"text {i},{i % 2}\n" for i in range(40))
+
+
+def read(here, files, task="cola"):
+    """Load a task from these files; what is not among them is sound."""
+    folder = here.at / "my data"
+    if not any(name.startswith("validation") for name in files):
+        write_split(folder, task, "validation", rows(task, "validation"))
+    (folder / task).mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        file = folder / task / name
+        if isinstance(content, list):
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(content), file)
+        else:
+            file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return load(here, source=str(folder)).grid(task=task, method="full", lr=1e-3)
+
+
+def parquet(*labels, text="a text"):
+    return [{"sentence": text, "label": label} for label in (0, 1, *labels)]
+
+
+def not_utf8():
+    """A Parquet file whose texts are Latin-1."""
+    offsets, texts = (pyarrow.py_buffer(held) for held in (b"\0\0\0\0\1\0\0\0\2\0\0\0", b"\xe9\xe8"))
+    texts = pyarrow.StringArray.from_buffers(2, offsets, texts)
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.table({"sentence": texts, "label": [0, 1]}), sink)
+    return sink.getvalue().to_pybytes()
+
+
+FILES = [(lambda here, files=files: read(here, files), said) for files, said in [
+    ({"train.csv": (HEADER + "é,1\n").encode("latin-1")}, r"train.csv is not UTF-8 at byte 15: save it as UTF-8"),
+    ({"train.csv": (HEADER + SOUND).encode("utf-16")}, "train.csv is not UTF-8 at byte 0: save it as UTF-8"),
+    ({"train.tsv": b"sentence\tlabel\nna\xefve\t1\n"}, "train.tsv is not UTF-8 at byte 17: save it as UTF-8"),
+    ({"train.jsonl": b'{"sentence": "\xff", "label": 1}'}, "train.jsonl is not UTF-8 at byte 14: save it as UTF-8"),
+    ({"train.csv": HEADER + SOUND + '"open,1\nb,0\n'},
+     "train.csv, line 42: its quotes are not balanced .*one whole row of CSV"),
+    ({"train.csv": HEADER + '"a" b,1\n' + SOUND}, "train.csv, line 2: its quotes are not balanced .*one whole row of CSV"),
+    ({"train.csv": HEADER + '"two\nlines",1\n' + SOUND}, "train.csv, line 2: its quotes are not balanced .*one whole row"),
+    ({"train.csv": HEADER + SOUND + "a, b,1\n"},
+     "train.csv, line 42: it has 3 values for the columns sentence, label; each line"),
+    ({"train.csv": HEADER + "a\n" + SOUND}, "train.csv, line 2: it has 1 values for the columns sentence, label; each line"),
+    ({"train.tsv": "sentence\tlabel\na\tb\t1\n"}, "train.tsv, line 2: it has 3 values for the columns .* whole row of TSV"),
+    ({"train.csv": "sentence,label,label\na,1,0\n"},
+     "train.csv, line 2: it has 3 values for the columns sentence, label, label"),
+    ({"train.csv": "text,label\na,1\n"}, "train.csv, line 2: column sentence is missing; the file has text, label"),
+    ({"train.csv": "a text,1\n" + SOUND}, "train.csv, line 2: column sentence, label is missing; the file has a text, 1"),
+    ({"train.tsv": HEADER + SOUND}, "train.tsv, line 2: column sentence, label is missing; the file has sentence,label"),
+    ({"train.csv": HEADER + "a,yes\n"}, "train.csv, line 2: label 'yes' is not a number; each line"),
+    ({"train.csv": HEADER + SOUND + "a,\n"}, "train.csv, line 42: label '' is not a number; each line"),
+    ({"train.csv": HEADER + SOUND + "a,nan\n"}, "cola train: 1 labels are missing or not finite: expected 0 to 1"),
+    ({"train.csv": HEADER + SOUND + "a,-inf\n"}, "cola train: 1 labels are missing or not finite: expected 0 to 1"),
+    ({"train.csv": HEADER + SOUND + "a,1e99\n"}, r"cola train: label 1e\+99 is out of range, expected 0 to 1"),
+    ({"train.csv": HEADER + SOUND + "a,2\n"}, "cola train: label 2 is out of range, expected 0 to 1"),
+    ({"train.tsv": "sentence\tlabel\na\t0\nb\t0.5\n"}, "cola train: label 0.5 is out of range, expected 0 to 1"),
+    ({"train.csv": HEADER + SOUND + ",1\n"}, "cola train: 1 texts of column sentence are empty: fill them in or take"),
+    ({"train.csv": HEADER + SOUND + '"  ",1\n'}, "cola train: 1 texts of column sentence are empty: fill them in or take"),
+    ({"train.csv": HEADER}, "cola train: the file has no rows; give it at least two"),
+    ({"train.csv": ""}, "cola train: the file has no rows; give it at least two"),
+    ({"train.jsonl": "\n\n"}, "cola train: the file has no rows; give it at least two"),
+    ({"train.csv": HEADER + "a,1\nb,1\n"}, "cola train: every label is 1; at least two different ones are needed"),
+    ({"train.csv": HEADER + "a,1\nb,1\n", "validation.csv": HEADER + SOUND}, "cola train: every label is 1; at least two"),
+    ({"train.jsonl": '{"sentence": "a", "label": 1'},
+     "train.jsonl, line 1: Expecting .*each line must be one whole JSON object"),
+    ({"train.json": '[{"sentence": "a", "label": 1}]'}, "train.json, line 1: it is not a JSON object; each line"),
+    ({"train.jsonl": '{"sentence": 5, "label": 1}'}, "train.jsonl, line 1: sentence 5 is not text; each line"),
+    ({"train.jsonl": '{"sentence": null, "label": 1}'}, "train.jsonl, line 1: sentence None is not text; each line"),
+    ({"train.jsonl": '{"sentence": "a", "label": true}'}, "train.jsonl, line 1: label True is not a number; each line"),
+    ({"train.jsonl": '{"sentence": "a", "label": [1]}'}, r"train.jsonl, line 1: label \[1\] is not a number; each line"),
+    ({"train.jsonl": '{"sentence": "a", "label": null}'}, "train.jsonl, line 1: label None is not a number; each line"),
+    ({"train.jsonl": '{"sentence": "a"}'}, "train.jsonl, line 1: column label is missing; the file has sentence; each line"),
+    ({"train.csv": HEADER + SOUND, "train.tsv": ""}, "holds train more than once, as train.csv and as train.tsv: keep one"),
+    ({"train.parquet": parquet(), "train-0.parquet": parquet()},
+     r"more than once, as train-\*.parquet and as train.parquet: keep"),
+    ({"train.parquet": b"PAR1 rubbish PAR1"}, r"train.parquet is not a sound Parquet file \(.*: fetch or write it again"),
+    ({"train.parquet": b""}, r"train.parquet is not a sound Parquet file \(.*: fetch or write it again"),
+    ({"train-00000-of-00001.parquet": not_utf8()[:-20]},
+     r"train-0.* is not a sound Parquet file \(.*: fetch or write it again"),
+    ({"train.parquet": not_utf8()}, r"train.parquet is not a sound Parquet file \(.*UTF8.*: fetch or write it again"),
+    ({"train.parquet": [{"text": "a", "label": 1}]},
+     "cola train: column sentence is missing; the file has text, label: rename"),
+    ({"train.parquet": parquet(None)}, "cola train: 1 labels are missing or not finite: expected 0 to 1"),
+    ({"train.parquet": parquet(NAN)}, "cola train: 1 labels are missing or not finite: expected 0 to 1"),
+    ({"train.parquet": parquet(INF)}, "cola train: 1 labels are missing or not finite: expected 0 to 1"),
+    ({"train.parquet": parquet(-1)}, "cola train: label -1 is out of range, expected 0 to 1"),
+    ({"train.parquet": [{"sentence": "a", "label": "yes"}]}, "cola train: label 'yes' is not a number: expected 0 to 1"),
+    ({"train.parquet": [{"sentence": "a", "label": True}]}, "cola train: label True is not a number: expected 0 to 1"),
+    ({"train.parquet": [{"sentence": "a", "label": [1]}]}, r"cola train: label \[1\] is not a number: expected 0 to 1"),
+    ({"train.parquet": parquet(text=None)}, "cola train: 2 values of column sentence are not text: every row needs one"),
+    ({"train.parquet": parquet(text=3)}, "cola train: 2 values of column sentence are not text: every row needs one"),
+    ({"train.parquet": parquet(text="")}, "cola train: 2 texts of column sentence are empty: fill them in or take"),
+    ({"train.txt": SOUND},
+     r"no cola data at .*my data/cola: expected train-\*.parquet, .*train.csv.* Give --source a folder"),
+    ({}, r"no cola data at .*my data/cola: expected train-\*.parquet, .*train.csv.* Give --source a folder"),
+]] + [
+    (lambda here: read(here, {"train.csv": "sentence1,sentence2,label\na,b,5.1\nc,d,1\n"}, "stsb"),
+     "stsb train: label 5.1 is out of range, expected 0 to 5"),
+    (lambda here: read(here, {"train.csv": "sentence1,label\na,1\n"}, "mrpc"),
+     "train.csv, line 2: column sentence2 is missing; the file has sentence1, label"),
+    (lambda here: (here.at / "my data" / "cola" / "train.csv").mkdir(parents=True) or read(here, {}),
+     "train.csv is a folder: it must be a file with the rows of cola train"),
+    (lambda here: (here.at / "my data" / "cola" / "train-0.parquet").mkdir(parents=True) or read(here, {}),
+     "train-0.parquet is a folder: it must be a file with the rows of cola train"),
+    (lambda here: execute(here, spoilt(data="published")),
+     "cola at .* is not the published data .*make a study of your own"),
+    (lambda here: tasks.load("sst2", "mini"), "the miniature has no task 'sst2': choose from mrpc, cola, stsb"),
+]
+
+
+# The command line
+
+def command(*words):
+    return lambda here: main([str(word) for word in words])
+
+
+def command_with(text, *words):
+    def run(here):
+        (here.at / "tiny.yaml").write_text(text)
+        return main(["run", "--study", "tiny.yaml", "--source", here.glue, "--encoder", here.encoder, *words])
+
+    return run
+
+
+COMMANDS = [(command(*words), said) for words, said in [
+    ((), "arguments are required: command: see ./run_all.sh --help"),
+    (("walk",), "invalid choice: 'walk'.*: see ./run_all.sh --help"),
+    (("run", "--nonsense"), "unrecognized arguments: --nonsense: see ./run_all.sh --help"),
+    (("run", "03"), "unrecognized arguments: 03: see ./run_all.sh --help"),
+    (("run", "--jobs", "two"), "argument --jobs: invalid int value: 'two': see ./run_all.sh --help"),
+    (("run", "--jobs", "1.5"), "argument --jobs: invalid int value: '1.5': see"),
+    (("run", "--jobs", "0"), "--jobs must be at least 1, got 0"),
+    (("run", "--jobs", "-2"), "--jobs must be at least 1, got -2"),
+    (("run", "--jobs"), "argument --jobs: expected one argument: see ./run_all.sh --help"),
+    (("run", "--study", "nonesuch"), "unknown study 'nonesuch': choose from bert, mini, minilm, or give a YAML file"),
+    (("run", "--study", "nonesuch.yaml"), "unknown study 'nonesuch.yaml': choose from bert, mini, minilm"),
+    (("run", "--study", ""), "unknown study '': choose from bert"),
+    (("run", "--study", "../../../etc/passwd"), "unknown study '.*/etc/passwd': choose from"),
+    (("run", "--only", "03,99"), "no notebook 99: there are 00_start_here"),
+    (("run", "--only", "../03"), "no notebook ../03: there are 00_start_here"),
+    (("run", "--set", "fractions"), "--set wants NAME=VALUE, got 'fractions'"),
+    (("run", "--set", "=3"), "--set wants NAME=VALUE, got '=3'"),
+    (("run", "--set", "a b=3"), "--set wants NAME=VALUE, got 'a b=3'"),
+    (("run", "--set", "fractions=[0.1"), r"--set fractions: '\[0.1' is not a YAML value"),
+    (("run", "--set", "seeds=!!python/name:os.system"), "--set seeds: .* is not a YAML value"),
+    (("run", "--set", "fractoins=[0.1]"), "unknown parameter fractoins: these notebooks have .*fractions"),
+    (("run", "--only", "01", "--set", "seeds=[1]"), "unknown parameter seeds: these notebooks have bottleneck, num_labels"),
+    (("run", "--only", "03", "--set", "fractions=0.1"),
+     "03_data_fractions: fractions must be a list of at least one.*got 0.1"),
+    (("run", "--only", "03", "--set", "fractions=[]"),
+     r"03_data.*: fractions must be a list of at least one item, got \[\]"),
+    (("run", "--only", "03", "--set", "fractions=[0.1, 10]"), r"fractions: each fraction must be in \(0, 1\], got 10"),
+    (("run", "--only", "03", "--set", "fractions=[.nan]"), r"fractions: each fraction must be in \(0, 1\], got nan"),
+    (("run", "--only", "03", "--set", "seeds=[0, one]"), "seeds: each seed must be a whole number, at least 0, got 'one'"),
+    (("run", "--only", "03", "--set", "seeds=[-1]"), "seeds: each seed must be a whole number, at least 0, got -1"),
+    (("run", "--only", "03", "--set", "seeds=[true]"), "seeds: each seed must be a whole number, at least 0, got True"),
+    (("run", "--only", "03", "--set", "tasks=cola"), "tasks must be a list of at least one item, got 'cola'"),
+    (("run", "--only", "03", "--set", "methods=[1]"), "methods: each method must be text, got 1"),
+    (("run", "--only", "04", "--set", "budgets=[0]"), "budgets: each budget must be a positive number, got 0"),
+    (("run", "--only", "00", "--set", "fraction=1e-1"), r"00_start_here: fraction must be in \(0, 1\], got '1e-1'"),
+    (("run", "--only", "00", "--set", "seed=[0]"), r"00_start_here: seed must be a whole number, at least 0, got \[0\]"),
+    (("run", "--only", "00", "--set", "task="), "00_start_here: task must be text, got None"),
+    (("run", "--only", "00", "--set", "jobs=0"), "00_start_here: jobs must be a positive whole number, got 0"),
+    (("run", "--source", "/nowhere"), "source must be hub, mini or a folder, and there is no folder at /nowhere"),
+    (("run", "--encoder", "/nowhere"),
+     "no encoder's folder at /nowhere: study mini is about mini, so give --encoder a folder"),
+]] + [
+    (command_with(spoilt(notebooks={"03_data_fraction": {}})),
+     "sets values for 03_data_fraction, which is no notebook: choose"),
+    (command_with(spoilt(notebooks={"03_data_fractions": True})),
+     "03_data_fractions, unless false, must be a mapping, got True"),
+    (command_with(spoilt(notebooks={"03_data_fractions": {"seeds": 3}})), "03_data_fractions: seeds must be a list .*got 3"),
+    (command_with(spoilt(notebooks={"03_data_fractions": {"sedes": [3]}})),
+     "sets sedes, which 03_data_fractions does not have: it has fractions"),
+    (command_with(STUDY + "batchsize: 8\n"), "tiny.yaml has unknown settings batchsize: choose from"),
+    (command_with("{"), r"tiny.yaml is not YAML \(.*: mend it there"),
+]
+
+
+# Where the results go
+
+def occupied(part, then):
+    """``then``, with a file where a folder of the store should be."""
+    def run(here):
+        at = here.home / part
+        if at.is_dir():
+            shutil.rmtree(at)
+        at.write_text("")
+        here.before = stored(here.home)
+        return then(here)
+
+    return run
+
+
+STORES = [(occupied(part, then), said) for part, then, said in [
+    ("", command_with(STUDY, "--only", "01"),
+     r"the folder .*home/results/tiny cannot be used \(Not a directory\): set STUDYKIT"),
+    ("results", command_with(STUDY, "--only", "01"),
+     r"home/results/tiny cannot be used \(Not a directory\): set STUDYKIT_HOME"),
+    ("figures/tiny", command_with(STUDY, "--only", "01"),
+     r"home/figures/tiny cannot be used \(File exists\): set STUDYKIT_HOME"),
+    ("runs/tiny", command_with(STUDY, "--only", "01"),
+     r"home/runs/tiny cannot be used \(File exists\): set STUDYKIT_HOME to one"),
+    ("results", execute, r"home/results/tiny/some cannot be used \(Not a directory\): set STUDYKIT_HOME to one that can"),
+    ("results/tiny/some", execute,
+     r"home/results/tiny/some cannot be used \(File exists\): set STUDYKIT_HOME to one that can"),
+]]
+
+
+# Records: nothing is raised, they are set aside, and that is said
+
+def record_with(change):
+    def read(here):
+        text = here.record.read_text()
+        here.record.write_text(change(text))
+        assert here.record.read_text() != text
+        here.before = stored(here.home)
+        assert records.read(here.home) == {}
+
+    return read
+
+
+ASIDE = r"set aside a record that is not sound, cola-head.*json: {}.*; asked for again, its run will be trained again"
+RECORDS = [(record_with(change), said) for change, said in [
+    (lambda text: "", ASIDE.format("Expecting value")),
+    (lambda text: text[: len(text) // 2], ASIDE.format("")),
+    (lambda text: "[1, 2]", ASIDE.format("it holds no run")),
+    (lambda text: "{}", ASIDE.format("it holds no run")),
+    (lambda text: '{"run": 3}', ASIDE.format("it holds no run")),
+    (lambda text: text.replace('"lr": 0.001', '"lr": "high"'), ASIDE.format("lr must be a positive number, got 'high'")),
+    (lambda text: text.replace('"lr": 0.001', '"lr": 0.002'), ASIDE.format("its name is not its run's")),
+    (lambda text: text.replace('"weights": "0123"', '"weights": "9999"'), ASIDE.format("its name is not its run's")),
+    (lambda text: text.replace('"task": "cola"', '"task": "rte"'), ASIDE.format("unknown task 'rte'")),
+    (lambda text: text.replace('"score": null', '"score": 0.9'), ASIDE.format("it was changed after it was written")),
+    (lambda text: text.replace('"lr": 0.001', '"lr": 0.001, "momentum": 0.9'),
+     "left out a record of another version, .*: its run has momentum; take the version that wrote it"),
+]]
+
+
+KINDS = {"run": RUNS, "budget": BUDGETS, "grid": GRIDS, "execute": EXECUTED, "study": STUDIES, "method": APPLIED,
+         "encoder": ENCODERS, "file": FILES, "command": COMMANDS, "store": STORES, "record": RECORDS}
+CASES = [pytest.param(do, said, id=f"{kind}-{i}: {said[:60]}") for kind, cases in KINDS.items()
+         for i, (do, said) in enumerate(cases)]
+
+
+def test_there_are_hundreds_of_cases_of_every_kind():
+    assert len(CASES) >= 300
+    assert min(map(len, KINDS.values())) >= 6
+
+
+@pytest.mark.parametrize("do, said", CASES)
+def test_a_mistake_gets_one_sentence_and_the_records_stay(here, capsys, do, said):
+    here.before = stored(here.home)
+    try:
+        status = do(here)
+    except (ValueError, OSError) as error:
+        told = str(error)
+    else:
+        printed = capsys.readouterr()
+        assert status in (2, None) and not (printed.out and printed.err)
+        told = (printed.err or printed.out).removesuffix("\n")
+        assert told.startswith("run_all.sh: ") == (status == 2)
+    assert re.search(said, told), told
+    assert "\n" not in told and len(told) < 800, told
+    assert stored(here.home) == here.before
+    assert not list(here.at.rglob("x"))
+
+
+# What is no mistake
+
+@pytest.mark.parametrize("name", ["my results", "it's \"mine\"", "$(touch x); é & 漢"])
+def test_studies_groups_and_folders_may_have_any_plain_name(here, monkeypatch, name):
+    monkeypatch.setenv("STUDYKIT_HOME", str(here.at / name))
+    source, encoder = (shutil.copytree(given, here.at / name / Path(given).name) for given in (here.glue, here.encoder))
+    one = load(here, STUDY, str(source), str(encoder), f"{name}.yaml")
+    table = one.execute(one.grid(task="cola", method="head", lr=1e-3, steps=2), group=f"{name} group")
+    assert table["status"].tolist() == ["ok"]
+    results = here.at / name / "results"
+    assert [file.parent for file in results.rglob("*.json")] == [results / name / f"{name} group"]
+    assert not list(here.at.rglob("x"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_is_not_ours_is_said(here):
+    here.home.chmod(0o500)
+    with pytest.raises(OSError, match=r"cannot be used .*: set STUDYKIT_HOME to one that can"):
+        paths.made(here.home / "results" / "other")
+
+
+def test_a_record_of_another_study_is_neither_used_nor_touched(here):
+    before = here.record.read_bytes()
+    one = load(here)
+    wanted = one.grid(task="cola", method="head", lr=1e-3, steps=2)
+    assert one.recorded(wanted).empty
+    assert len(one.execute(wanted, group="before")) == 1
+    assert here.record.read_bytes() == before
+
+
+def test_a_head_of_another_task_is_no_obstacle(here):
+    """An encoder that somebody fine-tuned for three classes: its head is drawn anew."""
+    config = tiny_config(num_labels=3)
+    folder = save_encoder(here.at / "three", config)
+    encoders.from_config(config).save_pretrained(folder)
+    assert encoders.load(folder, num_labels=2).classifier.out_features == 2

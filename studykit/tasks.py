@@ -128,7 +128,9 @@ def _lines(task, file):
                 continue
             rows.append(_row(task, values if header is None else _by_name(header, values)))
         except ValueError as error:
-            raise ValueError(f"{file}, line {number}: {error}; each line must be one whole row of {kind.upper()}") from None
+            whole = "JSON object" if header is None else f"row of {kind.upper()}, the first the names of the columns"
+            raise ValueError(f"{file}, line {number}: {getattr(error, 'msg', error)}; each line must be one whole "
+                             f"{whole}") from None
     return pyarrow.Table.from_pylist(rows)
 
 

@@ -243,6 +243,14 @@ def test_the_same_rows_in_any_kind_of_file_are_the_same_data(tmp_path, task, kin
     assert tasks.digest(found) == tasks.digest(expected)
 
 
+def test_glue_s_similarities_are_the_same_in_32_bits_and_in_decimals(tmp_path):
+    for split in ("train", "validation"):
+        made = pd.DataFrame(rows("stsb", split))
+        write_as(tmp_path / "decimals", "stsb", split, "csv", made)
+        write_as(tmp_path / "bits", "stsb", split, "parquet", made.astype({"label": np.float32}))
+    assert tasks.digest(tasks.load("stsb", tmp_path / "bits")) == tasks.digest(tasks.load("stsb", tmp_path / "decimals"))
+
+
 @pytest.mark.parametrize("change", [
     lambda text: b"\xef\xbb\xbf" + text, lambda text: text.replace(b"\n", b"\r\n"), lambda text: text.rstrip(b"\n"),
     lambda text: text + b"\n\n", lambda text: text.replace(b",1,", b",1.0,")],

@@ -18,6 +18,7 @@ usage() {
   --encoder ID|FOLDER  where the study's encoder is                                 (as the study says)
   --only 03,01         these notebooks only, by number or name                      (all)
   --jobs N             training runs at once, sharing the cores                     (as the study says, or 1)
+  --engine NAME        where they run: local, loky, dask, or a Dask scheduler's address
   --set NAME=VALUE …   other values for the notebooks' parameters, VALUE in YAML: --set "seeds=[0,1]"
   --offline            use no network: not for packages, data or weights
 

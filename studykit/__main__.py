@@ -48,6 +48,7 @@ def _options(argv):
     run.add_argument("--encoder", default="")
     run.add_argument("--only", default="")
     run.add_argument("--jobs", type=int)
+    run.add_argument("--engine", default="")
     run.add_argument("--set", nargs="+", default=[], action="extend", metavar="NAME=VALUE")
     return parser.parse_args(argv)
 
@@ -57,8 +58,9 @@ def plan_of(options):
 
     Raises ``ValueError`` for an unknown study, notebook or parameter.
     """
-    from studykit import study
+    from studykit import engines, study
 
+    os.environ["STUDYKIT_ENGINE"] = engines.known(options.engine)  # the kernels read it
     for name in ("source", "encoder", "study"):  # the kernel starts elsewhere: a relative folder must be made whole here
         value = getattr(options, name)
         there = Path(os.environ.get("STUDYKIT_FROM", ".")) / Path(value).expanduser()

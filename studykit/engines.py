@@ -1,33 +1,62 @@
-"""Where a study's runs are trained: in this process, in several on this machine, or on many machines."""
+"""Training the runs that have no record: in this process, in several on this machine, or on many machines."""
 
 import contextlib
+import functools
 import os
+import traceback
+
+from studykit import records, runs
 
 ENGINES = "local, loky, dask, or the address of a Dask scheduler such as tcp://host:8786"
-
-
-def mapped(function, items, jobs=1, engine="local"):
-    """Yield ``function(item)`` for each item, as the results come.
-
-    ``local`` is this process for one job and loky's processes for more; ``loky`` is those for one job too; ``dask`` starts a
-    cluster of as many workers here; an address is that of a cluster elsewhere, whose workers have this project installed. A
-    worker that dies takes nothing with it but what it was at, which another does again.
-    """
-    if engine == "local" and jobs == 1:
-        yield from map(function, items)
-        return
-    import joblib
-
-    with _backend(engine, jobs):
-        yield from joblib.Parallel(return_as="generator_unordered")(joblib.delayed(function)(item) for item in items)
 
 
 def known(engine):
     """The engine as given, or as ``$STUDYKIT_ENGINE`` says, or ``local``. Raises ``ValueError`` for an unknown one."""
     name = engine or os.environ.get("STUDYKIT_ENGINE") or "local"
-    if name not in ("local", "loky", "dask") and "://" not in name:
-        raise ValueError(f"unknown engine {name!r}: choose from {ENGINES}")
+    if not isinstance(name, str) or (name not in ("local", "loky", "dask") and "://" not in name):
+        raise ValueError(f"unknown engine {name!r:.80}: choose from {ENGINES}")
     return name
+
+
+def train(study, wanted, folder, jobs=1, engine="local"):
+    """Yield the records of these runs as they come; last those that another process had begun.
+
+    ``local`` is this process for one job and loky's processes for more; ``loky`` is those for one job too; ``dask`` starts a
+    cluster of as many workers here; an address is that of a cluster elsewhere, whose workers have this project installed,
+    and the study's files at the same places. A worker that dies takes nothing with it but what it was at, which another
+    does again.
+    """
+    from studykit import fleet, machine
+
+    for wait in (False, True):
+        left = {run.key: run for run in wanted}
+        of = functools.partial(records_of, source=study.source, encoder_at=study.encoder_at, folder=folder, wait=wait)
+        for record in _mapped(of, fleet.together(wanted, machine.best_device()), jobs, engine):
+            if record is not None:
+                run = left.pop(record["key"])
+                if "://" in engine and not records.find(folder.parent, run):  # its disk is another
+                    records.write(record, folder / f"{run.name}.json")
+                yield record
+        if not (wanted := list(left.values())):
+            return
+
+
+def _mapped(function, lists, jobs, engine):
+    """The records in ``function(members)`` for each list of runs, as the results come."""
+    if engine == "local" and jobs == 1:
+        for members in lists:
+            yield from function(members)
+        return
+    import joblib
+
+    calls = (joblib.delayed(_all)(function, members) for members in lists)
+    with _backend(engine, jobs):
+        for found in joblib.Parallel(return_as="generator_unordered")(calls):
+            yield from found
+
+
+def _all(function, members):
+    return list(function(members))
 
 
 @contextlib.contextmanager
@@ -36,19 +65,59 @@ def _backend(engine, jobs):
     import joblib
 
     if engine in ("local", "loky"):
-        threads = max(1, (os.cpu_count() or 1) // jobs)
-        with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=threads):
+        with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=max(1, (os.cpu_count() or 1) // jobs)):
             yield
         return
     from dask.distributed import Client, LocalCluster
 
     with contextlib.ExitStack() as opened:
-        where = engine
         if engine == "dask":
-            where = opened.enter_context(LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None))
+            engine = opened.enter_context(LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None))
         try:
-            client = opened.enter_context(Client(where))
+            client = opened.enter_context(Client(engine))
         except OSError:
-            raise ValueError(f"no Dask scheduler answers at {engine}: start one, or use --engine local") from None
+            raise ValueError(f"no Dask scheduler answers at {engine}: start one there, or use the engine local") from None
         with joblib.parallel_config("dask", n_jobs=-1, client=client):
             yield
+
+
+def records_of(members, source, encoder_at, folder, wait):
+    """Yield the records of runs that can train at once. What another process is at or has done is left to ``_record``, and
+    so are all where together they fail, say for want of memory."""
+    from studykit import machine
+
+    results = []
+    with machine.leased():
+        with contextlib.ExitStack() as held:
+            fleet = [run for run in members if held.enter_context(records.reserved(folder, run, wait=False))
+                     and not records.find(folder.parent, run)] if len(members) > 1 else []
+            try:
+                results = runs.train_fleet(fleet, source, encoder_at) if len(fleet) > 1 else []
+            except Exception as error:
+                print(f"{len(fleet)} runs of {fleet[0].task} {fleet[0].method} do not train together, so one after another: "
+                      f"{type(error).__name__}: {error}")
+            done = {run: _written(run, result, folder) for run, result in zip(fleet, results, strict=False)}
+        for run in members:
+            yield done.get(run) or _record(run, source, encoder_at, folder, wait)
+
+
+def _record(run, source, encoder_at, folder, wait=True):
+    """Train one run and write its record, whatever happens to it. Where another process is at it or has just done it, its
+    record is taken; without ``wait``, ``None`` while it is at it."""
+    with records.reserved(folder, run, wait) as mine:
+        if not mine:
+            return None
+        if record := records.find(folder.parent, run):
+            return record
+        try:
+            result = runs.train_run(run, source, encoder_at)
+        except Exception as error:  # a run that fails is a result: it is counted, and the others go on
+            result = {"status": "failed", "reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc(),
+                      "scores": {}, "score": None}
+        return _written(run, result, folder)
+
+
+def _written(run, result, folder):
+    record = records.new(run, result)
+    records.write(record, folder / f"{run.name}.json")
+    return record

@@ -1,11 +1,13 @@
-"""The same computation in less time: dropout and attention on a CPU, and a frozen encoder that runs once.
+"""The same computation in less time: nothing that the head does not read, dropout and attention on a CPU, and a frozen
+encoder that runs once.
 
 PyTorch draws a CPU's dropout mask one element after another, and its fused attention is slow there in bfloat16. Within
-``on_cpu`` a model draws masks in whole words and multiplies attention out.
+``on_cpu`` a model draws masks four elements at a time and multiplies attention out.
 """
 
 import contextlib
 import ctypes
+import functools
 
 import numpy as np
 import torch
@@ -15,38 +17,64 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from studykit import machine
 
-WORDS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
-
-
 def dropout(x, p, rng):
-    """``x`` with each element zeroed with probability ``p``, the others over ``1 - p``. Random bits from a NumPy ``rng``.
-
-    A mask is made of whole words: the sign of (random bits - threshold) spread over a word is all ones or all zeros, and
-    that selects the bits of the scale. ``p`` is met to 2^-15 in 16 bits, and finer in more.
-    """
-    word = WORDS[x.dtype]
-    size = torch.iinfo(word).bits
-    drawn = rng.bit_generator.random_raw(-(-x.numel() * size // 64))
-    bits = torch.from_numpy(drawn.view(np.int64)).view(word)[: x.numel()]
-    threshold = round(p * 2 ** (size - 1))
-    dropped = (bits & torch.iinfo(word).max).sub_(threshold).bitwise_right_shift_(size - 1)
-    scale = torch.tensor(1 / (1 - p), dtype=x.dtype).view(word)
-    return x * dropped.bitwise_not_().bitwise_and_(scale).view(x.dtype).view(x.shape)
+    """``x`` with each element zeroed with probability ``p``, the others over ``1 - p``. An element's fate is 16 random bits of
+    a NumPy ``rng``, so ``p`` is met to 2^-16."""
+    drawn = rng.bit_generator.random_raw(-(-x.numel() // 4)).view(np.int16)
+    kept = torch.from_numpy(drawn)[: x.numel()] >= round(p * 2 ** 16) - 2 ** 15
+    return x * kept.view(x.shape).to(x.dtype).mul_(1 / (1 - p))
 
 
 def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_):
-    """Softmax attention, multiplied out, dropout left to ``module.drop``. Shapes as transformers' attention functions."""
+    """Softmax attention, multiplied out, dropout left to ``module.drop`` where there is one. Shapes as transformers'
+    attention functions; a mask is added, or says what to attend to."""
     scores = torch.matmul(query, key.transpose(2, 3)) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    if attention_mask is not None:
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
         scores = scores + attention_mask[..., : key.shape[-2]].to(scores.dtype)
     weights = nn.functional.softmax(scores, dim=-1)
     if dropout:
-        weights = module.drop(weights, dropout)
+        weights = getattr(module, "drop", nn.functional.dropout)(weights, dropout)
     return torch.matmul(weights.to(value.dtype), value).transpose(1, 2).contiguous(), weights
 
 
 AttentionInterface.register("studykit", _attention)
 AttentionMaskInterface.register("studykit", eager_mask)
+
+
+READS_FIRST = ("bert", "roberta", "electra", "camembert", "xlm-roberta")  # kinds of model whose head reads the first token
+
+
+@contextlib.contextmanager
+def first_token(model):
+    """Within, the model's last layer works for the first token alone, the only one that the head reads: the queries, sums
+    and feed-forward of all others are left out, forward and backward. Their keys and values are not. Same outputs and
+    gradients, to rounding; models whose head reads otherwise are left as they are."""
+    known = model.config.model_type in READS_FIRST and model.config._attn_implementation in ("eager", "sdpa", "studykit")
+    layers = [module for module in model.base_model.modules() if hasattr(getattr(module, "attention", None), "self")]
+    if not known or not layers or "forward" in vars((attention := layers[-1].attention).self):  # the last: it is so already
+        yield
+        return
+    hook = attention.output.register_forward_pre_hook(lambda _, given: (given[0], given[1][:, :1]))  # what is added to it
+    attention.self.forward = functools.partial(_attend_first, attention.self)
+    try:
+        yield
+    finally:
+        del attention.self.forward
+        hook.remove()
+
+
+def _attend_first(module, hidden_states, attention_mask=None, **_):
+    """What self-attention of BERT's family gives for the first token, of shape (batch, 1, width)."""
+    def heads(x):
+        return x.view(*x.shape[:2], module.num_attention_heads, -1).transpose(1, 2)
+
+    query, key, value = heads(module.query(hidden_states[:, :1])), heads(module.key(hidden_states)), heads(
+        module.value(hidden_states))
+    mask = None if attention_mask is None else attention_mask[:, :, :1]
+    found, weights = _attention(module, query, key, value, mask, dropout=module.dropout.p if module.training else 0.0)
+    return found.flatten(2), weights
 
 
 @contextlib.contextmanager

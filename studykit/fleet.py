@@ -43,7 +43,7 @@ def train(models, sets, budget, *, lr, batch_size=16, seeds, precision="auto", d
     total = _steps(budget, sets, batch_size, seeds)
     base, alone = models[0].to(device), methods.only_head(models[0])
     outcomes, seen = [training.Outcome(precision=precision, steps=total) for _ in models], []
-    with torch.random.fork_rng(), _stackable(base):
+    with torch.random.fork_rng(), _stackable(base), fast.first_token(base):
         with ledger("warmup"):
             token_flops = training.warm_up(base, sets[0], batch_size, device, precision)
         torch.manual_seed(seeds[0])
@@ -81,18 +81,14 @@ def _steps(budget, sets, batch_size, seeds):
 
 @contextlib.contextmanager
 def _stackable(model):
-    """Within, attention is multiplied out: fused kernels have no rule for stacks of models. Dropout is torch's own."""
+    """Within, attention is multiplied out: fused kernels have no rule for stacks of models."""
     before = model.config._attn_implementation
-    for module in model.modules():
-        module.drop = nn.functional.dropout
     if before in ("sdpa", "eager"):
         model.set_attn_implementation("studykit")
     try:
         yield
     finally:
         model.set_attn_implementation(before)
-        for module in model.modules():
-            vars(module).pop("drop", None)
 
 
 def _stacked(models, device):

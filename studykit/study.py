@@ -7,15 +7,13 @@ import contextlib
 import dataclasses
 import itertools
 import math
-import os
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from studykit import checks, paths, records, runs, tasks
+from studykit import checks, engines, paths, records, runs, tasks
 from studykit.progress import Progress
 from studykit.runs import Run
 
@@ -126,7 +124,7 @@ class Study:
         the runs that it was measured on, one after another. Their records are the clock, with the machine that they name."""
         short = self.grid(task=task, method=method, lr=lr, seed=self.settings["trials"]["seed"], steps=CALIBRATION,
                           score_on="selection")
-        measured = self.execute(short, group="04_time_budgets")
+        measured = self.execute(short, group="04_time_budgets", engine="local")
         if (lost := measured["tokens"].isna()).any():
             raise ValueError("no clock: a run that measures it failed, of "
                              + " ".join(measured.loc[lost, ["task", "method", "reason"]].iloc[0]))
@@ -138,23 +136,25 @@ class Study:
         found = records.read(paths.results(self.name), wanted)
         return records.table([found[run.key] for run in dict.fromkeys(wanted) if run.key in found])
 
-    def execute(self, wanted, *, group, jobs=1):
+    def execute(self, wanted, *, group, jobs=1, engine=""):
         """Train the runs that have no record, and return the table of all of them, in the order of ``wanted``.
 
-        Records are looked for in the whole study and written under ``group``. ``jobs`` processes share the cores. Input
-        errors are raised before anything trains; a run that fails or diverges is a record that says so. Smallest
-        fractions go first. Stopped at any moment, it loses the runs in flight.
+        Records are looked for in the whole study and written under ``group``. ``jobs`` processes share the cores, or
+        another ``engine`` of ``engines.train`` does the work (``$STUDYKIT_ENGINE`` names one too). Input errors are raised
+        before anything trains; a run that fails or diverges is a record that says so. Smallest fractions go first. Stopped
+        at any moment, it loses the runs in flight.
         """
         folder = paths.results(self.name) / paths.plain(group)
         checks.value("jobs", jobs, int)
+        engine = engines.known(engine)
         wanted = list(dict.fromkeys(_runs(wanted)))
         found = records.read(paths.results(self.name), wanted)
         missing = sorted((run for run in wanted if run.key not in found), key=lambda run: run.fraction)
         progress = Progress(len(wanted), [run.fraction for run in missing])
         if missing:
-            _check(self, missing)
+            _check(self, missing, alone=jobs == 1 and engine in ("local", "loky"))
             try:
-                with contextlib.closing(_train_all(self, missing, paths.made(folder), jobs)) as trained:
+                with contextlib.closing(engines.train(self, missing, paths.made(folder), jobs, engine)) as trained:
                     for record in trained:
                         found[record["key"]] = record
                         progress.step(record)
@@ -239,12 +239,15 @@ def _settings(file):
     return settings
 
 
-def _check(study, wanted):
-    """Raise what would stop these runs before the first of them trains."""
+def _check(study, wanted, alone):
+    """Raise what would stop these runs before the first trains. ``alone``: nothing of ours will train beside them."""
     from studykit import encoders, methods
 
     for run in wanted:
         run.budget  # noqa: B018  (raises where it makes no sense)
+        if run.clock == "wall" and not alone:
+            raise ValueError(f"{run.name} ends by the wall clock, so it must have the machine to itself: use one job and "
+                             "the engine local, or give it token_seconds, a calibrated clock")
         if (run.encoder, run.weights) != (study.encoder, study.weights) or run.data != study.data_digest(run.task):
             raise ValueError(f"{run.name} is a run of another encoder or other data than study {study.name}'s: make it with "
                              "that study's grid")
@@ -260,67 +263,3 @@ def _check(study, wanted):
         model = encoders.load(study.encoder_at, pooler=study.settings["pooler"])
         encoders.check_fit(study.encoder_at, model, tokenizer, max(run.max_length for run in wanted))
         methods.apply(method, model, **dict(options))
-
-
-def _record(run, source, encoder_at, folder, wait=True):
-    """Train one run and write its record, whatever happens to it. Where another process is at it or has just done it, its
-    record is taken; without ``wait``, ``None`` while it is at it."""
-    with records.reserved(folder, run, wait) as mine:
-        if not mine:
-            return None
-        if record := records.find(folder.parent, run):
-            return record
-        try:
-            result = runs.train_run(run, source, encoder_at)
-        except Exception as error:  # a run that fails is a result: it is counted, and the others go on
-            result = {"status": "failed", "reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc(),
-                      "scores": {}, "score": None}
-        return _written(run, result, folder)
-
-
-def _written(run, result, folder):
-    record = records.new(run, result)
-    records.write(record, folder / f"{run.name}.json")
-    return record
-
-
-def _together(members, source, encoder_at, folder, wait):
-    """The records of runs that can train at once. What another process is at or has done is left to ``_record``, and so is
-    all where together they fail, say for want of memory."""
-    results = []
-    with contextlib.ExitStack() as held:
-        fleet = [run for run in members if held.enter_context(records.reserved(folder, run, wait=False))
-                 and not records.find(folder.parent, run)] if len(members) > 1 else []
-        try:
-            results = runs.train_fleet(fleet, source, encoder_at) if len(fleet) > 1 else []
-        except Exception as error:
-            print(f"{len(fleet)} runs of {fleet[0].task} {fleet[0].method} do not train together, so one after another: "
-                  f"{type(error).__name__}: {error}")
-        done = {run: _written(run, result, folder) for run, result in zip(fleet, results, strict=False)}
-    yield from (done.get(run) or _record(run, source, encoder_at, folder, wait) for run in members)
-
-
-def _train_all(study, wanted, folder, jobs):
-    """Yield records as they come; last those that another process had begun."""
-    for wait in (False, True):
-        left = {run.key: run for run in wanted}
-        for record in _trained(study, wanted, folder, jobs, wait):
-            if record is not None:
-                del left[record["key"]]
-                yield record
-        if not (wanted := list(left.values())):
-            return
-
-
-def _trained(study, wanted, folder, jobs, wait):
-    if jobs == 1:
-        from studykit import fleet, machine
-
-        for members in fleet.together(wanted, machine.best_device()):
-            yield from _together(members, study.source, study.encoder_at, folder, wait)
-        return
-    import joblib
-
-    with joblib.parallel_config("loky", inner_max_num_threads=max(1, (os.cpu_count() or 1) // jobs)):
-        yield from joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(
-            joblib.delayed(_record)(run, study.source, study.encoder_at, folder, wait) for run in wanted)

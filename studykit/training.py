@@ -104,7 +104,7 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
     model.to(device)
     total = budget.total_steps(data.lengths, batch_size, seed)
     alone = methods.only_head(model)
-    with torch.random.fork_rng(), fast.on_cpu(model, seed):
+    with torch.random.fork_rng(), fast.on_cpu(model, seed), fast.first_token(model):
         torch.manual_seed(seed)
         with ledger("warmup"):
             token_flops = warm_up(model, data, batch_size, device, outcome.precision)
@@ -242,9 +242,10 @@ def logits(model, data, device=None, batch_size=64):
     model.eval()
     order = np.argsort(-data.lengths, kind="stable")
     parts = []
-    for i in range(0, len(order), batch_size):
-        batch = {key: values.to(device) for key, values in data.batch(order[i: i + batch_size]).items()}
-        parts.append(model(**batch).logits.float().cpu())
+    with fast.first_token(model):
+        for i in range(0, len(order), batch_size):
+            batch = {key: values.to(device) for key, values in data.batch(order[i: i + batch_size]).items()}
+            parts.append(model(**batch).logits.float().cpu())
     found = torch.empty(len(data), parts[0].shape[1])
     found[torch.from_numpy(order)] = torch.cat(parts)
     return found.numpy()

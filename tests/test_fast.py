@@ -1,3 +1,4 @@
+import contextlib
 import copy
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 import torch
 from conftest import tiny_model
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from studykit import fast, methods
 
@@ -93,3 +95,56 @@ def test_attention_weights_are_dropped_too():
         with fast.on_cpu(model, seed):
             outputs.append(model(**inputs).logits)
     assert not torch.equal(*outputs)
+
+
+PLAIN = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "dropout": 0.0, "attention_dropout": 0.0,
+         "seq_classif_dropout": 0.0, "summary_last_dropout": 0.0, "classifier_dropout": 0.0}
+
+
+def outputs_and_gradients(model):
+    inputs = {"input_ids": torch.randint(5, 60, (4, 9), generator=torch.Generator().manual_seed(0)),
+              "attention_mask": torch.ones(4, 9, dtype=torch.long)}
+    inputs["attention_mask"][1, 5:] = 0
+    model.zero_grad()
+    outputs = model(**inputs).logits
+    (outputs ** 2).sum().backward()
+    return outputs.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "studykit"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
+@pytest.mark.parametrize("method, options", [
+    ("full", {}), ("bitfit", {}), ("head", {}), ("last_k", {}), ("adapter", {"placement": "houlsby"}),
+    ("adapter", {"placement": "pfeiffer"}), ("adapter", {"placement": "parallel"})], ids=str)
+def test_the_first_token_alone_gives_the_same_outputs_and_gradients(method, options, family, attention):
+    model = methods.apply(method, tiny_model(family, **PLAIN), **options).double().train()
+    for p in model.parameters():  # adapters begin as nothing: here they must do something
+        with torch.no_grad():
+            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    model.set_attn_implementation(attention if family != "distilbert" else "eager")
+    outputs, gradients = outputs_and_gradients(model)
+    with fast.first_token(model):
+        found, seen = outputs_and_gradients(model)
+    torch.testing.assert_close(found, outputs)
+    assert seen.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(seen[name], gradient, msg=name)
+    assert not any("forward" in vars(module) or module._forward_pre_hooks for module in model.modules())
+
+
+def test_the_first_token_alone_takes_less_work():
+    """Of two layers' products, those of the second that are left: keys, values, and a query's share."""
+    model, width, inner, length = tiny_model(attn_implementation="eager"), 32, 64, 9
+    counted = []
+    for context in (contextlib.nullcontext(), fast.first_token(model)):
+        with context, FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(input_ids=torch.randint(5, 60, (1, length)))
+        counted.append(counter.get_total_flops())
+    left_out = 2 * (length - 1) * (2 * width * width + 2 * width * inner + 2 * length * width)
+    assert counted[0] - counted[1] == left_out
+
+
+def test_a_model_whose_head_reads_otherwise_is_left_alone():
+    model = tiny_model("distilbert")
+    with fast.first_token(model):
+        assert not any("forward" in vars(module) for module in model.modules())

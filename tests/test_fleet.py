@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_model
 from torch import nn
 
-from studykit import encoders, fleet, methods, paths, records, runs, tasks, training
+from studykit import encoders, engines, fleet, methods, paths, records, runs, tasks, training
 
 CPU = torch.device("cpu")
 BUDGET = training.Budget(steps=8)
@@ -73,7 +73,7 @@ def test_what_is_frozen_stays_to_the_bit_and_the_encoder_is_given_back():
         for name, p in model.named_parameters():
             assert torch.equal(p, state[name]) != p.requires_grad, name
     assert models[0].config._attn_implementation == attention
-    assert not any("drop" in vars(module) for module in models[0].modules())
+    assert not any({"drop", "forward"} & set(vars(module)) for module in models[0].modules())
 
 
 def test_members_draw_dropout_of_their_own():
@@ -194,13 +194,7 @@ def test_a_fleet_leaves_out_what_another_process_is_at_or_has_done(tiny_study, w
     tiny_study.execute(same[:1], group="elsewhere")
     folder = paths.results("tiny") / "x"
     folder.mkdir()
-    found = list(study_together(tiny_study, same, folder))
+    found = list(engines.records_of(same, tiny_study.source, tiny_study.encoder_at, folder, wait=True))
     assert fleets == [2]
     assert [record["key"] for record in found] == [run.key for run in same]
     assert len(list(paths.results("tiny").rglob("*.json"))) == 3
-
-
-def study_together(tiny_study, members, folder):
-    from studykit import study
-
-    return study._together(members, tiny_study.source, tiny_study.encoder_at, folder, True)

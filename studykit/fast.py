@@ -17,9 +17,10 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from studykit import machine
 
+
 def dropout(x, p, rng):
-    """``x`` with each element zeroed with probability ``p``, the others over ``1 - p``. An element's fate is 16 random bits of
-    a NumPy ``rng``, so ``p`` is met to 2^-16."""
+    """``x`` with each element zeroed with probability ``p``, the others over ``1 - p``. An element's fate is 16 random bits
+    of a NumPy ``rng``, so ``p`` is met to 2^-16."""
     drawn = rng.bit_generator.random_raw(-(-x.numel() // 4)).view(np.int16)
     kept = torch.from_numpy(drawn)[: x.numel()] >= round(p * 2 ** 16) - 2 ** 15
     return x * kept.view(x.shape).to(x.dtype).mul_(1 / (1 - p))

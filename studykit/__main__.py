@@ -64,7 +64,8 @@ def plan_of(options):
     for name in ("source", "encoder", "study"):  # the kernel starts elsewhere: a relative folder must be made whole here
         value = getattr(options, name)
         there = Path(os.environ.get("STUDYKIT_FROM", ".")) / Path(value).expanduser()
-        if value and (value.startswith((".", "~")) or there.exists()):
+        is_file = value.endswith((".yaml", ".yml")) if name == "study" else value not in ("", "hub", "mini")
+        if is_file and (value.startswith((".", "~")) or there.exists()):
             setattr(options, name, str(there.resolve()))
     experiment = study.load(options.study, options.source, options.encoder)
     settings, of_notebooks = experiment.settings, _of_notebooks(experiment)
@@ -179,17 +180,20 @@ def _execute(notebook, folder, parameters):
     with tempfile.NamedTemporaryFile() as log:
         os.environ["STUDYKIT_PROGRESS"] = log.name
         done = threading.Event()
-        threading.Thread(target=_follow, args=(Path(log.name), done), daemon=True).start()
+        follower = threading.Thread(target=_follow, args=(Path(log.name), done), daemon=True)
+        follower.start()
         try:
             papermill.execute_notebook(str(notebook), str(target), parameters, cwd=str(paths.REPO / "notebooks"),
                                        kernel_name="python3", progress_bar=False,
                                        extra_arguments=["--IPKernelApp.log_level=40"])  # its warnings are not the reader's
             status = "passed"
         except Exception as error:  # the other notebooks still run; the table and the exit status say what failed
-            print(f"{notebook.stem} failed: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            print(f"{notebook.stem} failed: {said[-1]}", file=sys.stderr)
             status = "failed"
         finally:
             done.set()
+            follower.join()
             del os.environ["STUDYKIT_PROGRESS"]
     if target.is_file():
         report.as_html(target)

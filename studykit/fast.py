@@ -20,16 +20,17 @@ from studykit import machine
 
 def dropout(x, p, rng):
     """``x`` with each element zeroed with probability ``p``, the others over ``1 - p``. An element's fate is 16 random bits
-    of a NumPy ``rng``, so ``p`` is met to 2^-16."""
-    drawn = rng.bit_generator.random_raw(-(-x.numel() // 4)).view(np.int16)
-    kept = torch.from_numpy(drawn)[: x.numel()] >= round(p * 2 ** 16) - 2 ** 15
-    return x * kept.view(x.shape).to(x.dtype).mul_(1 / (1 - p))
+    of a NumPy ``rng``, so ``p`` is met to 2^-16; its mask is kept as a byte."""
+    drawn = torch.from_numpy(rng.bit_generator.random_raw(-(-x.numel() // 4)).view(np.int16))[: x.numel()]
+    kept = torch.ge(drawn, round(p * 2 ** 16) - 2 ** 15, out=torch.empty(x.numel(), dtype=torch.int8))
+    return (x * kept.view(x.shape)).mul_(1 / (1 - p))
 
 
 def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_):
     """Softmax attention, multiplied out, dropout left to ``module.drop`` where there is one. Shapes as transformers'
     attention functions; a mask is added, or says what to attend to."""
-    scores = torch.matmul(query, key.transpose(2, 3)) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)  # smaller than the scores
+    scores = torch.matmul(query, key.transpose(2, 3))
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     elif attention_mask is not None:

@@ -32,7 +32,8 @@ def leased():
 
 def _free_gpu(held):
     for number in range(torch.cuda.device_count()):
-        lock = open(Path(tempfile.gettempdir()) / f"studykit-{os.getuid()}-gpu{number}.lock", "w")  # noqa: SIM115  (held)
+        name = f"studykit-{os.getuid()}-{torch.cuda.get_device_properties(number).uuid}.lock"  # numbers differ by process
+        lock = open(Path(tempfile.gettempdir()) / name, "w")  # noqa: SIM115  (held)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

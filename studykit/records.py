@@ -41,7 +41,10 @@ def write(record, file):
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text("{\n" + lines + "\n}\n")
+        with open(temporary, "w") as opened:
+            opened.write("{\n" + lines + "\n}\n")
+            opened.flush()
+            os.fsync(opened.fileno())  # or a power cut could leave the new name and no content
         os.replace(temporary, file)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -52,8 +55,8 @@ def write(record, file):
 
 @contextlib.contextmanager
 def reserved(folder, run, wait):
-    """Within, no other process on this machine trains the run. Yields whether that is so: without ``wait``, ``False`` where
-    another is at it. The system gives the reservation back when a process dies."""
+    """Within, no other process on this machine trains the run of the study whose folder this is. Yields whether that is so:
+    without ``wait``, ``False`` where another is at it. The system gives the reservation back when a process dies."""
     lock, mine = folder / f".{run.key}.lock", False
     while not mine:
         with open(lock, "w") as held:
@@ -75,13 +78,18 @@ def _is_at(opened, file):
 
 
 def sweep(folder):
-    """Remove what stopped processes left in a folder: reservations that nobody holds, and records cut off while written."""
+    """Remove what stopped processes left in a study's folder: reservations that nobody holds, and records cut off while
+    written. Returns the keys of the runs that they were at."""
+    left = []
     for lock in folder.glob(".*.lock"):
         with contextlib.suppress(BlockingIOError, FileNotFoundError), open(lock) as held:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for part in folder.glob(f".*-{lock.stem[1:]}.json.*.tmp"):
-                part.unlink()
-            lock.unlink()
+            if _is_at(held, lock):  # else it is another's by now
+                left.append(lock.stem[1:])
+                for part in folder.glob(f"*/.*-{left[-1]}.json.*.tmp"):
+                    part.unlink()
+                lock.unlink()
+    return left
 
 
 def find(folder, run):
@@ -97,17 +105,23 @@ def read_one(file):
         record = json.loads(file.read_text())
         if not isinstance(record, dict) or not isinstance(record.get("run"), dict):
             raise ValueError("it holds no run")
-        if unknown := set(record["run"]) - FIELDS:
-            print(f"left out a record of another version, {file.name}: its run has {', '.join(sorted(unknown))}; take the "
-                  "version that wrote it to read it")
+        unknown = [f"its run has {name}" for name in sorted(set(record["run"]) - FIELDS)]
+        if record.get("schema") != SCHEMA:
+            unknown.append(f"its schema is {record.get('schema')!r:.80}, not {SCHEMA}")
+        if unknown:
+            print(f"left out a record of another version, {file.name}: {', '.join(unknown)}; take the version that wrote it "
+                  "to read it")
             return None
         if not file.stem.endswith(named := key(record)) or record["key"] != named:
             raise ValueError("its name is not its run's")
-        if record.get("digest", digest(record)) != digest(record):  # the oldest records have none
+        if record.get("digest") != digest(record):
             raise ValueError("it was changed after it was written")
         return record
+    except FileNotFoundError:  # another process has set it aside
+        return None
     except (ValueError, KeyError, TypeError) as error:
-        file.rename(file.with_suffix(".broken"))
+        with contextlib.suppress(FileNotFoundError):
+            file.rename(file.with_suffix(".broken"))
         print(f"set aside a record that is not sound, {file.name}: {error}; asked for again, its run will be trained again")
         return None
 

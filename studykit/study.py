@@ -49,7 +49,8 @@ class Study:
         field of ``Run``, to a value or likewise to a dict. ``options`` is a dict, for every method; without it each method
         has the study's own.
         """
-        axes = [list(axis) if isinstance(axis, Iterable) and not isinstance(axis, str) else [axis]
+        axes = [[each.item() if hasattr(each, "item") else each for each in axis]  # NumPy's numbers are numbers
+                if isinstance(axis, Iterable) and not isinstance(axis, str) else [axis]
                 for axis in (task, method, fraction, seed)]
         for name in axes[0]:
             tasks.get(name)
@@ -159,7 +160,7 @@ class Study:
                         found[record["key"]] = record
                         progress.step(record)
             finally:
-                records.sweep(folder)
+                records.sweep(folder.parent)
         progress.end()
         return records.table([found[run.key] for run in wanted])
 
@@ -214,6 +215,8 @@ def load(name, source="", encoder=""):
     source = str(source or settings["source"])
     if source not in ("hub", "mini") and not Path(source).is_dir():
         raise ValueError(f"source must be hub, mini or a folder, and there is no folder at {source}")
+    at, source = (str(Path(place).resolve()) if place not in ("hub", "mini") and Path(place).is_dir() else place
+                  for place in (at, source))  # a worker starts elsewhere
     return Study(file.stem, settings["encoder"], weights, at, source, settings)
 
 

@@ -1,14 +1,19 @@
+import dataclasses
 import fcntl
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from types import SimpleNamespace
 
+import dask
+import distributed
 import pytest
 import torch
 
 from studykit import engines, machine, paths, records, runs
-
-distributed = pytest.importorskip("distributed", reason="engines on many machines need the package distributed")
 
 
 @pytest.fixture
@@ -36,13 +41,13 @@ def test_a_cluster_that_loses_a_worker_gives_the_table_of_one_process(tiny_study
         with distributed.Client(cluster) as client:
             before = client.run(os.getpid)
             os.kill(next(iter(before.values())), 9)
-            seen.extend(before.values())
+            seen.extend([*before.values(), len(list(folder.glob("*.json")))])
 
     killer = threading.Thread(target=kill)
     killer.start()
     table = tiny_study.execute(wanted, group="x", engine=cluster.scheduler_address)
     killer.join()
-    assert len(seen) == 2
+    assert len(seen) == 3 and seen.pop() < len(wanted)  # runs were open when it was killed
     assert table["key"].tolist() == [run.key for run in wanted] and (table["status"] != "failed").all()
     assert len(list(folder.iterdir())) == len(wanted)  # no run twice, no lock, nothing half written
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "alone"))
@@ -58,12 +63,10 @@ def test_records_from_a_machine_with_another_disk_are_written_here(tiny_study, w
     of = engines.records_of
 
     def elsewhere(members, source, encoder_at, folder, wait):
-        other = tmp_path / "another disk" / folder.name
-        other.mkdir(parents=True, exist_ok=True)
-        return of(members, source, encoder_at, other, wait)
+        return of(members, source, encoder_at, tmp_path / "another disk" / folder.name, wait)
 
     monkeypatch.setattr(engines, "records_of", elsewhere)
-    monkeypatch.setattr(engines, "_backend", lambda *_: engines.contextlib.nullcontext())
+    monkeypatch.setattr(engines, "_backend", lambda *_: engines.contextlib.nullcontext({}))
     tiny_study.execute(wanted[:3], group="x", engine="tcp://elsewhere:8786")
     stored = records.read(paths.results("tiny"))
     assert set(stored) == {run.key for run in wanted[:3]}
@@ -79,9 +82,53 @@ def test_the_engine_is_the_environment_s_where_none_is_named(monkeypatch):
 def test_an_unknown_engine_and_one_that_does_not_answer_are_said(tiny_study, wanted):
     with pytest.raises(ValueError, match="unknown engine 'ray': choose from local, loky, dask, or the address"):
         tiny_study.execute(wanted, group="x", engine="ray")
-    with distributed.Client(processes=False, dashboard_address=None), pytest.raises(ValueError, match="no Dask scheduler"), \
-            engines._backend("tcp://127.0.0.1:1", 1):
-        pass
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(ValueError, match="no Dask scheduler"):
+        tiny_study.execute(wanted, group="x", engine="tcp://127.0.0.1:1")
+    assert not list(paths.results("tiny").rglob("*.json"))
+
+
+def test_a_cluster_whose_workers_train_in_several_threads_is_refused(tiny_study, wanted):
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as shared, \
+            pytest.raises(ValueError, match="start its workers with --nthreads 1"):
+        tiny_study.execute(wanted, group="x", engine=shared.scheduler_address)
+    assert not list(paths.results("tiny").rglob("*.json"))
+
+
+def test_a_worker_with_other_data_or_weights_trains_nothing(tiny_study, wanted):
+    run = wanted[0]
+    for other in ({"data": "another"}, {"weights": "others"}):
+        with pytest.raises(ValueError, match=r"have digests .*: give this machine the study's files"):
+            list(engines.records_of([dataclasses.replace(run, **other)], tiny_study.source, tiny_study.encoder_at,
+                                    paths.results("tiny") / "x", wait=True))
+
+
+# Processes that die
+
+def killing(run, kills, tmp_path):
+    """``train_run`` that kills its process so many times when it is at the run; a file counts."""
+    def train(given, *where, train=runs.train_run):
+        if given.key == run.key and len(list(tmp_path.glob("kill*"))) < kills:
+            (tmp_path / f"kill{time.monotonic_ns()}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train(given, *where)
+    return train
+
+
+@pytest.mark.parametrize("kills", [2, 99])
+def test_a_run_that_kills_its_process_is_found_out_and_the_others_go_on(tiny_study, wanted, kills, tmp_path, monkeypatch):
+    of, train = engines.records_of, killing(wanted[3], kills, tmp_path)
+
+    def deadly(members, **places):
+        engines.runs.train_run = train
+        return of(members, **places)
+
+    monkeypatch.setattr(engines, "records_of", deadly)
+    table = tiny_study.execute(wanted, group="x", jobs=2).set_index("key")
+    failed = table[table["status"] == "failed"]
+    assert len(table) == len(wanted)
+    assert list(failed.index) == ([wanted[3].key] if kills > 2 else [])
+    assert all(reason.startswith("its process died 3 times: ") for reason in failed["reason"])
+    assert not list(paths.results("tiny").rglob(".*"))
 
 
 @pytest.mark.parametrize("how", [{"jobs": 2}, {"engine": "dask"}, {"engine": "tcp://host:8786"}], ids=str)
@@ -112,6 +159,7 @@ def two_gpus(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "device", Device)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid=f"gpu{number}"))
     monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: str(tmp_path))
     return used
 
@@ -129,11 +177,19 @@ def test_each_process_has_a_gpu_of_its_own_and_a_third_waits(two_gpus, tmp_path)
 
 
 def test_a_lease_ends_with_its_process(two_gpus, tmp_path):
-    """A lock file that a dead process left behind is held by nobody."""
-    (tmp_path / f"studykit-{os.getuid()}-gpu0.lock").touch()
+    """Another process holds the first GPU and is killed: its lock file is still there, and held by nobody."""
+    lock = tmp_path / f"studykit-{os.getuid()}-gpu0.lock"
+    code = (f"import fcntl, time; held = open({str(lock)!r}, 'w'); fcntl.flock(held, fcntl.LOCK_EX); "
+            "print(1, flush=True); time.sleep(99)")
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    other.stdout.readline()
     with machine.leased():
-        assert two_gpus == [0]
-    with open(tmp_path / f"studykit-{os.getuid()}-gpu0.lock") as free:
+        pass
+    other.kill()
+    other.wait()
+    with machine.leased():
+        assert two_gpus == [1, 0]
+    with open(lock) as free:
         fcntl.flock(free, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

@@ -45,7 +45,7 @@ def test_stopped_in_a_notebook_it_ends_at_once_and_goes_on_later(kernel, tiny_st
     folder, stopped = paths.results(tiny_study.name) / "x", []
 
     def stop():
-        in_flight = {file.name for file in folder.glob(".*.lock")}
+        in_flight = {file.name for file in folder.parent.glob(".*.lock")}
         if not stopped and len(list(folder.glob("*.json"))) == 1 and len(in_flight) == jobs:
             time.sleep(0.3)  # until it trains
             manager.interrupt_kernel()

@@ -142,10 +142,17 @@ def test_a_table_has_a_row_for_each_record_and_scores_in_points(record):
         "adapter", 1e-4, 7, 70, 30, 1.5]
 
 
-def test_the_oldest_records_have_no_digest_and_are_read(file, tmp_path, record):
-    old = {name: value for name, value in record.items() if name != "digest"}
-    records.write(old, file)
-    assert records.read(tmp_path) == {RUN.key: old}
+def test_a_record_without_its_digest_may_have_been_changed(file, tmp_path, record, capsys):
+    records.write({name: value for name, value in record.items() if name != "digest"}, file)
+    assert records.read(tmp_path) == {} and file.with_suffix(".broken").exists()
+    assert "it was changed after it was written" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("schema", [0, 99, None])
+def test_a_record_of_another_schema_is_left_where_it_is(file, tmp_path, record, schema, capsys):
+    records.write({**record, "schema": schema}, file)
+    assert records.read(tmp_path) == {} and file.exists()
+    assert f"its schema is {schema}, not {records.SCHEMA}" in capsys.readouterr().out
 
 
 def test_a_full_disk_is_said_and_leaves_what_is_there(record, file, tmp_path, monkeypatch):
@@ -203,14 +210,14 @@ def test_a_reservation_that_was_removed_meanwhile_is_taken_anew(tmp_path, monkey
 
 
 def test_what_stopped_processes_left_is_swept_and_what_runs_is_not(record, file):
-    folder = file.parent
-    running = Run(**{**PLAIN, "lr": 1.0})
-    (folder / f".{RUN.key}.lock").touch()
+    folder, running = file.parent, Run(**{**PLAIN, "lr": 1.0})
+    (folder.parent / f".{RUN.key}.lock").touch()
     (folder / f".{file.name}.7.tmp").write_text("{")
-    with records.reserved(folder, running, wait=False):
+    with records.reserved(folder.parent, running, wait=False):
         (folder / f".{running.name}.json.8.tmp").write_text("{")
-        records.sweep(folder)
-        assert sorted(os.listdir(folder)) == sorted([f".{running.key}.lock", f".{running.name}.json.8.tmp", file.name])
+        assert records.sweep(folder.parent) == [RUN.key]
+        assert sorted(os.listdir(folder.parent)) == sorted([f".{running.key}.lock", folder.name])
+        assert sorted(os.listdir(folder)) == sorted([f".{running.name}.json.8.tmp", file.name])
 
 
 def test_a_record_is_found_in_any_group(record, file, tmp_path):

@@ -87,7 +87,7 @@ def cheap(tiny_yaml, tiny_glue, tiny_encoder, tmp_path, monkeypatch):
     """The words that run notebook 03 on a tiny study, with its results in a folder of their own."""
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path))
     return ["--study", tiny_yaml, "--source", tiny_glue, "--encoder", tiny_encoder, "--only", "03", "--set",
-            "tasks=[cola]", "methods=[full, bitfit]", "fractions=[0.5, 1.0]", "seeds=[0, 1]"]
+            "tasks=[mrpc]", "methods=[full, bitfit]", "fractions=[0.5, 1.0]", "seeds=[0, 1]"]
 
 
 def test_a_study_from_beginning_to_end_and_again(cheap, tmp_path, capsys):
@@ -125,7 +125,8 @@ def test_a_failing_notebook_does_not_stop_the_others(cheap, capsys):
 def test_a_study_may_set_only_parameters_that_exist(tiny_yaml, tmp_path, monkeypatch):
     study = tmp_path / "odd.yaml"
     study.write_text(tiny_yaml.read_text() + "weights: any\nnotebooks: {03_data_fractions: {fractoins: [1]}}\n")
-    options = type("Options", (), {"study": str(study), "source": "", "encoder": "", "only": "", "jobs": 1, "set": []})()
+    options = type("Options", (), {"study": str(study), "source": "", "encoder": "", "only": "", "jobs": 1,
+                                  "engine": "", "set": []})()
     with pytest.raises(ValueError, match="sets fractoins"):
         plan_of(options)
 
@@ -133,7 +134,7 @@ def test_a_study_may_set_only_parameters_that_exist(tiny_yaml, tmp_path, monkeyp
 def test_help_lists_every_option_of_the_parser():
     said = subprocess.run([RUN_ALL, "--help"], capture_output=True, text=True, check=True).stdout
     parser = subprocess.run([sys.executable, "-m", "studykit", "run", "--help"], capture_output=True, text=True, check=True)
-    for word in ("--study", "--source", "--encoder", "--only", "--jobs", "--set"):
+    for word in ("--study", "--source", "--encoder", "--only", "--jobs", "--engine", "--set"):
         assert word in said and word in parser.stdout
     for word in ("--test", "--lab", "--offline"):
         assert word in said

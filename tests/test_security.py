@@ -27,7 +27,8 @@ def at(tmp_path, monkeypatch, tiny_glue, tiny_encoder):
 
 
 @pytest.mark.parametrize("word", HOSTILE)
-@pytest.mark.parametrize("option", ["--study", "--source", "--encoder", "--only", "--jobs", "--set", "--nonsense"])
+@pytest.mark.parametrize("option", ["--study", "--source", "--encoder", "--only", "--jobs", "--engine", "--set",
+                                    "--nonsense"])
 def test_the_command_line_refuses_it_in_one_line(at, capsys, option, word):
     assert main(["run", option, word]) == 2
     said = capsys.readouterr().err

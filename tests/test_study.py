@@ -1,11 +1,14 @@
+import contextlib
 import itertools
 import math
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -417,8 +420,8 @@ def test_killed_it_loses_only_the_run_in_flight(tiny_study, tiny_yaml, tiny_glue
     assert all((folder / "x" / name).read_bytes() == made for name, made in done.items())
 
 
-def driver(tiny_yaml, tiny_glue, tiny_encoder, log, jobs=1):
-    """A process that executes ``PLAN`` and writes the key of each run that it really trains to a log."""
+def driver(tiny_yaml, tiny_glue, tiny_encoder, log, jobs=1, group="x", seeds=3):
+    """A process that executes ``plan`` and, with one job, writes the key of each run that it really trains to a log."""
     code = f"""
 import os
 from studykit import runs, study
@@ -429,20 +432,22 @@ def logged(run, *where):
     return train(run, *where)
 runs.train_run = logged
 s = study.load({str(tiny_yaml)!r}, source={tiny_glue!r}, encoder={tiny_encoder!r})
-s.execute(s.grid({PLAN}), group="x", jobs={jobs})
+s.execute(s.grid(**{plan(seeds)}), group={group!r}, jobs={jobs})
 """
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-PLAN = "task=['mrpc', 'cola', 'stsb'], method=['full', 'bitfit'], seed=[0, 1, 2], lr=1e-3, steps=3"
+def plan(seeds):
+    return {"task": ["mrpc", "cola", "stsb"], "method": ["full", "bitfit"], "seed": [*range(seeds)], "lr": 1e-3, "steps": 3}
 
 
 def scores_of(table):
     return dict(zip(table["key"], table["score"], strict=True))
 
 
-def test_two_drivers_at_once_train_no_run_twice(tiny_study, tiny_yaml, tiny_glue, tiny_encoder, tmp_path):
-    both = [driver(tiny_yaml, tiny_glue, tiny_encoder, tmp_path / "log") for _ in range(2)]
+@pytest.mark.parametrize("groups", [("x", "x"), ("x", "y")])
+def test_two_drivers_at_once_train_no_run_twice(groups, tiny_study, tiny_yaml, tiny_glue, tiny_encoder, tmp_path):
+    both = [driver(tiny_yaml, tiny_glue, tiny_encoder, tmp_path / "log", group=group) for group in groups]
     assert [each.wait() for each in both] == [0, 0]
     trained = (tmp_path / "log").read_text().split()
     assert len(trained) == len(set(trained)) == 18
@@ -450,24 +455,45 @@ def test_two_drivers_at_once_train_no_run_twice(tiny_study, tiny_yaml, tiny_glue
     assert not list(paths.results(tiny_study.name).rglob(".*"))  # no lock and no temporary file is left
 
 
+KILLS = int(os.environ.get("STUDYKIT_KILLS", "0"))  # the full setting: 50, over 102 runs
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_killed_again_and_again_the_table_is_that_of_an_undisturbed_run(tiny_study, tiny_yaml, tiny_glue, tiny_encoder,
-                                                                       tmp_path, monkeypatch):
-    """``STUDYKIT_KILLS`` kills it more often (50 takes some minutes)."""
-    rng, log = random.Random(0), tmp_path / "log"
-    for _ in range(int(os.environ.get("STUDYKIT_KILLS", "4"))):
-        worker, before = driver(tiny_yaml, tiny_glue, tiny_encoder, log), len(files(tiny_study))
-        while worker.poll() is None and not log.exists():
+                                                                        tmp_path, monkeypatch, jobs):
+    """At random moments, the driver or, of two jobs, now and then a worker of its."""
+    rng, seeds, kills = random.Random(jobs), 17 if KILLS else 3, -(-KILLS // 2) or 3
+    wanted, deaths, started = tiny_study.grid(**plan(seeds)), 0, None
+    while deaths < kills and len(files(tiny_study)) < len(wanted):
+        if started is None or started.poll() is not None:
+            started = driver(tiny_yaml, tiny_glue, tiny_encoder, tmp_path / "log", jobs, seeds=seeds)
+        before = len(files(tiny_study))
+        while started.poll() is None and len(files(tiny_study)) == before:
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 4))  # it starts up, trains or writes
-        worker.kill()
-        worker.wait()
+        time.sleep(rng.uniform(0, 0.3))  # it trains, or writes
+        victim = rng.choice([started.pid, *workers(started.pid)])
+        if started.poll() is None:
+            os.kill(victim, signal.SIGKILL)
+            deaths += 1
         assert len(files(tiny_study)) >= before
-    wanted = eval(f"tiny_study.grid({PLAN})")
+    started.kill()
+    started.wait()
+    assert deaths >= min(kills, 3)
     disturbed = tiny_study.execute(wanted, group="x")
     assert not list(paths.results(tiny_study.name).rglob("*.broken"))
-    assert len(files(tiny_study)) == len(wanted)
+    assert len(files(tiny_study)) == len(wanted) and (disturbed["status"] != "failed").all()
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "undisturbed"))
     assert scores_of(tiny_study.execute(wanted, group="x")) == scores_of(disturbed)
+
+
+def workers(driver):
+    """The process ids of a driver's loky workers."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            if f"PPid:\t{driver}\n" in status.read_text() and "loky" in (status.parent / "cmdline").read_text():
+                found.append(int(status.parent.name))
+    return found
 
 
 def test_on_a_full_disk_it_stops_with_one_sentence_and_goes_on_later(tiny_study, monkeypatch):

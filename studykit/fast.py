@@ -86,7 +86,6 @@ def on_cpu(model, seed):
     if next(model.parameters()).device.type != "cpu":
         yield
         return
-    _keep_memory()
     rng = np.random.Generator(np.random.SFC64(seed))
     changed, attention = list(model.modules()), model.config._attn_implementation
 
@@ -100,7 +99,8 @@ def on_cpu(model, seed):
     if attention == "sdpa":
         model.set_attn_implementation("studykit")
     try:
-        yield
+        with _memory_kept():
+            yield
     finally:
         if attention == "sdpa":
             model.set_attn_implementation(attention)
@@ -109,13 +109,24 @@ def on_cpu(model, seed):
             del module.drop
 
 
-def _keep_memory():
-    """Ask the C library to keep freed memory for the next step instead of giving it back page by page. Only glibc has such
-    a switch; a process that has called this gives back little until it ends."""
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap too
-        mallopt(-1, 2 ** 31 - 1)  # M_TRIM_THRESHOLD
+@contextlib.contextmanager
+def _memory_kept():
+    """Within, the C library keeps freed memory for the next step instead of giving it back page by page; at the end it gives
+    all back. Only glibc has such a switch."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        most, trim = (-4, 65536), (-1, 128 * 1024)  # M_MMAP_MAX, M_TRIM_THRESHOLD and what they are at first
+        libc.mallopt(most[0], 0)  # large blocks come from the heap too
+        libc.mallopt(trim[0], 2 ** 31 - 1)
+    except (OSError, AttributeError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        libc.mallopt(*most)
+        libc.mallopt(*trim)
+        libc.malloc_trim(0)
 
 
 class Features:

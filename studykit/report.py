@@ -71,7 +71,8 @@ def write_index(experiment, folder, rows):
             if "claims.judge(found)" in cell.source:
                 body.append(_html_verdicts(printed))
             for name in re.findall(r'plots\.save\(fig, "(\w+)"', cell.source):
-                if (figure := paths.figures(experiment.name) / f"{name}.png").is_file() and after is not None:
+                drawn = any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))  # now, not earlier
+                if drawn and (figure := paths.figures(experiment.name) / f"{name}.png").is_file() and after is not None:
                     body.append(_html_figure(figure, _caption(after)))
     target = folder / "index.html"
     target.write_text(PAGE.format(title=f"{html.escape(experiment.name)}: which way of fine-tuning?", body="\n".join(body)))

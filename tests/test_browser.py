@@ -1,14 +1,16 @@
 """In a browser: a notebook in JupyterLab, run, changed and run again; and the page of a run, on a phone too."""
 
+import json
 import os
 import re
-import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -57,24 +59,26 @@ def opened(browser, at, **options):
 
 @pytest.fixture
 def lab(tmp_path):
-    """The address of a JupyterLab on copies of the notebooks and of the reference study's records, and its token."""
+    """The address of a JupyterLab, started as ``run_all.sh --lab`` does, on copies of the notebooks and of the reference
+    study's records, and its token."""
     shutil.copytree(paths.REPO / "notebooks", tmp_path / "notebooks")
     shutil.copytree(paths.REPO / "results" / report.REFERENCE, tmp_path / "home" / "results" / report.REFERENCE)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port, token = free.getsockname()[1], secrets.token_hex(16)
+        port = free.getsockname()[1]
     folders = {name: str(tmp_path / name) for name in (
         "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR",
         "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR")}
-    words = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+    words = ["--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0",
              f"--notebook-dir={tmp_path / 'notebooks'}", "--LabApp.expose_app_in_browser=True"]
     with open(tmp_path / "log", "w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyter", "lab", *words], stdout=log, stderr=log,
-            env={**os.environ, **folders, "JUPYTER_TOKEN": token, "STUDYKIT_HOME": str(tmp_path / "home")})
+            env={**os.environ, **folders, "STUDYKIT_HOME": str(tmp_path / "home")})
     try:
         wait_for(f"http://127.0.0.1:{port}/api", server, tmp_path / "log")
-        yield f"http://127.0.0.1:{port}/", token
+        (about,) = (tmp_path / "JUPYTER_RUNTIME_DIR").glob("jpserver-*.json")
+        yield f"http://127.0.0.1:{port}/", json.loads(about.read_text())["token"]
     finally:
         server.terminate()
         server.wait(30)
@@ -99,6 +103,18 @@ def ran(page):
     said = [output["data"]["text/plain"] for _, output in outputs if "runs read" in str(output.get("data"))]
     assert len(said) >= 2 and all("none trained" in line for line in said), said
     return {source: output["data"]["image/png"] for source, output in outputs if "image/png" in output.get("data", {})}
+
+
+def test_the_lab_listens_on_this_machine_only_and_wants_its_token(lab):
+    address, token = lab
+    assert len(token) >= 32
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{address}api/contents")
+    assert urllib.request.urlopen(f"{address}api/contents?token={token}").status == 200
+    port, listening = f"{int(address.rstrip('/').rsplit(':')[-1]):04X}", "0A"
+    lines = [line.split() for file in ("tcp", "tcp6") for line in (Path("/proc/net") / file).read_text().splitlines()[1:]]
+    hosts = {where.split(":")[0] for _, where, _, state, *_ in lines if state == listening and where.endswith(f":{port}")}
+    assert hosts and hosts <= {"0100007F", "00000000000000000000000001000000"}  # 127.0.0.1 and ::1
 
 
 def test_a_notebook_is_run_changed_and_run_again_in_jupyterlab(browser, lab):

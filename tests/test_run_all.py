@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 
+import nbformat
 import pytest
 
 from studykit import paths
-from studykit.__main__ import main, plan_of
+from studykit.__main__ import _execute, main, plan_of
 
 RUN_ALL = paths.REPO / "run_all.sh"
 
@@ -111,6 +112,15 @@ def test_a_study_from_beginning_to_end_and_again(cheap, tmp_path, capsys):
     assert run(*cheap) == 0
     assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("results/tiny/*/*.json")} == records, "trained again"
     assert {file: file.read_bytes() for file in tmp_path.glob("figures/tiny/*")} == drawn, "figures differ"
+
+
+def test_a_kernel_that_dies_is_a_failed_notebook(tmp_path, capsys):
+    cells = [nbformat.v4.new_code_cell(code) for code in ("print('begun')", "import os; os._exit(9)", "print('too late')")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "dies.ipynb")
+    (tmp_path / "executed").mkdir()
+    assert _execute(tmp_path / "dies.ipynb", tmp_path / "executed", {}) == "failed"
+    assert "dies failed: " in capsys.readouterr().err
+    assert "begun" in (tmp_path / "executed" / "dies.ipynb").read_text()
 
 
 def test_a_failing_notebook_does_not_stop_the_others(cheap, capsys):

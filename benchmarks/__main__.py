@@ -23,8 +23,8 @@ SMALL = {"works": {"mrpc": ["full", "bitfit"], "cola": ["full", "bitfit", "head"
 FOUR = ["full", "bitfit", "adapter", "head"]
 FULL = {"works": {"mrpc": FOUR, "cola": [*FOUR, "layernorm"], "stsb": FOUR}, "repeats": 3, "members": [5, 10],
         "runs": [40, 400, 10_000]}
-STEPS = 21
-SCORED = {"stsb": 99}  # trained for long enough to learn, and scored: equal work must give equal scores
+STEPS = 15
+SCORED = {"stsb": 60}  # trained for long enough to learn, and scored: equal work must give equal scores
 HEAD_EPOCHS = 3  # a frozen encoder runs once, whatever the number of epochs
 
 
@@ -45,8 +45,8 @@ def main(argv=None):
               "precision": options.precision, "threads": options.threads, "head_epochs": HEAD_EPOCHS,
               "measured": [row for work in planned for row in in_pairs(work, setting["repeats"])],
               "limits": [alone(limit.of, work) for work in planned if work.run.task not in SCORED],
-              "fleets": [alone(at_once, work, members) for work in planned if work.run.task == "cola"
-                         for members in setting["members"]],
+              "fleets": [alone(at_once, work, members) for work in planned for members in setting["members"]
+                         if work.run.task == "cola" and work.run.method in ("full", "bitfit")],
               "driver": [alone(driver.cost, count) for count in setting["runs"]],
               "versions": provenance.versions(), "commit": provenance.commit(), "hardware": alone(limit.hardware)}
     print(report.markdown(result))

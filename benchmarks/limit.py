@@ -9,14 +9,14 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import measure
-from studykit import encoders, machine, provenance, runs, training
+from studykit import encoders, fast, machine, provenance, runs, training
 
 KINDS = {  # PyTorch's operators by what they are for; all others are "the rest"
     "matrix products": ("mm", "addmm", "bmm", "baddbmm", "_scaled_dot_product_flash_attention_for_cpu",
                         "_scaled_dot_product_flash_attention_for_cpu_backward"),
     "GELU": ("gelu", "gelu_backward"), "softmax": ("_softmax", "_softmax_backward_data"),
     "LayerNorm": ("native_layer_norm", "native_layer_norm_backward"),
-    "dropout": ("bitwise_and", "bitwise_and_", "bitwise_not_", "bitwise_right_shift", "bitwise_right_shift_", "sub_"),
+    "dropout's masks": ("ge", "native_dropout", "bernoulli_"),
     "sums and scalings": ("add", "add_", "mul", "mul_", "div", "sum"), "copies": ("copy_", "cat", "fill_", "zero_"),
     "optimiser": ("_fused_adamw_", "linalg_vector_norm", "_foreach_norm", "_foreach_mul_")}
 OF = {f"aten::{operator}": kind for kind, operators in KINDS.items() for operator in operators}
@@ -44,14 +44,15 @@ def hardware():
 
 def needed_flops(model, data):
     """Floating-point operations that one pass over the examples must take, matrix products only: forward, gradients of the
-    activations down to the lowest trained parameter, and of the weights that train. Each example alone: no padding.
+    activations down to the lowest trained parameter, and of the weights that train. Each example alone: no padding. In the
+    last layer only what the head reads is needed, and the keys and values of all tokens.
 
     Where only the head trains, all epochs together need hardly more than this: the encoder's answers can be kept.
     """
     model.train()
     counts = {}
     for length, row in {int(length): row for row, length in enumerate(data.lengths)}.items():
-        with FlopCounterMode(display=False) as counter:
+        with fast.first_token(model), FlopCounterMode(display=False) as counter:
             training.batch_loss(model, data, np.array([row]), next(model.parameters()).device, "fp32").backward()
         counts[length] = counter.get_total_flops()
         model.zero_grad()

@@ -114,6 +114,18 @@ def test_a_study_from_beginning_to_end_and_again(cheap, tmp_path, capsys):
     assert {file: file.read_bytes() for file in tmp_path.glob("figures/tiny/*")} == drawn, "figures differ"
 
 
+def test_trained_twice_on_one_machine_scores_are_identical(cheap, tmp_path, monkeypatch):
+    found = []
+    for home in ("one", "two"):
+        monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / home))
+        assert run(*cheap) == 0
+        made = [json.loads(file.read_text()) for file in sorted(tmp_path.glob(f"{home}/results/tiny/*/*.json"))]
+        figures = {file.name: file.read_bytes() for file in tmp_path.glob(f"{home}/figures/tiny/*.[sp][vn]g")}
+        found.append(([(each["key"], each["score"], each["predictions"], each["losses"]) for each in made], figures))
+    assert len(found[0][0]) >= 12 and len(found[0][1]) == 4
+    assert found[0] == found[1]
+
+
 def test_a_kernel_that_dies_is_a_failed_notebook(tmp_path, capsys):
     cells = [nbformat.v4.new_code_cell(code) for code in ("print('begun')", "import os; os._exit(9)", "print('too late')")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "dies.ipynb")

@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import itertools
 import math
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 from conftest import rows, save_encoder, write_split
 
@@ -185,18 +187,20 @@ def test_real_training_gives_rows_with_scores_in_points(tiny_study, monkeypatch)
     assert tiny_study.execute(grid, group="some")["score"].tolist() == table["score"].tolist()
 
 
-def test_a_run_that_fails_is_a_record_and_the_others_go_on(tiny_study, grid, trained, monkeypatch, capsys):
+@pytest.mark.parametrize("error", [RuntimeError("no luck"), MemoryError("no room"), torch.OutOfMemoryError("no room there")],
+                         ids=lambda error: type(error).__name__)
+def test_a_run_that_fails_is_a_record_and_the_others_go_on(tiny_study, grid, trained, error, monkeypatch, capsys):
     train_run = runs.train_run
 
     def fail_on_head(run, *where):
         if run.method == "head":
-            raise RuntimeError("no luck")
+            raise error
         return train_run(run, *where)
 
     monkeypatch.setattr(runs, "train_run", fail_on_head)
     table = tiny_study.execute(grid, group="some")
     assert table["status"].tolist() == ["failed" if run.method == "head" else "ok" for run in grid]
-    assert set(table["reason"]) == {"", "RuntimeError: no luck"}
+    assert set(table["reason"]) == {"", f"{type(error).__name__}: {error}"}
     assert table["score"].isna().tolist() == [run.method == "head" for run in grid]
     assert "8 trained, 4 not ok" in capsys.readouterr().out
     record = records.read(paths.results("tiny"))[grid[1].key]
@@ -502,7 +506,7 @@ def test_on_a_full_disk_it_stops_with_one_sentence_and_goes_on_later(tiny_study,
 
     def full(*names):
         if len(written) == 1:
-            raise OSError(28, "No space left on device")
+            raise OSError(errno.ENOSPC, "No space left on device")
         written.append(names)
         replace(*names)
 

@@ -1,4 +1,5 @@
 import copy
+import itertools
 import json
 import math
 import subprocess
@@ -296,6 +297,16 @@ def test_in_seconds_the_rate_follows_the_share_that_is_spent():
         schedule.step()
         rates.append(optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.1, 0.5, 1.0, 0.5, 0.0, 0.0])
+
+
+def test_a_clock_that_is_set_meanwhile_moves_no_budget(monkeypatch):
+    """The time of day jumps by an hour at every look."""
+    jumps = itertools.cycle([3600.0, -3600.0, 0.0])
+    monkeypatch.setattr(time, "time", lambda: 1e9 + next(jumps))
+    ledger, start = machine.Ledger(CPU), time.monotonic()
+    training.train(methods.apply("bitfit", tiny_model()), examples(), Budget(seconds=0.3), lr=1e-3, ledger=ledger)
+    assert ledger.seconds["train"] == pytest.approx(0.3, abs=0.1)
+    assert all(0 <= seconds <= time.monotonic() - start for seconds in ledger.seconds.values())
 
 
 def test_two_budgets_on_one_ledger_each_have_their_seconds():

@@ -16,7 +16,7 @@ STYLE = {"full": ("#000000", "o"), "bitfit": ("#D55E00", "s"), "adapter": ("#007
          "layernorm": ("#009E73", "v"), "random": ("#CC79A7", "P"), "last_k": ("#B58900", "X")}
 TASK_NAMES = {"mrpc": "MRPC", "cola": "CoLA", "stsb": "STS-B", "sst2": "SST-2"}
 WIDTH = 6.3  # inches
-FRACTION = "share of the training data"  # an axis's label
+FRACTION = "share of the training data, %"  # an axis's label
 RC = {"font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
       "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "figure.dpi": 120,
       "svg.hashsalt": "studykit", "lines.linewidth": 1.0, "axes.linewidth": 0.7}
@@ -246,7 +246,7 @@ def claims(verdicts, found, about=""):
 def _mean(found, claim, task):
     """The mean of a claim's estimates on a task; their number where they are several."""
     of = found[(found["claim"] == claim) & (found["task"] == task)]
-    mean, count = of["estimate"].mean(), f" ({len(of)})" if len(of) > 1 else ""
+    mean, count = of["estimate"].mean(), f" ({of['estimate'].count()})" if len(of) > 1 else ""
     if np.isnan(mean):
         return "no evidence"
     return f"{mean:.2f}×" if of["unit"].iloc[0] == "times" else f"{mean:+.1f}{count}"
@@ -317,7 +317,7 @@ def _limits(ax, values, room=0.08):
 
 
 def _fraction_ticks(table):
-    return {fraction: f"{100 * fraction:g} %" for fraction in sorted(table["fraction"].unique())}
+    return {fraction: f"{100 * fraction:g}" for fraction in sorted(table["fraction"].unique())}
 
 
 def _ticks(ax, labels, xlabel):

@@ -183,11 +183,11 @@ def claims_markdown():
 def _estimate(of, verdict):
     if of.empty:
         return ""
-    value = of["estimate"].mean()
+    value, count = of["estimate"].mean(), of["estimate"].count()
     if np.isnan(value):
         return f"{verdict} (no evidence)"
     number = f"{value:.2f} ×" if of["unit"].iloc[0] == "times" else f"{value:+.1f}"
-    return f"{verdict} ({number}{f', mean of {len(of)}' if len(of) > 1 else ''})"
+    return f"{verdict} ({number}{f', mean of {count}' if len(of) > 1 else ''})"
 
 
 def rates_markdown():

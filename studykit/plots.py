@@ -16,7 +16,7 @@ STYLE = {"full": ("#000000", "o"), "bitfit": ("#D55E00", "s"), "adapter": ("#007
          "layernorm": ("#009E73", "v"), "random": ("#CC79A7", "P"), "last_k": ("#B58900", "X")}
 TASK_NAMES = {"mrpc": "MRPC", "cola": "CoLA", "stsb": "STS-B", "sst2": "SST-2"}
 WIDTH = 6.3  # inches
-FRACTION = "share of the training data, %"  # an axis's label
+FRACTION = "training data, %"  # an axis's label
 RC = {"font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
       "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "figure.dpi": 120,
       "svg.hashsalt": "studykit", "lines.linewidth": 1.0, "axes.linewidth": 0.7}

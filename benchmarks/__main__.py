@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import json
 import multiprocessing
+import os
 import sys
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def main(argv=None):
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--full", action="store_true", help="more tasks, methods, repeats; on record")
     options = parser.parse_args(argv)
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")  # as run_all.sh sets it; for all systems alike
     experiment = study.load(options.study, options.source, options.encoder)
     setting = FULL if options.full else SMALL
     planned = list(works(experiment, setting, options))

@@ -8,6 +8,7 @@ PyTorch draws a CPU's dropout mask one element after another, and its fused atte
 import contextlib
 import ctypes
 import functools
+import math
 
 import numpy as np
 import torch
@@ -18,16 +19,39 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from studykit import machine
 
 
+def kept(shape, p, rng):
+    """A dropout mask: a byte per element, zero with probability ``p``, else one. An element's fate is 16 random bits of a
+    NumPy ``rng``, so ``p`` is met to 2^-16."""
+    count = math.prod(shape)
+    drawn = torch.from_numpy(rng.bit_generator.random_raw(-(-count // 4)).view(np.int16))[:count]
+    return torch.ge(drawn, round(p * 2 ** 16) - 2 ** 15, out=torch.empty(count, dtype=torch.int8)).view(shape)
+
+
 def dropout(x, p, rng):
-    """``x`` with each element zeroed with probability ``p``, the others over ``1 - p``. An element's fate is 16 random bits
-    of a NumPy ``rng``, so ``p`` is met to 2^-16; its mask is kept as a byte."""
-    drawn = torch.from_numpy(rng.bit_generator.random_raw(-(-x.numel() // 4)).view(np.int16))[: x.numel()]
-    kept = torch.ge(drawn, round(p * 2 ** 16) - 2 ** 15, out=torch.empty(x.numel(), dtype=torch.int8))
-    return (x * kept.view(x.shape)).mul_(1 / (1 - p))
+    """``x`` with each element zeroed with probability ``p``, the others over ``1 - p``."""
+    return (x * kept(x.shape, p, rng)).mul_(1 / (1 - p))
+
+
+class _Dropped(torch.autograd.Function):
+    """``dropout(weights) @ value``, its mask given. The dropped weights, as many as all else that attention keeps for the
+    backward pass, are made again there: weights and mask are enough."""
+
+    @staticmethod
+    def forward(ctx, weights, value, mask, p):
+        ctx.save_for_backward(weights, value, mask)
+        ctx.scale = 1 / (1 - p)
+        return torch.matmul((weights * mask).to(value.dtype), value).mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        weights, value, mask = ctx.saved_tensors
+        gradient = gradient * ctx.scale
+        of_value = torch.matmul((weights * mask).to(value.dtype).transpose(2, 3), gradient)
+        return torch.matmul(gradient, value.transpose(2, 3)).to(weights.dtype).mul_(mask), of_value, None, None
 
 
 def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_):
-    """Softmax attention, multiplied out, dropout left to ``module.drop`` where there is one. Shapes as transformers'
+    """Softmax attention, multiplied out, its dropout's mask from ``module.kept`` where there is one. Shapes as transformers'
     attention functions; a mask is added, or says what to attend to."""
     query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)  # smaller than the scores
     scores = torch.matmul(query, key.transpose(2, 3))
@@ -36,9 +60,11 @@ def _attention(module, query, key, value, attention_mask, scaling=None, dropout=
     elif attention_mask is not None:
         scores = scores + attention_mask[..., : key.shape[-2]].to(scores.dtype)
     weights = nn.functional.softmax(scores, dim=-1)
-    if dropout:
-        weights = getattr(module, "drop", nn.functional.dropout)(weights, dropout)
-    return torch.matmul(weights.to(value.dtype), value).transpose(1, 2).contiguous(), weights
+    if dropout and hasattr(module, "kept"):
+        found = _Dropped.apply(weights, value, module.kept(weights.shape, dropout), dropout)
+    else:
+        found = torch.matmul(nn.functional.dropout(weights, dropout).to(value.dtype), value)
+    return found.transpose(1, 2).contiguous(), weights
 
 
 AttentionInterface.register("studykit", _attention)
@@ -89,13 +115,10 @@ def on_cpu(model, seed):
     rng = np.random.Generator(np.random.SFC64(seed))
     changed, attention = list(model.modules()), model.config._attn_implementation
 
-    def drop(x, p):
-        return dropout(x, p, rng)
-
     for module in changed:
         if isinstance(module, nn.Dropout):
-            module.forward = lambda x, module=module: drop(x, module.p) if module.training and module.p else x
-        module.drop = drop
+            module.forward = lambda x, module=module: dropout(x, module.p, rng) if module.training and module.p else x
+        module.kept = functools.partial(kept, rng=rng)
     if attention == "sdpa":
         model.set_attn_implementation("studykit")
     try:
@@ -106,7 +129,7 @@ def on_cpu(model, seed):
             model.set_attn_implementation(attention)
         for module in changed:
             module.__dict__.pop("forward", None)
-            del module.drop
+            del module.kept
 
 
 @contextlib.contextmanager

@@ -78,7 +78,7 @@ def test_the_model_draws_its_masks_there_by_seed_and_is_given_back_whole():
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.equal(outputs[0], outputs[2])
     assert model.config._attn_implementation == before
-    assert not any({"forward", "drop"} & set(vars(module)) for module in model.modules())
+    assert not any({"forward", "kept"} & set(vars(module)) for module in model.modules())
     with fast.on_cpu(model.eval(), 0):
         evaluated = model(**inputs).logits
     torch.testing.assert_close(evaluated, model(**inputs).logits)
@@ -95,6 +95,30 @@ def test_attention_weights_are_dropped_too():
         with fast.on_cpu(model, seed):
             outputs.append(model(**inputs).logits)
     assert not torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("queries", [1, 5])
+def test_gradients_of_attention_with_dropout(queries):
+    weights = torch.rand(2, 3, queries, 5, dtype=torch.float64, requires_grad=True)
+    value = torch.randn(2, 3, 5, 4, dtype=torch.float64, requires_grad=True)
+    mask = fast.kept(weights.shape, 0.4, rng())
+    expected = (weights * mask / 0.6) @ value
+    torch.testing.assert_close(fast._Dropped.apply(weights, value, mask, 0.4), expected)
+    assert torch.autograd.gradcheck(lambda w, v: fast._Dropped.apply(w, v, mask, 0.4), (weights, value))
+
+
+def test_attention_weights_are_kept_once():
+    """Beside them a byte each, not the dropped ones again."""
+    model, kept = tiny_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.5).train(), []
+
+    def keep(tensor):
+        kept.append(tensor)
+        return tensor
+
+    with fast.on_cpu(model, 0), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(input_ids=torch.randint(5, 60, (4, 9)))
+    of_attention = {tensor.data_ptr(): tensor.dtype for tensor in kept if tensor.numel() == 4 * 2 * 9 * 9}
+    assert sorted(map(str, of_attention.values())) == 2 * ["torch.float32"] + 2 * ["torch.int8"]  # two layers
 
 
 PLAIN = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "dropout": 0.0, "attention_dropout": 0.0,

@@ -361,3 +361,27 @@ def metric(name):
             return scores(name, predictions, references)
 
     return Glue(config_name=name, keep_in_memory=True)
+
+
+def baselines(name, data):
+    """Scores on validation of what needs no understanding: a linear model on the lengths of an example's sentences, and on
+    the share of words that they have in common too. ``{"length": score, "length and overlap": score}``, main metric, 0 to 1.
+    """
+    from sklearn.linear_model import LinearRegression, LogisticRegression
+
+    task, found = get(name), {}
+    for features in ("length", "length and overlap")[: len(task.columns)]:
+        seen = {split: [_surface([row[column] for column in task.columns], features) for row in rows]
+                for split, rows in data.items()}
+        model = LogisticRegression() if task.labels else LinearRegression()
+        model.fit(seen["train"], data["train"]["label"][:])
+        predicted = model.predict(seen["validation"])
+        found[features] = scores(name, predicted, data["validation"]["label"][:])[task.metric]
+    return found
+
+
+def _surface(texts, features):
+    words = [text.lower().replace(",", "").rstrip(".").split() for text in texts]
+    lengths = [len(each) for each in words]
+    shared = len(set(words[0]) & set(words[-1])) / len({*words[0], *words[-1]})
+    return [*lengths, abs(lengths[0] - lengths[-1]), *([shared] if "overlap" in features else [])]

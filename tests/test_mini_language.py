@@ -453,7 +453,7 @@ def test_grades_follow_the_similarity_of_what_is_said(data):
 
 
 def test_length_and_overlap_are_not_enough(data):
-    found = {name: corpus.baselines(name, data[name]) for name in data}
+    found = {name: tasks.baselines(name, data[name]) for name in data}
     assert set(found["cola"]) == {"length"}
     assert found["cola"]["length"] < 0.15
     assert 0.3 < found["stsb"]["length and overlap"] < 0.75

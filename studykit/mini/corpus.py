@@ -3,7 +3,6 @@
 import random
 from dataclasses import replace
 
-from studykit import tasks
 from studykit.mini import language
 from studykit.mini.language import DETERMINERS, SELF, TIMES, VERBS, Thing
 
@@ -34,30 +33,6 @@ def load(name, train=None, validation=None, seed=0):
         seen |= own
         sets[split] = datasets.Dataset.from_list(rows)
     return datasets.DatasetDict({"train": sets["train"], "validation": sets["validation"]})
-
-
-def baselines(name, data):
-    """Scores on validation of what needs no understanding: a linear model on the lengths of an example's sentences, and on
-    the share of words that they have in common too. ``{"length": score, "length and overlap": score}``, main metric, 0 to 1.
-    """
-    from sklearn.linear_model import LinearRegression, LogisticRegression
-
-    task, found = tasks.get(name), {}
-    for features in ("length", "length and overlap")[: len(task.columns)]:
-        seen = {split: [_surface([row[column] for column in task.columns], features) for row in rows]
-                for split, rows in data.items()}
-        model = LogisticRegression() if task.labels else LinearRegression()
-        model.fit(seen["train"], data["train"]["label"][:])
-        predicted = model.predict(seen["validation"])
-        found[features] = tasks.scores(name, predicted, data["validation"]["label"][:])[task.metric]
-    return found
-
-
-def _surface(texts, features):
-    words = [text.lower().replace(",", "").rstrip(".").split() for text in texts]
-    lengths = [len(each) for each in words]
-    shared = len(set(words[0]) & set(words[-1])) / len({*words[0], *words[-1]})
-    return [*lengths, abs(lengths[0] - lengths[-1]), *([shared] if "overlap" in features else [])]
 
 
 ROLES = ("agent", "patient", "recipient")

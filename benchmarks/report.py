@@ -76,8 +76,9 @@ def ratios(table):
 
 
 def speeds(table):
-    """Seconds a step, examples and tokens a second, memory: a row per task, method and system."""
-    lines = _head("task", "method", "system", "s a step", "range", "examples/s", "tokens/s", "MB")
+    """Seconds a step, examples and tokens a second, memory, and that over ``full``'s: a row per task, method and system."""
+    lines = _head("task", "method", "system", "s a step", "range", "examples/s", "tokens/s", "MB", "of full's")
+    of_full = table[table["method"] == "full"].groupby(["task", "system"])["mb"].median()
     for (task, method), of in table.groupby(["task", "method"], sort=False):
         for system in [system for system in ORDER if system in set(of["system"])]:
             rows = of[of["system"] == system]
@@ -85,7 +86,7 @@ def speeds(table):
             memory = rows["mb"].median() if rows["mb"].notna().any() else np.nan
             lines.append(_row(task, method, system, f"{step.median():.3f}", f"{step.min():.3f} to {step.max():.3f}",
                               f"{rows['examples'].iloc[0] / seconds:.0f}", f"{rows['tokens'].iloc[0] / seconds:.0f}",
-                              f"{memory:.0f}"))
+                              f"{memory:.0f}", f"{memory / full:.2f}" if (full := of_full.get((task, system))) else ""))
     return "\n".join(lines)
 
 

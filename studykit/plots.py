@@ -326,10 +326,10 @@ def _ticks(ax, labels, xlabel):
 
 
 def _failures(ax, rows, column, places):
-    """A cross at the foot of the axis, with its number, where runs failed, diverged or gave one answer."""
+    """A cross at the foot of the axis, with its number, where runs failed, diverged or gave one answer; the first is named."""
     wrong = rows[rows["status"] != "ok"].groupby(column).size()
-    for value, number in wrong.items():
-        ax.annotate(f"× {number}\nnot ok", (places.index(value), 0), xycoords=("data", "axes fraction"),
+    for i, (value, number) in enumerate(wrong.items()):
+        ax.annotate(f"× {number}\n{' ' if i else 'not ok'}", (places.index(value), 0), xycoords=("data", "axes fraction"),
                     xytext=(0, 3), textcoords="offset points", ha="center", va="bottom", fontsize=6.5, color="#B00020")
 
 

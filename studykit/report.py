@@ -12,7 +12,7 @@ from studykit import claims, paths, provenance, records, stats, study
 README = paths.REPO / "README.md"
 REFERENCE = "minilm"
 TASK_TITLES = {"mrpc": "MRPC (F1)", "cola": "CoLA (Matthews)", "stsb": "STS-B (Pearson)"}
-FRACTIONS = (0.1, 0.3, 0.5, 1.0)
+FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 METHODS = ("full", "bitfit", "adapter", "head")
 CLAIMED = {"fractions": FRACTIONS, "budgets": (10, 20, 40), "seeds": (0, 1, 2, 3, 4)}  # notebook 06's
 

@@ -101,7 +101,7 @@ def test_ratios_are_of_pairs_and_stand_beside_their_goal():
 
 def test_speeds_are_medians():
     assert report.speeds(pd.DataFrame(ROWS)).splitlines()[2] == (
-        "| cola | full | studykit | 0.200 | 0.100 to 0.300 | 80 | 800 | 100 |")
+        "| cola | full | studykit | 0.200 | 0.100 to 0.300 | 80 | 800 | 100 | 1.00 |")
 
 
 def test_a_share_of_the_limit_is_what_could_be_over_what_is():

@@ -51,6 +51,16 @@ def test_one_task_far_behind_refutes_a_match_and_the_other_tasks_keep_theirs():
     assert (row["verdict"], row["mrpc"], row["cola"], row["stsb"]) == ("refuted", "upheld", "refuted", "upheld")
 
 
+@pytest.mark.parametrize("fails, expected", [(0.002, "refuted"), (0.02, "undecided")])
+def test_what_contains_a_refuted_claim_is_refuted_however_many_parts_it_adds(fails, expected):
+    rows = [{"claim": "match_all_data", "task": task, "fails": fails if task == "cola" else 0.9} for task in claims.TASKS]
+    rows += [{**row, "claim": "match_fractions"} for row in rows]
+    rows += [{"claim": "match_fractions", "task": task, "fails": 0.9} for task in 20 * claims.TASKS]
+    found = claims.judge(pd.DataFrame(rows).assign(holds=1.0, needs=np.nan, estimate=0.0, unit="points"), claims.CLAIMS[:2])
+    assert found["verdict"].tolist() == [expected, expected]
+    assert (found["p"] <= claims.LEVEL).tolist() == 2 * [expected == "refuted"]
+
+
 @pytest.mark.parametrize("lead, expected", [(2.0, "upheld"), (-2.0, "refuted"), (0.0, "undecided")])
 def test_to_beat_is_to_be_shown_ahead_at_intermediate_shares(lead, expected):
     found = verdicts(runs({**EQUAL, **{(task, "bitfit", 0.3): 70.0 + lead for task in ("mrpc", "cola", "stsb")}}))

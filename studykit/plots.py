@@ -326,7 +326,7 @@ def _ticks(ax, labels, xlabel):
 
 
 def _failures(ax, rows, column, places):
-    """A cross at the foot of the axis, with its number, where runs failed, diverged or gave one answer; the first is named."""
+    """A cross at the foot, with its number, where runs failed, diverged or gave one answer; the first is named."""
     wrong = rows[rows["status"] != "ok"].groupby(column).size()
     for i, (value, number) in enumerate(wrong.items()):
         ax.annotate(f"× {number}\n{' ' if i else 'not ok'}", (places.index(value), 0), xycoords=("data", "axes fraction"),

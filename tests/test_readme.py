@@ -135,7 +135,8 @@ def test_gaps_in_readme_are_those_of_the_records():
 
 def test_the_answer_is_what_the_records_say(claimed):
     """With all of the data BitFit is behind on every task, nowhere is it ahead, and no gap is a match; within budgets it is
-    neither. Adapters lead full in the mean on STS-B within budgets; some of their runs there fell apart."""
+    neither. Adapters are ahead of full within 20 and 40 s on STS-B and 40 s on CoLA; some of their runs on STS-B fell apart,
+    and none at a third of the rate."""
     reports, budgets = claimed
     gaps = stats.paired_gaps(report.reference_table())
     bitfit = gaps[gaps["method"] == "bitfit"]
@@ -145,13 +146,18 @@ def test_the_answer_is_what_the_records_say(claimed):
     timed = stats.paired_gaps(budgets, by=("task", "seconds"))
     level = timed[timed["method"] == "bitfit"]
     assert not ((level["low"] > 0) | (level["high"] < 0)).any()
-    assert (timed.loc[timed["method"].eq("adapter") & timed["task"].eq("stsb"), "gap"] > 0).all()
-    fallen = reports[reports["method"].eq("adapter") & reports["task"].eq("stsb") & (reports["score"] < 50)]
-    assert 0 < len(fallen) < 5
+    ahead = timed[timed["method"].eq("adapter") & (timed["low"] > 0)]
+    assert set(zip(ahead["task"], ahead["seconds"], strict=True)) == {("stsb", 20), ("stsb", 40), ("cola", 40)}
+    bold = reports[reports["method"].eq("adapter") & reports["task"].eq("stsb")]
+    calm = study.load("minilm").recorded(study.load("minilm").grid(
+        task="stsb", method="adapter", fraction=report.FRACTIONS, seed=report.CLAIMED["seeds"], lr=bold["lr"].iloc[0] / 3))
+    assert (len(bold), sum(bold["score"] < 50)) == (30, 4) and (len(calm), sum(calm["score"] < 75)) == (30, 0)
+    both = bold[bold["score"] > 50].merge(calm, on=["fraction", "seed"])
+    assert 0 < (both["score_x"] - both["score_y"]).mean() < 1
     verdicts = claims.judge(claims.parts(*claimed)).set_index("claim")["verdict"]
     assert verdicts[["match_all_data", "match_fractions", "ahead_between"]].tolist() == ["refuted"] * 3
     gaps = stats.paired_gaps(reports[reports["task"].eq("cola") & reports["method"].isin(["full", "bitfit"])])
-    assert (1.645 * gaps["examples_error"] > claims.MARGIN).all()
+    assert sum(1.645 * gaps["examples_error"] > claims.MARGIN) == 5  # of six shares
 
 
 def test_plots_and_study_know_the_reference():

@@ -146,10 +146,12 @@ def test_the_answer_is_what_the_records_say(claimed):
     timed = stats.paired_gaps(budgets, by=("task", "seconds"))
     level = timed[timed["method"] == "bitfit"]
     assert not ((level["low"] > 0) | (level["high"] < 0)).any()
+    assert (timed.loc[timed["method"].eq("adapter") & timed["task"].eq("stsb"), "gap"] > 0).all()
     ahead = timed[timed["method"].eq("adapter") & (timed["low"] > 0)]
     assert set(zip(ahead["task"], ahead["seconds"], strict=True)) == {("stsb", 20), ("stsb", 40), ("cola", 40)}
     bold = reports[reports["method"].eq("adapter") & reports["task"].eq("stsb")]
-    calm = study.load("minilm").recorded(study.load("minilm").grid(
+    reference = study.load("minilm")
+    calm = reference.recorded(reference.grid(
         task="stsb", method="adapter", fraction=report.FRACTIONS, seed=report.CLAIMED["seeds"], lr=bold["lr"].iloc[0] / 3))
     assert (len(bold), sum(bold["score"] < 50)) == (30, 4) and (len(calm), sum(calm["score"] < 75)) == (30, 0)
     both = bold[bold["score"] > 50].merge(calm, on=["fraction", "seed"])

@@ -182,13 +182,15 @@ def batch_loss(model, data, rows, device, precision):
 
 def warm_up(model, data, batch_size, device, precision):
     """One forward and backward pass over the longest examples, so that kernels are built and memory is there before the
-    clock runs. Returns the floating-point operations a token that its matrix products took."""
-    model.train()
+    clock runs. Returns the floating-point operations a token that its matrix products took, padding counted."""
     rows = np.argsort(data.lengths)[-batch_size:]
+    model.eval()  # draws nothing; and of one example alone, since what counts keeps more than the pass itself
     with FlopCounterMode(display=False) as counter:
-        batch_loss(model, data, rows, device, precision).backward()
+        batch_loss(model, data, rows[-1:], device, precision).backward()
+    model.train()
+    batch_loss(model, data, rows, device, precision).backward()
     model.zero_grad()
-    return counter.get_total_flops() / int(len(rows) * data.lengths[rows].max())  # padding is computed too
+    return counter.get_total_flops() / int(data.lengths[rows[-1]])
 
 
 def groups(parameters):

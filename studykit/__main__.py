@@ -5,6 +5,7 @@
 
 import argparse
 import ast
+import concurrent.futures
 import os
 import sys
 import tempfile
@@ -149,14 +150,18 @@ def run_all(experiment, plan):
     from studykit import report
 
     folder = paths.runs(experiment.name)
-    rows = []
-    for notebook, parameters in plan:
-        print(f"{notebook.stem} …", flush=True)
-        start, started = time.monotonic(), time.time()
-        status = _execute(notebook, folder, parameters)
-        drawn = [file.stem for file in sorted(paths.figures(experiment.name).glob("*.png"))
-                 if file.stat().st_mtime >= started - 1]
-        rows.append((notebook, time.monotonic() - start, status, ", ".join(drawn)))
+    rows, pages = [], []
+    with concurrent.futures.ThreadPoolExecutor(1) as writer:  # of a notebook's page, while the next notebook runs
+        for notebook, parameters in plan:
+            print(f"{notebook.stem} …", flush=True)
+            start, started = time.monotonic(), time.time()
+            status = _execute(notebook, target := folder / notebook.name, parameters)
+            drawn = [file.stem for file in sorted(paths.figures(experiment.name).glob("*.png"))
+                     if file.stat().st_mtime >= started - 1]
+            rows.append((notebook, time.monotonic() - start, status, ", ".join(drawn)))
+            pages += [writer.submit(report.as_html, target)] if target.is_file() else []
+    for page in pages:
+        page.result()
     print(f"\n{'notebook':28} {'seconds':>8}  {'status':8} figures")
     for notebook, seconds, status, drawn in rows:
         print(f"{notebook.stem:28} {seconds:8.0f}  {status:8} {drawn}")
@@ -170,13 +175,10 @@ def _short(folder):
     return os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
 
 
-def _execute(notebook, folder, parameters):
-    """Run one notebook and write it as HTML too; ``"passed"`` or ``"failed"``, with the error on stderr."""
+def _execute(notebook, target, parameters):
+    """Run one notebook; ``"passed"`` or ``"failed"``, with the error on stderr."""
     import papermill
 
-    from studykit import report
-
-    target = folder / notebook.name
     with tempfile.NamedTemporaryFile() as log:
         os.environ["STUDYKIT_PROGRESS"] = log.name
         done = threading.Event()
@@ -195,8 +197,6 @@ def _execute(notebook, folder, parameters):
             done.set()
             follower.join()
             del os.environ["STUDYKIT_PROGRESS"]
-    if target.is_file():
-        report.as_html(target)
     return status
 
 

@@ -67,7 +67,8 @@ def random(model, seed=0):
     weights = [module.weight for module in layers if isinstance(module, nn.Linear)]
     generator = encoders.generator(seed, 2)
     chosen = torch.zeros(sum(weight.numel() for weight in weights), dtype=torch.bool)
-    chosen[torch.randperm(len(chosen), generator=generator)[:count]] = True
+    while missing := count - int(chosen.sum()):  # those drawn twice; a permutation of all weights would take longer
+        chosen[torch.randint(len(chosen), (missing,), generator=generator)] = True
     _train(weights)
     for weight, mask in zip(weights, chosen.split([weight.numel() for weight in weights]), strict=True):
         weight.trained = mask.view_as(weight)

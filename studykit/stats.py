@@ -6,6 +6,7 @@ import functools
 import numpy as np
 import pandas as pd
 import scipy.optimize
+import scipy.special
 import scipy.stats
 
 from studykit import tasks
@@ -81,17 +82,18 @@ def resampled_scores(task, predictions, labels, weights):
     often a resample holds an example. Where a metric is not defined, as with one answer for all, it counts as 0.
     """
     predictions, labels, weights = (np.asarray(each, dtype=float) for each in (predictions, labels, weights))
-    total = weights.sum(1, keepdims=True)
-    if tasks.get(task).metric == "pearson":
+    pearson = tasks.get(task).metric == "pearson"
+    if pearson:
         predictions = predictions - predictions.mean(1, keepdims=True)  # or nearly equal answers would be lost in rounding
         spread = predictions.std(1, keepdims=True)
         predictions, labels = predictions / np.where(spread > 0, spread, 1), labels - labels.mean()
-        x, y = weights @ predictions.T / total, (weights @ labels)[:, None] / total
-        covariance = weights @ (predictions * labels).T / total - x * y
-        scale = (weights @ (predictions ** 2).T / total - x ** 2) * ((weights @ labels ** 2)[:, None] / total - y ** 2)
-        return _ratio(covariance, np.sqrt(np.maximum(scale, 0)), least=1e-9)
-    both = weights @ (predictions * labels).T
-    said, true = weights @ predictions.T, (weights @ labels)[:, None]
+    columns = [np.ones((1, len(labels))), labels[None], predictions, predictions * labels,
+               *([labels[None] ** 2, predictions ** 2] if pearson else [])]
+    sums = np.split(weights @ np.concatenate(columns).T, np.cumsum([len(each) for each in columns])[:-1], axis=1)
+    total, true, said, both, *squares = sums  # one pass over the weights, which are large
+    if pearson:
+        x, y, (yy, xx) = said / total, true / total, (each / total for each in squares)
+        return _ratio(both / total - x * y, np.sqrt(np.maximum((xx - x ** 2) * (yy - y ** 2), 0)), least=1e-9)
     if tasks.get(task).metric == "accuracy":
         return (total - said - true + 2 * both) / total
     if tasks.get(task).metric == "f1":
@@ -125,20 +127,20 @@ def gap(one, two):
     (task,), labels = set(one["task"]), np.array(one["labels"].iloc[0], dtype=float)
     if any(list(row) != list(one["labels"].iloc[0]) for of in (one, two) for row in of["labels"]):
         raise ValueError("these runs were scored on different examples: they cannot be paired")
-    moved = 100 * np.subtract(*(resampled_scores(task, np.array(of["predictions"].tolist()), labels, _resamples(len(labels)))
-                                for of in (one, two)))
+    predictions = np.array([*one["predictions"], *two["predictions"]])
+    moved = 100 * np.subtract(*np.split(resampled_scores(task, predictions, labels, _resamples(len(labels))), 2, axis=1))
     shared = np.cov(moved.T)
     examples = max(0.0, shared[~np.eye(len(gaps), dtype=bool)].mean())  # what other examples do to all seeds at once
     seeds = gaps.var(ddof=1) / len(gaps)
     error = seeds + examples
-    t, z = student(len(gaps) - 1), scipy.stats.norm.ppf(0.975)
+    t, z = student(len(gaps) - 1), scipy.special.ndtri(0.975)
     factor = np.sqrt((t ** 2 * seeds + z ** 2 * examples) / error) if error else t
     return float(gaps.mean()), float(np.sqrt(error)), _freedom(factor, len(gaps) - 1), float(np.sqrt(examples))
 
 
 def _freedom(factor, least):
     """Degrees of freedom at which Student's t has this factor at 95 %, at least ``least``."""
-    off = lambda power: scipy.stats.t.ppf(0.975, least * 10 ** power) - factor  # noqa: E731
+    off = lambda power: student(least * 10 ** power) - factor  # noqa: E731
     if off(0) <= 1e-9:
         return float(least)
     if off(6) >= 0:
@@ -154,7 +156,7 @@ def interval(middle, error, freedom, level=0.95):
 
 def student(freedom, level=0.95):
     """The factor by which an interval is wider than its standard error."""
-    return float(scipy.stats.t.ppf(0.5 + level / 2, freedom))
+    return float(scipy.special.stdtrit(freedom, 0.5 + level / 2))
 
 
 def equivalence(gap, error, freedom, margin=1.0):
@@ -288,16 +290,18 @@ def outside(gap, error, freedom, margin=1.0):
 
 def seeds_needed(deviation, gap, power=0.8, level=0.05, most=10_000):
     """How many pairs of runs a paired t test needs to see a mean ``gap`` with this probability, where paired gaps have this
-    standard deviation (same unit). Raises ``ValueError`` where ``most`` is not enough.
+    standard deviation (same unit); infinity where ``most`` are not enough.
 
     >>> seeds_needed(deviation=1.0, gap=1.0)
     10
     """
-    for seeds in range(2, most + 1):
-        bound = scipy.stats.t.ppf(1 - level / 2, seeds - 1)
-        if scipy.stats.ncf.sf(bound ** 2, 1, seeds - 1, seeds * (gap / deviation) ** 2) >= power:
-            return seeds
-    raise ValueError(f"{most} seeds are too few to see {gap:g} where gaps have a deviation of {deviation:g}")
+    def enough(seeds):
+        bound = student(seeds - 1, 1 - level)
+        return scipy.stats.ncf.sf(bound ** 2, 1, seeds - 1, seeds * (gap / deviation) ** 2) >= power
+
+    if not enough(most):
+        return np.inf
+    return 2 + bisect.bisect_left(range(2, most), True, key=enough)
 
 
 def time_to_reach(seconds, scores, goal):
@@ -324,8 +328,8 @@ def seeds_to_decide(gap, error, examples_error, pairs, margin=0.0, level=0.05, m
     spread = max(error ** 2 - examples_error ** 2, 0.0) * pairs
 
     def decided(seeds):
-        return (scipy.stats.t.ppf(1 - level, seeds - 1) ** 2 * spread / seeds
-                + scipy.stats.norm.ppf(1 - level) ** 2 * examples_error ** 2) ** 0.5 <= distance
+        return (scipy.special.stdtrit(seeds - 1, 1 - level) ** 2 * spread / seeds
+                + scipy.special.ndtri(1 - level) ** 2 * examples_error ** 2) ** 0.5 <= distance
 
     if not decided(most):
         return None
@@ -347,7 +351,7 @@ def simulated(rng, seeds, examples, gap=0.0, seed_sd=0.15, accuracy=0.8):
     wide = np.sqrt(seed_sd ** 2 + 1 + own ** 2 + 1)
     labels, ease, tables = rng.integers(0, 2, examples), rng.normal(size=examples), []
     for level in (accuracy + gap / 100, accuracy):
-        skill = wide * scipy.stats.norm.ppf(level) + rng.normal(0, seed_sd, (seeds, 1))
+        skill = wide * scipy.special.ndtri(level) + rng.normal(0, seed_sd, (seeds, 1))
         right = skill + ease + rng.normal(0, own, examples) + rng.normal(size=(seeds, examples)) > 0
         answers = np.where(right, labels, 1 - labels)
         tables.append(pd.DataFrame({"task": "sst2", "score": 100 * right.mean(1), "predictions": list(answers),

@@ -129,10 +129,9 @@ def test_trained_twice_on_one_machine_scores_are_identical(cheap, tmp_path, monk
 def test_a_kernel_that_dies_is_a_failed_notebook(tmp_path, capsys):
     cells = [nbformat.v4.new_code_cell(code) for code in ("print('begun')", "import os; os._exit(9)", "print('too late')")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "dies.ipynb")
-    (tmp_path / "executed").mkdir()
-    assert _execute(tmp_path / "dies.ipynb", tmp_path / "executed", {}) == "failed"
+    assert _execute(tmp_path / "dies.ipynb", tmp_path / "executed.ipynb", {}) == "failed"
     assert "dies failed: " in capsys.readouterr().err
-    assert "begun" in (tmp_path / "executed" / "dies.ipynb").read_text()
+    assert "begun" in (tmp_path / "executed.ipynb").read_text()
 
 
 def test_a_failing_notebook_does_not_stop_the_others(cheap, capsys):

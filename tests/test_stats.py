@@ -402,9 +402,9 @@ def test_smaller_gaps_need_more_seeds():
     assert stats.seeds_needed(3, 0.9) == stats.seeds_needed(1, -0.3) == needed[1]
 
 
-def test_a_gap_that_no_affordable_number_of_seeds_would_show_is_an_error():
-    with pytest.raises(ValueError, match=r"198 seeds are too few to see 0.2 where gaps have a deviation of 1"):
-        stats.seeds_needed(1, 0.2, most=198)
+def test_a_gap_that_no_affordable_number_of_seeds_would_show_needs_infinitely_many():
+    assert stats.seeds_needed(1, 0.2, most=198) == np.inf
+    assert stats.seeds_needed(1, 0.2, most=199) == 199
 
 
 def test_simulated_runs_are_as_accurate_as_promised():

@@ -23,47 +23,87 @@ def kept(shape, p, rng):
     """A dropout mask: a byte per element, zero with probability ``p``, else one. An element's fate is 16 random bits of a
     NumPy ``rng``, so ``p`` is met to 2^-16."""
     count = math.prod(shape)
-    drawn = torch.from_numpy(rng.bit_generator.random_raw(-(-count // 4)).view(np.int16))[:count]
-    return torch.ge(drawn, round(p * 2 ** 16) - 2 ** 15, out=torch.empty(count, dtype=torch.int8)).view(shape)
+    drawn = rng.bit_generator.random_raw(-(-count // 4)).view(np.int16)[:count]
+    return torch.from_numpy((drawn >= round(p * 2 ** 16) - 2 ** 15).view(np.int8)).view(shape)
 
 
 def dropout(x, p, rng):
     """``x`` with each element zeroed with probability ``p``, the others over ``1 - p``."""
-    return (x * kept(x.shape, p, rng)).mul_(1 / (1 - p))
+    return _Dropped.apply(x, kept(x.shape, p, rng), 1 / (1 - p))
+
+
+def _dropped(x, mask):
+    """``x`` times a mask of bytes, in the fewest passes over memory."""
+    return mask.to(x.dtype).mul_(x)
 
 
 class _Dropped(torch.autograd.Function):
-    """``dropout(weights) @ value``, its mask given. The dropped weights, as many as all else that attention keeps for the
-    backward pass, are made again there: weights and mask are enough."""
+    """``x`` times a mask of bytes times ``scale``."""
 
     @staticmethod
-    def forward(ctx, weights, value, mask, p):
-        ctx.save_for_backward(weights, value, mask)
-        ctx.scale = 1 / (1 - p)
-        return torch.matmul((weights * mask).to(value.dtype), value).mul_(ctx.scale)
+    def forward(ctx, x, mask, scale):
+        ctx.save_for_backward(mask)
+        ctx.scale = scale
+        return _dropped(x, mask).mul_(scale)
 
     @staticmethod
     def backward(ctx, gradient):
-        weights, value, mask = ctx.saved_tensors
-        gradient = gradient * ctx.scale
-        of_value = torch.matmul((weights * mask).to(value.dtype).transpose(2, 3), gradient)
-        return torch.matmul(gradient, value.transpose(2, 3)).to(weights.dtype).mul_(mask), of_value, None, None
+        return _dropped(gradient, *ctx.saved_tensors).mul_(ctx.scale), None, None
+
+
+class _Attention(torch.autograd.Function):
+    """Softmax attention with dropout, its mask given: query, key, value of shape (batch, heads, length, width) to (batch,
+    length, heads, width). Autograd would keep the weights twice, before and after dropout, as many as all else that
+    attention keeps; and would copy whatever a product wants in another order once more than this."""
+
+    @staticmethod
+    def forward(ctx, query, key, value, bias, scaling, mask, p):
+        ctx.shape, ctx.scaling, ctx.scale = query.shape, scaling, 1 / (1 - p)
+        query, key, value = (x.flatten(0, 1) for x in (_scaled(query, scaling), key, value))
+        if bias is None:
+            scores = query @ key.mT
+        else:
+            bias = bias.to(query.dtype).expand(*ctx.shape[:3], -1)
+            scores = bias.reshape(len(query), *bias.shape[2:]).baddbmm_(query, key.mT)
+        weights = nn.functional.softmax(scores, dim=-1)
+        ctx.save_for_backward(query, key, value, weights, mask)
+        found = _dropped(weights, mask).to(value.dtype) @ value
+        return _scaled(found.view(ctx.shape).transpose(1, 2), ctx.scale)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        query, key, value, weights, mask = ctx.saved_tensors
+        gradient = _scaled(gradient.transpose(1, 2), ctx.scale).flatten(0, 1)
+        of_value = _dropped(weights, mask).to(value.dtype).mT @ gradient
+        of_weights = (gradient @ value.mT).to(weights.dtype).mul_(mask)
+        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype).to(query.dtype)
+        of_query = _scaled((of_scores @ key).view(ctx.shape).transpose(1, 2), ctx.scaling).transpose(1, 2)
+        of_key = of_scores.mT @ query
+        return of_query, *(x.unflatten(0, ctx.shape[:2]) for x in (of_key, of_value)), None, None, None, None
+
+
+def _scaled(x, factor):
+    """``x * factor``, laid out anew in the order of its dimensions."""
+    return torch.mul(x, factor, out=x.new_empty(x.shape))
 
 
 def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_):
     """Softmax attention, multiplied out, its dropout's mask from ``module.kept`` where there is one. Shapes as transformers'
     attention functions; a mask is added, or says what to attend to."""
-    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)  # smaller than the scores
-    scores = torch.matmul(query, key.transpose(2, 3))
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if attention_mask is not None and attention_mask.dtype == torch.bool:
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    elif attention_mask is not None:
-        scores = scores + attention_mask[..., : key.shape[-2]].to(scores.dtype)
-    weights = nn.functional.softmax(scores, dim=-1)
+        attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill_(
+            ~attention_mask, torch.finfo(query.dtype).min)
+    if attention_mask is not None:
+        attention_mask = attention_mask[..., : key.shape[-2]]
     if dropout and hasattr(module, "kept"):
-        found = _Dropped.apply(weights, value, module.kept(weights.shape, dropout), dropout)
-    else:
-        found = torch.matmul(nn.functional.dropout(weights, dropout).to(value.dtype), value)
+        mask = module.kept((query.shape[0] * query.shape[1], query.shape[2], key.shape[2]), dropout)
+        return _Attention.apply(query, key, value, attention_mask, scaling, mask, dropout), None
+    scores = torch.matmul(query * scaling, key.transpose(2, 3))  # the query is smaller than the scores
+    if attention_mask is not None:
+        scores = scores + attention_mask.to(scores.dtype)
+    weights = nn.functional.softmax(scores, dim=-1)
+    found = torch.matmul(nn.functional.dropout(weights, dropout).to(value.dtype), value)
     return found.transpose(1, 2).contiguous(), weights
 
 

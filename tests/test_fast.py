@@ -98,13 +98,19 @@ def test_attention_weights_are_dropped_too():
 
 
 @pytest.mark.parametrize("queries", [1, 5])
-def test_gradients_of_attention_with_dropout(queries):
-    weights = torch.rand(2, 3, queries, 5, dtype=torch.float64, requires_grad=True)
-    value = torch.randn(2, 3, 5, 4, dtype=torch.float64, requires_grad=True)
-    mask = fast.kept(weights.shape, 0.4, rng())
-    expected = (weights * mask / 0.6) @ value
-    torch.testing.assert_close(fast._Dropped.apply(weights, value, mask, 0.4), expected)
-    assert torch.autograd.gradcheck(lambda w, v: fast._Dropped.apply(w, v, mask, 0.4), (weights, value))
+@pytest.mark.parametrize("masked", [False, True])
+def test_outputs_and_gradients_of_attention_with_dropout(queries, masked):
+    query, key, value = (torch.randn(2, 3, length, 4, dtype=torch.float64, requires_grad=True) for length in (queries, 5, 5))
+    bias = torch.zeros(2, 1, 1, 5).masked_fill_(torch.arange(5) > 2, -1e9) if masked else None
+    mask = fast.kept((6, queries, 5), 0.4, rng())
+
+    def attend(query, key, value):
+        return fast._Attention.apply(query, key, value, bias, 0.3, mask, 0.4)
+
+    scores = 0.3 * query @ key.mT if bias is None else 0.3 * query @ key.mT + bias
+    expected = scores.softmax(-1) * mask.view(2, 3, queries, 5) / 0.6 @ value
+    torch.testing.assert_close(attend(query, key, value), expected.transpose(1, 2))
+    assert torch.autograd.gradcheck(attend, (query, key, value))
 
 
 def test_attention_weights_are_kept_once():

@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import measure
-from studykit import encoders, fast, machine, provenance, runs, training
+from studykit import budgets, encoders, fast, machine, provenance, runs, training
 
 KINDS = {  # PyTorch's operators by what they are for; all others are "the rest"
     "matrix products": ("mm", "addmm", "bmm", "baddbmm", "_scaled_dot_product_flash_attention_for_cpu",
@@ -81,7 +81,7 @@ def matmul_rate(model, tokens, device, precision, repeats=30):
 def where_time_goes(model, data, run, device):
     """Shares, in percent, of the time in operators by kind, over some steps of ``training.train``."""
     with profile(activities=[ProfilerActivity.CPU]) as seen:
-        training.train(model, data, training.Budget(steps=STEPS), lr=run.lr, batch_size=run.batch_size,
+        training.train(model, data, budgets.Budget(steps=STEPS), lr=run.lr, batch_size=run.batch_size,
                        precision=run.precision, device=device)
     spent = Counter()
     for event in seen.key_averages():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from studykit import fleet, machine, runs, tasks, training
+from studykit import budgets, fleet, machine, runs, tasks, training
 
 SYSTEMS = {
     "studykit": "this project",
@@ -68,7 +68,7 @@ def examples(work, labels):
 def ours(model, train, work, device, padded):
     """Seconds that ``training.train`` takes."""
     ledger = machine.Ledger(device)
-    training.train(model, train, training.Budget(steps=work.steps), lr=work.run.lr, batch_size=work.run.batch_size,
+    training.train(model, train, budgets.Budget(steps=work.steps), lr=work.run.lr, batch_size=work.run.batch_size,
                    seed=work.run.order_seed, precision=work.run.precision, device=device, ledger=ledger)
     return ledger.seconds["train"]
 
@@ -134,7 +134,7 @@ def at_once(work, members):
     run, device = work.run, machine.best_device()
     sets, *_ = runs._encodings(run.task, work.source, work.encoder_at, run.max_length)
     train = sets["train"].take(examples(work, sets["train"].labels))
-    seeds, budget = range(members), training.Budget(steps=work.steps)
+    seeds, budget = range(members), budgets.Budget(steps=work.steps)
     options = {"lr": run.lr, "batch_size": run.batch_size, "precision": run.precision, "device": device}
     alone, together = machine.Ledger(device), machine.Ledger(device)
     for seed in seeds:

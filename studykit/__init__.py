@@ -1,14 +1,24 @@
 """A thin helper for a study of fine-tuning methods: freezing, adapter insertion, training and records.
 
-Read the modules in this order: tasks, encoders, methods, adapters, training, runs, study,
-records, stats, plots.
+Read the modules in this order: tasks, encoders, methods, adapters, budgets, training, runs,
+study, records, stats, plots.
 """
 
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["adapters", "checks", "encoders", "lesson", "machine", "methods", "paths", "plots", "progress", "provenance",
-           "records", "runs", "stats", "study", "tasks", "training"]
+__all__ = ["adapters", "budgets", "checks", "encoders", "lesson", "machine", "methods", "paths", "plots", "progress",
+           "provenance", "records", "runs", "stats", "study", "tasks", "training"]
+
+
+class Later:
+    """A module that is imported when something of it is first used."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def __getattr__(self, attribute):
+        return getattr(importlib.import_module(self._name), attribute)
 
 
 def __getattr__(name):

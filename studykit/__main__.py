@@ -154,10 +154,9 @@ def run_all(experiment, plan):
     with concurrent.futures.ThreadPoolExecutor(1) as writer:  # of a notebook's page, while the next notebook runs
         for notebook, parameters in plan:
             print(f"{notebook.stem} …", flush=True)
-            start, started = time.monotonic(), time.time()
+            start, before = time.monotonic(), _drawn(experiment)
             status = _execute(notebook, target := folder / notebook.name, parameters)
-            drawn = [file.stem for file in sorted(paths.figures(experiment.name).glob("*.png"))
-                     if file.stat().st_mtime >= started - 1]
+            drawn = sorted(name for name, _ in _drawn(experiment) - before)
             rows.append((notebook, time.monotonic() - start, status, ", ".join(drawn)))
             pages += [writer.submit(report.as_html, target)] if target.is_file() else []
     for page in pages:
@@ -169,6 +168,11 @@ def run_all(experiment, plan):
     page = report.write_index(experiment, folder, [row[:3] for row in rows])
     print(f"\n{len(rows) - failed} passed, {failed} failed. All of it on one page: {_short(page)}")
     return 1 if failed else 0
+
+
+def _drawn(experiment):
+    """The study's figures and when each was written."""
+    return {(file.stem, file.stat().st_mtime_ns) for file in paths.figures(experiment.name).glob("*.png")}
 
 
 def _short(folder):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
-from studykit import fast, machine, methods, training
+from studykit import budgets, fast, machine, methods, training
 
 DEVICES = ("cuda",)  # on a CPU a fleet is slower than one run after another (benchmarks/README.md)
 MEMBERS = 10  # at most
@@ -50,7 +50,7 @@ def train(models, sets, budget, *, lr, batch_size=16, seeds, precision="auto", d
         sets = [fast.Features(base, data, device, precision) for data in sets] if alone else sets
         stacked = _stacked(models, device)
         optimizer, schedule = training.make_optimizer(_groups(stacked), lr, total)
-        orders = [training.batch_order(data.lengths, batch_size, total, np.random.default_rng([seed, 3]))
+        orders = [budgets.batch_order(data.lengths, batch_size, total, np.random.default_rng([seed, 3]))
                   for data, seed in zip(sets, seeds, strict=True)]
         losses = vmap(_loss(base, device, precision), randomness="different")
         with ledger("train"), fast.on_features(base) if alone else contextlib.nullcontext():

@@ -6,10 +6,10 @@
 import inspect
 import json
 
-import torch
-from torch import nn
+from studykit import Later, checks
 
-from studykit import adapters, checks, encoders
+# names and options are checked where records are only read, and there nobody waits for torch
+torch, nn, adapters, encoders = map(Later, ("torch", "torch.nn", "studykit.adapters", "studykit.encoders"))
 
 
 def full(model):

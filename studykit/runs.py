@@ -11,14 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studykit import checks, provenance, tasks
-
-
-@functools.cache
-def _budget():
-    from studykit.training import Budget  # torch loads when a run is first made, not when records are read
-
-    return Budget
+from studykit import budgets, checks, provenance, tasks
 
 
 @dataclass(frozen=True)
@@ -28,7 +21,7 @@ class Run:
     Three seeds: which examples (``subset``), which head and adapter weights (``init``), which order and dropout
     (``order``). ``score_on="selection"`` trains on train without the selection split and scores on that split; the
     validation set is read by no such run. ``points`` asks for an anytime curve on the selection split, which such a run
-    then leaves out of training too. ``seconds`` and ``token_seconds`` are those of ``training.Budget``.
+    then leaves out of training too. ``seconds`` and ``token_seconds`` are those of ``budgets.Budget``.
     ``pretrained=False`` gives the encoder random weights, by the init seed. ``data`` and ``weights`` are digests.
     """
 
@@ -69,7 +62,7 @@ class Run:
 
     @property
     def budget(self):
-        return _budget()(self.epochs, self.min_steps, self.steps, self.seconds, self.token_seconds)
+        return budgets.Budget(self.epochs, self.min_steps, self.steps, self.seconds, self.token_seconds)
 
     @property
     def clock(self):

@@ -125,7 +125,7 @@ def gap(one, two):
     if len(gaps) < 2:
         return float(gaps.mean()) if len(gaps) else np.nan, np.nan, np.nan, np.nan
     (task,), labels = set(one["task"]), np.array(one["labels"].iloc[0], dtype=float)
-    if any(list(row) != list(one["labels"].iloc[0]) for of in (one, two) for row in of["labels"]):
+    if not all(np.array_equal(row, labels) for of in (one, two) for row in of["labels"]):
         raise ValueError("these runs were scored on different examples: they cannot be paired")
     predictions = np.array([*one["predictions"], *two["predictions"]])
     moved = 100 * np.subtract(*np.split(resampled_scores(task, predictions, labels, _resamples(len(labels))), 2, axis=1))

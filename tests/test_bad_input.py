@@ -20,8 +20,8 @@ from conftest import STUDY, rows, save_encoder, tiny_config, tiny_model, write_s
 
 from studykit import adapters, encoders, methods, paths, records, study, tasks
 from studykit.__main__ import main
+from studykit.budgets import Budget
 from studykit.runs import Run
-from studykit.training import Budget
 
 NAN, INF = float("nan"), float("inf")
 

@@ -7,10 +7,10 @@ import torch
 from conftest import tiny_model
 from torch import nn
 
-from studykit import encoders, engines, fleet, methods, paths, records, runs, tasks, training
+from studykit import budgets, encoders, engines, fleet, methods, paths, records, runs, tasks, training
 
 CPU = torch.device("cpu")
-BUDGET = training.Budget(steps=8)
+BUDGET = budgets.Budget(steps=8)
 
 
 def encodings(seed, examples=40, labels=2):
@@ -106,9 +106,9 @@ def test_a_member_that_diverges_does_not_stop_the_others():
 def test_members_that_cannot_take_the_same_steps_are_refused():
     models = members("full", count=2)
     with pytest.raises(ValueError, match="take the same number of steps, but 1 epochs is not that"):
-        at_once(models, [encodings(0, 40), encodings(1, 60)], budget=training.Budget(epochs=1))
+        at_once(models, [encodings(0, 40), encodings(1, 60)], budget=budgets.Budget(epochs=1))
     with pytest.raises(ValueError, match="wall clock is not that"):
-        at_once(models, [encodings(0), encodings(1)], budget=training.Budget(seconds=1))
+        at_once(models, [encodings(0), encodings(1)], budget=budgets.Budget(seconds=1))
 
 
 def test_members_that_train_different_parameters_are_refused():

@@ -11,6 +11,7 @@ import pytest
 import studykit
 from studykit import (
     adapters,
+    budgets,
     encoders,
     lesson,
     machine,
@@ -51,7 +52,9 @@ def test_analysis_imports_no_torch(tmp_path):
     records.write(records.new(run, result), tmp_path / f"{run.name}.json")
     score, heavy = fresh("""
         import json, sys
-        from studykit import lesson, plots, provenance, records, stats, study
+        from studykit import budgets, claims, lesson, plots, provenance, records, stats, study
+        minilm = study.load("minilm")
+        assert len(minilm.recorded([*minilm.trials("cola", "bitfit"), *minilm.grid(task="cola", method="adapter", lr=1e-3)]))
         found = stats.summary(records.table(records.read(sys.argv[1]).values()))
         print(json.dumps([found["score"].tolist(), sorted({"torch", "transformers", "evaluate"} & set(sys.modules))]))
     """, tmp_path)
@@ -77,7 +80,7 @@ def without_docstrings(code):
 
 
 SHOWN = [*methods.METHODS.values(), methods.apply, adapters.Adapter, adapters.insert, encoders.blocks, encoders.draw_head,
-         training.Budget, machine.Ledger, training.train, training.batch_order, training.batch_loss, tasks.subset,
+         budgets.Budget, machine.Ledger, training.train, budgets.batch_order, training.batch_loss, tasks.subset,
          tasks.stratified_order, tasks.Encodings, runs.Run, study.Study.execute, stats.paired_gaps, stats.mean_interval]
 
 

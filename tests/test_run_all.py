@@ -107,7 +107,7 @@ def test_a_study_from_beginning_to_end_and_again(cheap, tmp_path, capsys):
     manifest = json.loads((tmp_path / "figures/tiny/manifest.json").read_text())
     assert manifest["score_by_fraction"]["seeds"] == [0, 1]
     said = capsys.readouterr().out
-    assert "1 passed, 0 failed" in said
+    assert "passed   gap_by_fraction, score_by_fraction\n" in said and "1 passed, 0 failed" in said
     drawn = {file: file.read_bytes() for file in tmp_path.glob("figures/tiny/*")}
     assert run(*cheap) == 0
     assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("results/tiny/*/*.json")} == records, "trained again"

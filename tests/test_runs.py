@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from studykit import encoders, machine, methods, runs, tasks, training
+from studykit import budgets, encoders, machine, methods, runs, tasks, training
 from studykit.runs import Run
 
 PLAIN = {"task": "mrpc", "method": "full", "fraction": 0.3, "lr": 1e-4, "encoder": "an-encoder", "weights": "0123abcd",
@@ -83,7 +83,7 @@ def test_seed_is_the_one_that_all_three_are():
 
 
 def test_the_budget_is_the_run_s():
-    assert Run(**PLAIN, min_steps=7).budget == training.Budget(epochs=3, min_steps=7)
+    assert Run(**PLAIN, min_steps=7).budget == budgets.Budget(epochs=3, min_steps=7)
 
 
 # Which examples

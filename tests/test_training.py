@@ -12,8 +12,8 @@ import torch
 from conftest import tiny_model
 from torch import nn
 
-from studykit import encoders, fast, machine, methods, tasks, training
-from studykit.training import Budget
+from studykit import budgets, encoders, fast, machine, methods, tasks, training
+from studykit.budgets import Budget
 
 CPU = torch.device("cpu")
 FAMILIES = ("bert", "roberta", "electra", "distilbert")
@@ -102,7 +102,7 @@ def plain_loop(model, batches, lr, total, regression=False):
 
 
 def batches_of(data, total, batch_size=4, seed=0):
-    for rows in training.batch_order(data.lengths, batch_size, total, np.random.default_rng([seed, 3])):
+    for rows in budgets.batch_order(data.lengths, batch_size, total, np.random.default_rng([seed, 3])):
         yield data.batch(rows), torch.tensor(data.labels[rows])
 
 
@@ -164,7 +164,7 @@ LENGTHS = np.random.default_rng(0).integers(5, 60, 1003)
 
 
 def order(seed=0, total=252, batch_size=8):
-    return list(training.batch_order(LENGTHS, batch_size, total, np.random.default_rng(seed)))
+    return list(budgets.batch_order(LENGTHS, batch_size, total, np.random.default_rng(seed)))
 
 
 def test_an_epoch_has_every_example_once_in_batches_of_at_most_the_asked_size():
@@ -183,7 +183,7 @@ def test_an_epoch_has_every_example_once_in_batches_of_at_most_the_asked_size():
 def test_an_epoch_of_the_budget_is_an_epoch_of_the_data(count, batch_size):
     total = Budget(epochs=1).total_steps([9] * count, batch_size)
     rng = np.random.default_rng(0)
-    seen = np.concatenate(list(training.batch_order(rng.integers(5, 60, count), batch_size, total, rng)))
+    seen = np.concatenate(list(budgets.batch_order(rng.integers(5, 60, count), batch_size, total, rng)))
     assert sorted(seen) == list(range(count))
 
 

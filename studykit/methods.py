@@ -5,11 +5,17 @@
 
 import inspect
 import json
+from typing import TYPE_CHECKING
 
 from studykit import Later, checks
 
-# names and options are checked where records are only read, and there nobody waits for torch
-torch, nn, adapters, encoders = map(Later, ("torch", "torch.nn", "studykit.adapters", "studykit.encoders"))
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from studykit import adapters, encoders
+else:  # names and options are checked where records are only read, and there nobody waits for torch
+    torch, nn, adapters, encoders = map(Later, ("torch", "torch.nn", "studykit.adapters", "studykit.encoders"))
 
 
 def full(model):

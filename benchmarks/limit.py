@@ -2,24 +2,26 @@
 
 import time
 from collections import Counter
+from unittest import mock
 
 import numpy as np
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import measure
 from studykit import budgets, encoders, fast, machine, provenance, runs, training
 
 KINDS = {  # PyTorch's operators by what they are for; all others are "the rest"
-    "matrix products": ("mm", "addmm", "bmm", "baddbmm", "_scaled_dot_product_flash_attention_for_cpu",
+    "matrix products": ("mm", "addmm", "bmm", "baddbmm", "baddbmm_", "_scaled_dot_product_flash_attention_for_cpu",
                         "_scaled_dot_product_flash_attention_for_cpu_backward"),
     "GELU": ("gelu", "gelu_backward"), "softmax": ("_softmax", "_softmax_backward_data"),
     "LayerNorm": ("native_layer_norm", "native_layer_norm_backward"),
-    "dropout's masks": ("ge", "native_dropout", "bernoulli_"),
+    "dropout's masks": ("native_dropout", "bernoulli_"),
     "sums and scalings": ("add", "add_", "mul", "mul_", "div", "sum"), "copies": ("copy_", "cat", "fill_", "zero_"),
     "optimiser": ("_fused_adamw_", "linalg_vector_norm", "_foreach_norm", "_foreach_mul_")}
 OF = {f"aten::{operator}": kind for kind, operators in KINDS.items() for operator in operators}
+OF["kept"] = "dropout's masks"  # those that NumPy draws
 STEPS = 8  # that are profiled
 
 
@@ -80,7 +82,8 @@ def matmul_rate(model, tokens, device, precision, repeats=30):
 
 def where_time_goes(model, data, run, device):
     """Shares, in percent, of the time in operators by kind, over some steps of ``training.train``."""
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
+    recorded = mock.patch.object(fast, "kept", record_function("kept")(fast.kept))
+    with recorded, profile(activities=[ProfilerActivity.CPU]) as seen:
         training.train(model, data, budgets.Budget(steps=STEPS), lr=run.lr, batch_size=run.batch_size,
                        precision=run.precision, device=device)
     spent = Counter()

@@ -18,6 +18,8 @@ class Later:
         self._name = name
 
     def __getattr__(self, attribute):
+        if attribute.startswith("_"):  # what copying and pickling look for
+            raise AttributeError(attribute)
         return getattr(importlib.import_module(self._name), attribute)
 
 

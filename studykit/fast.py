@@ -62,9 +62,8 @@ class _Attention(torch.autograd.Function):
         query, key, value = (x.flatten(0, 1) for x in (_scaled(query, scaling), key, value))
         if bias is None:
             scores = query @ key.mT
-        else:
-            bias = bias.to(query.dtype).expand(*ctx.shape[:3], -1)
-            scores = bias.reshape(len(query), *bias.shape[2:]).baddbmm_(query, key.mT)
+        else:  # a copy of the mask, which all heads and layers share, becomes the scores
+            scores = query.new_empty(*ctx.shape[:3], key.shape[1]).copy_(bias).flatten(0, 1).baddbmm_(query, key.mT)
         weights = nn.functional.softmax(scores, dim=-1)
         ctx.save_for_backward(query, key, value, weights, mask)
         found = _dropped(weights, mask).to(value.dtype) @ value

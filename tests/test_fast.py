@@ -98,19 +98,26 @@ def test_attention_weights_are_dropped_too():
 
 
 @pytest.mark.parametrize("queries", [1, 5])
-@pytest.mark.parametrize("masked", [False, True])
-def test_outputs_and_gradients_of_attention_with_dropout(queries, masked):
-    query, key, value = (torch.randn(2, 3, length, 4, dtype=torch.float64, requires_grad=True) for length in (queries, 5, 5))
-    bias = torch.zeros(2, 1, 1, 5).masked_fill_(torch.arange(5) > 2, -1e9) if masked else None
-    mask = fast.kept((6, queries, 5), 0.4, rng())
+@pytest.mark.parametrize("shape", [
+    None, (1, 1, 1), (1, 1, "queries"), ("batch", 1, 1), ("batch", "heads", "queries")], ids=str)
+@pytest.mark.parametrize("batch, heads", [(2, 3), (1, 3), (2, 1), (1, 1)])
+def test_outputs_and_gradients_of_attention_with_dropout(batch, heads, shape, queries):
+    """With a mask of any shape that fits, which all layers share: it stays as it is."""
+    query, key, value = (torch.randn(batch, heads, length, 4, dtype=torch.float64, requires_grad=True)
+                         for length in (queries, 5, 5))
+    sizes = {"batch": batch, "heads": heads, "queries": queries}
+    bias = None if shape is None else torch.randn(*(sizes.get(size, size) for size in shape), 5, dtype=torch.float64)
+    before = copy.deepcopy(bias)
+    mask = fast.kept((batch * heads, queries, 5), 0.4, rng())
 
     def attend(query, key, value):
         return fast._Attention.apply(query, key, value, bias, 0.3, mask, 0.4)
 
     scores = 0.3 * query @ key.mT if bias is None else 0.3 * query @ key.mT + bias
-    expected = scores.softmax(-1) * mask.view(2, 3, queries, 5) / 0.6 @ value
+    expected = scores.softmax(-1) * mask.view(batch, heads, queries, 5) / 0.6 @ value
     torch.testing.assert_close(attend(query, key, value), expected.transpose(1, 2))
     assert torch.autograd.gradcheck(attend, (query, key, value))
+    assert bias is None or torch.equal(bias, before)
 
 
 def test_attention_weights_are_kept_once():

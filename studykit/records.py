@@ -56,9 +56,11 @@ def write(record, file):
 @contextlib.contextmanager
 def reserved(folder, run, wait):
     """Within, no other process on this machine trains the run of the study whose folder this is. Yields whether that is so:
-    without ``wait``, ``False`` where another is at it. The system gives the reservation back when a process dies."""
+    without ``wait``, ``False`` where another is at it. The system gives the reservation back when a process dies; what that
+    one had half written is removed."""
     lock, mine = folder / f".{run.key}.lock", False
     while not mine:
+        left = lock.exists()
         with open(lock, "w") as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -66,6 +68,8 @@ def reserved(folder, run, wait):
                 yield False
                 return
             if mine := _is_at(held, lock):  # else who had it before has removed it
+                if left:
+                    _clear(folder, run.key)
                 yield True
                 lock.unlink(missing_ok=True)
 
@@ -86,10 +90,14 @@ def sweep(folder):
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(held, lock):  # else it is another's by now
                 left.append(lock.stem[1:])
-                for part in folder.glob(f"*/.*-{left[-1]}.json.*.tmp"):
-                    part.unlink()
+                _clear(folder, left[-1])
                 lock.unlink()
     return left
+
+
+def _clear(folder, key):
+    for part in folder.glob(f"*/.*-{key}.json.*.tmp"):
+        part.unlink()
 
 
 def find(folder, run):

@@ -181,7 +181,10 @@ def test_a_run_is_reserved_for_one_process_until_it_ends(tmp_path):
 
 
 def test_a_reservation_ends_with_its_process(tmp_path):
-    """Killed, it leaves a file, and nobody waits for it."""
+    """Killed, it leaves a file, and nobody waits for it. What it was writing goes when another process takes its run, since
+    no sweep will see a reservation then."""
+    half, others = (tmp_path / "group" / f".{run.name}.json.7.tmp" for run in (RUN, Run(**PLAIN)))
+    half.parent.mkdir()
     code = ("import sys, time; from pathlib import Path; from studykit import records; from types import SimpleNamespace\n"
             f"with records.reserved(Path({str(tmp_path)!r}), SimpleNamespace(key={RUN.key!r}), True): print(1, flush=True); "
             "time.sleep(60)")
@@ -189,9 +192,12 @@ def test_a_reservation_ends_with_its_process(tmp_path):
         worker.stdout.readline()
         with records.reserved(tmp_path, RUN, wait=False) as mine:
             assert not mine
+        half.write_text("{")
+        others.write_text("{")
         worker.kill()
     with records.reserved(tmp_path, RUN, wait=True) as mine:
         assert mine
+        assert [half.exists(), others.exists()] == [False, True]
 
 
 def test_a_reservation_that_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):

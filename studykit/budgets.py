@@ -52,7 +52,7 @@ class Budget:
         if not self.token_seconds:
             return None
         lengths, spent = np.asarray(lengths), 0.0
-        for step, rows in enumerate(batch_order(lengths, batch_size, None, np.random.default_rng([seed, 3]))):
+        for step, rows in enumerate(batch_order(lengths, batch_size, None, seed)):
             last, spent = spent, spent + self.token_seconds * lengths[rows].sum()
             if spent >= self.seconds:
                 return max(1, step + int(spent - self.seconds <= self.seconds - last))
@@ -66,10 +66,10 @@ class Budget:
         return f"{self.epochs:g} epochs{floor}"
 
 
-def batch_order(lengths, batch_size, total, rng):
-    """``total`` batches of indices, or without end for ``None``: each epoch shuffled, then sorted by length within pools,
-    then batches shuffled."""
-    done = 0
+def batch_order(lengths, batch_size, total, seed):
+    """``total`` batches of indices, or without end for ``None``: each epoch shuffled by the order seed, then sorted by
+    length within pools, then batches shuffled."""
+    rng, done = np.random.default_rng([seed, 3]), 0
     while True:
         order = rng.permutation(len(lengths))
         pools = [order[i: i + POOL * batch_size] for i in range(0, len(order), POOL * batch_size)]

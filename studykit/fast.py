@@ -29,26 +29,26 @@ def kept(shape, p, rng):
 
 def dropout(x, p, rng):
     """``x`` with each element zeroed with probability ``p``, the others over ``1 - p``."""
-    return _Dropped.apply(x, kept(x.shape, p, rng), 1 / (1 - p))
+    return _Dropout.apply(x, kept(x.shape, p, rng), 1 / (1 - p))
 
 
-def _dropped(x, mask):
+def _keep(x, mask):
     """``x`` times a mask of bytes, in the fewest passes over memory."""
     return mask.to(x.dtype).mul_(x)
 
 
-class _Dropped(torch.autograd.Function):
+class _Dropout(torch.autograd.Function):
     """``x`` times a mask of bytes times ``scale``."""
 
     @staticmethod
     def forward(ctx, x, mask, scale):
         ctx.save_for_backward(mask)
         ctx.scale = scale
-        return _dropped(x, mask).mul_(scale)
+        return _keep(x, mask).mul_(scale)
 
     @staticmethod
     def backward(ctx, gradient):
-        return _dropped(gradient, *ctx.saved_tensors).mul_(ctx.scale), None, None
+        return _keep(gradient, *ctx.saved_tensors).mul_(ctx.scale), None, None
 
 
 class _Attention(torch.autograd.Function):
@@ -66,15 +66,15 @@ class _Attention(torch.autograd.Function):
             scores = query.new_empty(*ctx.shape[:3], key.shape[1]).copy_(bias).flatten(0, 1).baddbmm_(query, key.mT)
         weights = nn.functional.softmax(scores, dim=-1)
         ctx.save_for_backward(query, key, value, weights, mask)
-        found = _dropped(weights, mask).to(value.dtype) @ value
+        found = _keep(weights, mask).to(value.dtype) @ value
         return _scaled(found.view(ctx.shape).transpose(1, 2), ctx.scale)
 
     @staticmethod
     def backward(ctx, gradient):
         query, key, value, weights, mask = ctx.saved_tensors
         gradient = _scaled(gradient.transpose(1, 2), ctx.scale).flatten(0, 1)
-        of_value = _dropped(weights, mask).to(value.dtype).mT @ gradient
-        of_weights = (gradient @ value.mT).to(weights.dtype).mul_(mask)
+        of_value = _keep(weights, mask).to(value.dtype).mT @ gradient
+        of_weights = _keep((gradient @ value.mT).to(weights.dtype), mask)
         of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype).to(query.dtype)
         of_query = _scaled((of_scores @ key).view(ctx.shape).transpose(1, 2), ctx.scaling).transpose(1, 2)
         of_key = of_scores.mT @ query

@@ -50,8 +50,7 @@ def train(models, sets, budget, *, lr, batch_size=16, seeds, precision="auto", d
         sets = [fast.Features(base, data, device, precision) for data in sets] if alone else sets
         stacked = _stacked(models, device)
         optimizer, schedule = training.make_optimizer(_groups(stacked), lr, total)
-        orders = [budgets.batch_order(data.lengths, batch_size, total, np.random.default_rng([seed, 3]))
-                  for data, seed in zip(sets, seeds, strict=True)]
+        orders = [budgets.batch_order(data.lengths, batch_size, total, seed) for data, seed in zip(sets, seeds, strict=True)]
         losses = vmap(_loss(base, device, precision), randomness="different")
         with ledger("train"), fast.on_features(base) if alone else contextlib.nullcontext():
             base.train()

@@ -56,7 +56,7 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
         data = fast.Features(model, data, device, outcome.precision) if alone else data
         spent, limit = _clock(budget, total, ledger, outcome)
         optimizer, schedule = make_optimizer(groups(model.parameters()), lr, total, lambda: spent() / limit)
-        batches = budgets.batch_order(data.lengths, batch_size, total, np.random.default_rng([seed, 3]))
+        batches = budgets.batch_order(data.lengths, batch_size, total, seed)
         moments, losses = [limit * (i + 1) / points for i in range(points)], []
         while spent() < limit and outcome.status == "ok":
             now = spent()

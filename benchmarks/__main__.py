@@ -16,7 +16,8 @@ from pathlib import Path
 
 from benchmarks import driver, limit, report
 from benchmarks.measure import PEFT, Work, at_once, measure
-from studykit import provenance, study
+from studykit import study
+from studykit.study import provenance
 
 HERE = Path(__file__).parent
 SMALL = {"works": {"mrpc": ["full", "bitfit"], "cola": ["full", "bitfit", "head"]}, "repeats": 2, "members": [5],

@@ -7,7 +7,9 @@ import tempfile
 import time
 from unittest import mock
 
-from studykit import machine, runs, study, tasks
+from studykit import study, tasks
+from studykit.study import runs
+from studykit.training import machine
 
 WARM = 5  # runs that come first and are not counted: libraries load
 

@@ -10,7 +10,10 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import measure
-from studykit import budgets, encoders, fast, machine, provenance, runs, training
+from studykit import training
+from studykit.models import encoders
+from studykit.study import provenance, runs
+from studykit.training import budgets, fast, machine
 
 KINDS = {  # PyTorch's operators by what they are for; all others are "the rest"
     "matrix products": ("mm", "addmm", "bmm", "baddbmm", "baddbmm_", "_scaled_dot_product_flash_attention_for_cpu",

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from studykit import budgets, fleet, machine, runs, tasks, training
+from studykit import tasks, training
+from studykit.study import runs
+from studykit.training import budgets, fleet, machine
 
 SYSTEMS = {
     "studykit": "this project",
@@ -82,7 +84,7 @@ def hugging_face(model, train, work, device, padded):
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, default_data_collator
     from transformers.trainer_callback import PrinterCallback
 
-    from studykit import encoders
+    from studykit.models import encoders
 
     tokenizer, clock = encoders.tokenizer(work.encoder_at), _clock(device)
     rows = {**train.columns, "labels": train.labels.tolist()}

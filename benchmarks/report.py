@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from studykit import fleet
+from studykit.training import fleet
 
 ORDER = ("studykit", "trainer", "run_glue", "peft")
 GOALS = {("full", "trainer"): 1.2, ("bitfit", "trainer"): 1.5, ("adapter", "trainer"): 1.4, ("head", "trainer"): 5,
@@ -34,7 +34,7 @@ Equal work, equal scores: on the validation set, mean and range over the repeats
 
 {scores}
 
-Fleets: runs that differ only by seed, trained one after another and at once (`studykit.fleet`). `execute` uses them on
+Fleets: runs that differ only by seed, trained one after another and at once (`studykit.training.fleet`). `execute` uses them on
 {used_on} only.
 
 {fleets}

@@ -33,7 +33,7 @@ def main(argv=None):
         return 2
     if plan:
         return run_all(*plan)
-    from studykit import report
+    from studykit.telling import report
 
     report.write_readme()
     return 0
@@ -59,7 +59,8 @@ def plan_of(options):
 
     Raises ``ValueError`` for an unknown study, notebook or parameter.
     """
-    from studykit import engines, study
+    from studykit import study
+    from studykit.study import engines
 
     os.environ["STUDYKIT_ENGINE"] = engines.known(options.engine)  # the kernels read it
     for name in ("source", "encoder", "study"):  # the kernel starts elsewhere: a relative folder must be made whole here
@@ -147,7 +148,7 @@ def _parameters(notebook):
 
 def run_all(experiment, plan):
     """Run the planned notebooks one after another, whatever becomes of each; print what became of them, and write a page."""
-    from studykit import report
+    from studykit.telling import report
 
     folder = paths.runs(experiment.name)
     rows, pages = [], []

@@ -13,7 +13,8 @@ import pytest
 import torch
 import transformers
 
-from studykit import encoders, study
+from studykit import study
+from studykit.models import encoders
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()

@@ -5,7 +5,8 @@ import torch
 from conftest import tiny_model
 from torch import nn
 
-from studykit import adapters, encoders
+from studykit.methods import adapters
+from studykit.models import encoders
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert")
 TOKENS = torch.randint(5, 60, (6, 10), generator=torch.Generator().manual_seed(0))

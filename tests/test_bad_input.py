@@ -18,10 +18,13 @@ import transformers
 import yaml
 from conftest import STUDY, rows, save_encoder, tiny_config, tiny_model, write_split
 
-from studykit import adapters, encoders, methods, paths, records, study, tasks
+from studykit import methods, paths, study, tasks
+from studykit.methods import adapters
+from studykit.models import encoders
+from studykit.study import records
 from studykit.__main__ import main
-from studykit.budgets import Budget
-from studykit.runs import Run
+from studykit.training.budgets import Budget
+from studykit.study.runs import Run
 
 NAN, INF = float("nan"), float("inf")
 

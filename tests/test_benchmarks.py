@@ -8,7 +8,8 @@ from conftest import tiny_model
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import driver, limit, measure, report
-from studykit import methods, records, runs, tasks
+from studykit import methods, tasks
+from studykit.study import records, runs
 
 README = benchmarks.HERE / "README.md"
 

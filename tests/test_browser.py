@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from studykit import claims, paths, report, study
+from studykit import paths, study
+from studykit.evidence import paper as claims
+from studykit.telling import report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

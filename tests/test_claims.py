@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studykit import claims, stats
+from studykit.evidence import paper as claims, stats
 
 LABELS = np.arange(200) % 2
 

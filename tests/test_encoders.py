@@ -9,7 +9,8 @@ import torch
 import transformers
 from conftest import save_encoder, tiny_config, tiny_model
 
-from studykit import encoders, methods
+from studykit import methods
+from studykit.models import encoders
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert")
 HEADS = {"bert": ["classifier.weight", "classifier.bias"],

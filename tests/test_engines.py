@@ -13,7 +13,9 @@ import distributed
 import pytest
 import torch
 
-from studykit import engines, machine, paths, records, runs
+from studykit import paths
+from studykit.study import engines, records, runs
+from studykit.training import machine
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from conftest import tiny_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from studykit import fast, methods
+from studykit import methods
+from studykit.training import fast
 
 DTYPES = [torch.bfloat16, torch.float32, torch.float64]
 

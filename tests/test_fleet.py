@@ -7,7 +7,10 @@ import torch
 from conftest import tiny_model
 from torch import nn
 
-from studykit import budgets, encoders, engines, fleet, methods, paths, records, runs, tasks, training
+from studykit import methods, paths, tasks, training
+from studykit.models import encoders
+from studykit.study import engines, records, runs
+from studykit.training import budgets, fleet
 
 CPU = torch.device("cpu")
 BUDGET = budgets.Budget(steps=8)

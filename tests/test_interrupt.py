@@ -6,7 +6,8 @@ import time
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from studykit import paths, records
+from studykit import paths
+from studykit.study import records
 
 PLAN = """from studykit import study
 experiment = study.load({yaml!r}, source={glue!r}, encoder={encoder!r})

@@ -6,7 +6,9 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 
-from studykit import lesson, paths, records, report, tasks
+from studykit import paths, tasks
+from studykit.study import records
+from studykit.telling import lesson, report
 
 matplotlib.use("agg")
 

@@ -7,7 +7,8 @@ import transformers
 from conftest import save_encoder, tiny_config, tiny_model
 from torch import nn
 
-from studykit import encoders, methods, training
+from studykit import methods, training
+from studykit.models import encoders
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert")
 

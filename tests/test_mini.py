@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from studykit import encoders, methods, study, tasks
+from studykit import methods, study, tasks
+from studykit.models import encoders
 from studykit.mini import ENCODER, pretrain
 
 

@@ -9,22 +9,13 @@ import tomllib
 import pytest
 
 import studykit
-from studykit import (
-    adapters,
-    budgets,
-    encoders,
-    lesson,
-    machine,
-    methods,
-    paths,
-    provenance,
-    records,
-    runs,
-    stats,
-    study,
-    tasks,
-    training,
-)
+from studykit import methods, paths, study, tasks, training
+from studykit.evidence import stats
+from studykit.methods import adapters
+from studykit.models import encoders
+from studykit.study import provenance, records, runs
+from studykit.telling import lesson
+from studykit.training import budgets, machine
 
 
 def fresh(code, *words):
@@ -52,7 +43,11 @@ def test_analysis_imports_no_torch(tmp_path):
     records.write(records.new(run, result), tmp_path / f"{run.name}.json")
     score, heavy = fresh("""
         import json, sys
-        from studykit import budgets, claims, lesson, plots, provenance, records, stats, study
+        from studykit import study
+        from studykit.evidence import paper as claims, stats
+        from studykit.study import provenance, records
+        from studykit.telling import lesson, plots
+        from studykit.training import budgets
         minilm = study.load("minilm")
         assert len(minilm.recorded([*minilm.trials("cola", "bitfit"), *minilm.grid(task="cola", method="adapter", lr=1e-3)]))
         found = stats.summary(records.table(records.read(sys.argv[1]).values()))

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studykit import methods, paths, plots, stats
+from studykit import methods, paths
+from studykit.evidence import stats
+from studykit.telling import plots
 
 matplotlib.use("agg")
 

@@ -9,7 +9,10 @@ import nbformat
 import numpy as np
 import pytest
 
-from studykit import claims, paths, plots, records, report, stats, study, tasks
+from studykit import paths, study, tasks
+from studykit.evidence import paper as claims, stats
+from studykit.study import records
+from studykit.telling import plots, report
 
 TEXT = (paths.REPO / "README.md").read_text()
 RECORDS = sorted((paths.REPO / "results" / "minilm").rglob("*.json"))

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from studykit import records
-from studykit.runs import Run
+from studykit.study import records
+from studykit.study.runs import Run
 
 RUN = Run("cola", "adapter", 0.3, 1e-4, "an-encoder", "0123", "4567", epochs=3,
           options=(("bottleneck", 8), ("terms", ("query", "key"))))

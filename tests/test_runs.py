@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from studykit import budgets, encoders, machine, methods, runs, tasks, training
-from studykit.runs import Run
+from studykit import methods, tasks, training
+from studykit.models import encoders
+from studykit.study import runs
+from studykit.training import budgets, machine
+from studykit.study.runs import Run
 
 PLAIN = {"task": "mrpc", "method": "full", "fraction": 0.3, "lr": 1e-4, "encoder": "an-encoder", "weights": "0123abcd",
          "data": "4567cdef", "epochs": 3}

@@ -7,9 +7,10 @@ import pytest
 import yaml
 from conftest import STUDY
 
-from studykit import encoders, paths, study, tasks
+from studykit import paths, study, tasks
+from studykit.models import encoders
 from studykit.__main__ import main
-from studykit.runs import Run
+from studykit.study.runs import Run
 
 HOSTILE = ["$(touch x)", "`touch x`", "; touch x", "'; import os; os.system('touch x')",
            '__import__("os").system("touch x")', "{__import__('os').system('touch x')}",

@@ -6,7 +6,8 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from studykit import stats, tasks
+from studykit import tasks
+from studykit.evidence import stats
 
 RNG = np.random.default_rng(0)
 SAME, LABELS = [1, 1], [0, 1]  # one answer to all: its Matthews correlation is 0, whichever examples are drawn

@@ -17,7 +17,9 @@ import torch
 import yaml
 from conftest import rows, save_encoder, write_split
 
-from studykit import encoders, paths, records, runs, study, tasks
+from studykit import paths, study, tasks
+from studykit.models import encoders
+from studykit.study import records, runs
 
 METHODS = ["full", "bitfit", "adapter", "head"]
 RATES = {(task, method): 10 ** -(i + 1.0)
@@ -428,7 +430,8 @@ def driver(tiny_yaml, tiny_glue, tiny_encoder, log, jobs=1, group="x", seeds=3):
     """A process that executes ``plan`` and, with one job, writes the key of each run that it really trains to a log."""
     code = f"""
 import os
-from studykit import runs, study
+from studykit import study
+from studykit.study import runs
 train = runs.train_run
 def logged(run, *where):
     with open({str(log)!r}, "a") as lines:

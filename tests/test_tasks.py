@@ -9,7 +9,8 @@ import scipy.stats
 import sklearn.metrics
 from conftest import rows, write_split
 
-from studykit import encoders, tasks
+from studykit import tasks
+from studykit.models import encoders
 
 RNG = np.random.default_rng(0)
 CLASSES = RNG.integers(0, 2, 200), RNG.integers(0, 2, 200)

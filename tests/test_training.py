@@ -12,8 +12,10 @@ import torch
 from conftest import tiny_model
 from torch import nn
 
-from studykit import budgets, encoders, fast, machine, methods, tasks, training
-from studykit.budgets import Budget
+from studykit import methods, tasks, training
+from studykit.models import encoders
+from studykit.training import budgets, fast, machine
+from studykit.training.budgets import Budget
 
 CPU = torch.device("cpu")
 FAMILIES = ("bert", "roberta", "electra", "distilbert")
@@ -464,7 +466,7 @@ def test_memory_is_measured_where_it_can_be():
     """In a process of its own: here, memory that earlier tests gave back would be used again without a trace."""
     code = """if True:
         import json, numpy, torch
-        from studykit import fast, machine
+        from studykit.training import fast, machine
         with machine.peak_memory(torch.device("cpu")) as memory:
             block = numpy.ones(20 * 2 ** 20)  # 160 MB
         print(json.dumps(memory))"""

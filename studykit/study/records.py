@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from studykit import provenance, tasks
-from studykit.runs import Run
+from studykit import tasks
+from studykit.study import provenance
+from studykit.study.runs import Run
 
 SCHEMA = 1
 FIELDS = {field.name for field in dataclasses.fields(Run)}

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import yaml
 
-from studykit import checks, engines, paths, records, runs, tasks
-from studykit.progress import Progress
-from studykit.runs import Run
+from studykit import checks, paths, tasks
+from studykit.study import engines, records, runs
+from studykit.study.progress import Progress
+from studykit.study.runs import Run
 
 CALIBRATION = 60  # steps that a method's cost is measured on
 WIDEN = 2  # how often a range of learning rates is widened where its best lies at its edge
@@ -202,7 +203,7 @@ def load(name, source="", encoder=""):
     settings = _settings(file)
     at, weights = str(encoder or settings["encoder"]), settings.get("weights")
     if Path(at).is_dir() or at == "mini" or not weights:
-        from studykit import encoders
+        from studykit.models import encoders
 
         given = encoders.digest(at)
         if weights and given != weights:
@@ -244,7 +245,8 @@ def _settings(file):
 
 def _check(study, wanted, alone):
     """Raise what would stop these runs before the first trains. ``alone``: nothing of ours will train beside them."""
-    from studykit import encoders, methods
+    from studykit import methods
+    from studykit.models import encoders
 
     for run in wanted:
         run.budget  # noqa: B018  (raises where it makes no sense)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from studykit import stats
+from studykit.evidence import stats
 
 TASKS = ("mrpc", "cola", "stsb")  # the paper's
 MARGIN = 1.0  # points of the task's metric within which two methods match

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from studykit import budgets, fast, machine, methods
+from studykit import methods
+from studykit.training import budgets, fast, machine
 
 WARMUP = 0.1  # share of the budget over which the learning rate rises
 WEIGHT_DECAY = 0.01  # on weight matrices only, never on biases or LayerNorms

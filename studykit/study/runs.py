@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studykit import budgets, checks, provenance, tasks
+from studykit import checks, tasks
+from studykit.study import provenance
+from studykit.training import budgets
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def data(task, source):
 @functools.lru_cache(maxsize=8)
 def _encodings(task, source, encoder, max_length):
     """Encodings by split, and the seconds that loading and tokenising took: once per task and encoder."""
-    from studykit import encoders
+    from studykit.models import encoders
 
     start = time.monotonic()
     sets, _ = data(task, source)
@@ -122,7 +124,8 @@ def build(run, encoder_at, labels):
 
     ``labels`` are the run's training labels: a regression's output starts at their mean, for every method alike.
     """
-    from studykit import encoders, methods
+    from studykit import methods
+    from studykit.models import encoders
 
     task = tasks.get(run.task)
     bias = None if task.labels else float(np.mean(labels))
@@ -132,7 +135,8 @@ def build(run, encoder_at, labels):
 
 def train_run(run, source, encoder_at):
     """Train and score one run; its record as a dict. Errors are raised."""
-    from studykit import machine, training
+    from studykit import training
+    from studykit.training import machine
 
     device = machine.best_device()
     ledger = machine.Ledger(device)
@@ -150,7 +154,7 @@ def train_run(run, source, encoder_at):
 def train_fleet(members, source, encoder_at):
     """Train runs that differ only by seed at once, and score them; their records as dicts, like ``train_run``'s but for
     ``fleet``, the number of members, which share its seconds and whose memory is not known. Errors are raised."""
-    from studykit import fleet, machine
+    from studykit.training import fleet, machine
 
     device, run = machine.best_device(), members[0]
     ledger, ledgers = machine.Ledger(device), [machine.Ledger(device) for _ in members]

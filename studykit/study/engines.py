@@ -5,7 +5,8 @@ import functools
 import os
 import traceback
 
-from studykit import paths, records, runs
+from studykit import paths
+from studykit.study import records, runs
 
 ENGINES = "local, loky, dask, or the address of a Dask scheduler such as tcp://host:8786"
 WORKER_DIED = ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker")  # loky's two errors, and Dask's
@@ -29,7 +30,7 @@ def train(study, wanted, folder, jobs=1, engine="local"):
     files at the same places. A worker that dies takes nothing with it but what it was at, which another does again, by
     itself: a run that kills its process is a failed one, and the others go on.
     """
-    from studykit import fleet, machine
+    from studykit.training import fleet, machine
 
     left, wait, idle = {run.key: run for run in wanted}, False, 0
     while left:
@@ -116,7 +117,7 @@ def records_of(members, source, encoder_at, folder, wait):
     """Yield the records of runs that can train at once. What another process is at or has done is left to ``_record``, and
     so are all where together they fail, say for want of memory. Raises ``ValueError`` where data or weights here are not
     those that the runs name."""
-    from studykit import machine
+    from studykit.training import machine
 
     results = []
     for run in members:
@@ -141,7 +142,7 @@ def records_of(members, source, encoder_at, folder, wait):
 @functools.cache
 def _given(task, source, encoder_at):
     """Digests of the data and the weights that this process trains with."""
-    from studykit import encoders
+    from studykit.models import encoders
 
     return runs.data(task, source)[1], encoders.digest(encoder_at)
 

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
-from studykit import machine
+from studykit.training import machine
 
 
 def kept(shape, p, rng):

@@ -9,7 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from studykit import paths, stats, tasks
+from studykit import paths, tasks
+from studykit.evidence import stats
 
 # method -> colour (Okabe and Ito's, told apart without colour vision) and marker (told apart in grey), in their order
 STYLE = {"full": ("#000000", "o"), "bitfit": ("#D55E00", "s"), "adapter": ("#0072B2", "^"), "head": ("#8A8A8A", "D"),

@@ -7,7 +7,9 @@ import re
 
 import numpy as np
 
-from studykit import claims, paths, provenance, records, stats, study
+from studykit import paths, study
+from studykit.evidence import paper as claims, stats
+from studykit.study import provenance, records
 
 README = paths.REPO / "README.md"
 REFERENCE = "minilm"

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from studykit import encoders
+from studykit.models import encoders
 
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
-from studykit import budgets, fast, machine, methods, training
+from studykit import methods, training
+from studykit.training import budgets, fast, machine
 
 DEVICES = ("cuda",)  # on a CPU a fleet is slower than one run after another (benchmarks/README.md)
 MEMBERS = 10  # at most

@@ -37,7 +37,8 @@ def check(what, seen, expected, within=0.0):
 def explored(table, task, methods=(), metric="", axis="fraction", about=""):
     """The figure of one task's runs: a metric, or the main one, against one of ``plots.AXES``, for these methods or all.
     ``table`` is a study's table."""
-    from studykit import plots, tasks
+    from studykit import tasks
+    from studykit.telling import plots
 
     rows = table[(table["task"] == task) & (table["method"].isin(methods) if methods else True)]
     if metric and metric != tasks.get(task).metric:
@@ -50,7 +51,8 @@ def explored(table, task, methods=(), metric="", axis="fraction", about=""):
 def choices(table):
     """``(metrics, methods, axes)`` that ``explored`` can show of a table: metrics by task, the main one first, and the axes
     along which runs differ; that of a single seed only where seeds differ one at a time."""
-    from studykit import plots, tasks
+    from studykit import tasks
+    from studykit.telling import plots
 
     metrics = {task: [tasks.get(task).metric] for task in table["task"].unique()}
     for task, of in table.groupby("task"):

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from studykit import adapters, encoders
+    from studykit.methods import adapters
+    from studykit.models import encoders
 else:  # names and options are checked where records are only read, and there nobody waits for torch
-    torch, nn, adapters, encoders = map(Later, ("torch", "torch.nn", "studykit.adapters", "studykit.encoders"))
+    torch, nn, adapters, encoders = map(Later, ("torch", "torch.nn", "studykit.methods.adapters", "studykit.models.encoders"))
 
 
 def full(model):

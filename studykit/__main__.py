@@ -70,8 +70,8 @@ def plan_of(options):
         if is_file and (value.startswith((".", "~")) or there.exists()):
             setattr(options, name, str(there.resolve()))
     experiment = study.load(options.study, options.source, options.encoder)
-    settings, of_notebooks = experiment.settings, _of_notebooks(experiment)
-    jobs = settings.get("jobs", 1) if options.jobs is None else options.jobs
+    of_notebooks = _of_notebooks(experiment)
+    jobs = experiment.design.jobs if options.jobs is None else options.jobs
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
     given = dict(_setting(text) for text in options.set)
@@ -100,23 +100,24 @@ def plan_of(options):
 
 def _of_notebooks(experiment):
     """What the study sets for notebooks, by notebook: parameters, or ``False`` where it leaves one out."""
-    given = experiment.settings.get("notebooks", {})
+    given = experiment.design.notebooks
     stems = {notebook.stem for notebook in paths.notebooks()}
     if unknown := given.keys() - stems:
         raise ValueError(f"study {experiment.name} sets values for {', '.join(sorted(map(str, unknown)))}, which is no "
                          f"notebook: choose from {', '.join(sorted(stems))}")
-    for name, values in given.items():
-        if values is not False:
-            checks.value(f"{name}, unless false,", values, dict, f"study {experiment.name}: ")
     return given
+
+
+ITEMS = {"tasks": str, "arms": str, "seeds": int, "sizes": int}  # what the lists of notebooks hold; others hold numbers
 
 
 def _check_kind(name, value, default, where):
     """Raise ``ValueError`` where a parameter's value, or an item of it, is not of the default's kind."""
+    if value == [] and default == []:  # as the study says
+        return
     checks.value(name, value, type(default), where)
     for item in value if isinstance(value, list) else ():
-        text, single = isinstance(default[0], str), name.removesuffix("s")
-        checks.value(single, item, str if text else int if single in checks.FROM_ZERO else float, f"{where}{name}: each ")
+        checks.value(name.removesuffix("s"), item, ITEMS.get(name, float), f"{where}{name}: each ")
 
 
 def _setting(text):

@@ -33,18 +33,21 @@ STUDY = """\
 encoder: tiny-bert
 pooler: new
 source: hub
+precision: fp32
 batch_size: 16
 max_length: 32
 epochs: 4
 min_steps: 30
-trials:
-  fraction: 0.5
-  seed: 1000
-  rates:
-    full: [1.0e-3, 3.0e-3]
-    bitfit: [1.0e-2, 3.0e-2]
-    adapter: [3.0e-3, 1.0e-2]
-    head: [1.0e-2, 3.0e-2]
+tasks: [mrpc, cola, stsb]
+arms:
+  full: {rates: [1.0e-3, 3.0e-3]}
+  bitfit: {rates: [1.0e-2, 3.0e-2]}
+  adapter: {rates: [3.0e-3, 1.0e-2]}
+  head: {rates: [1.0e-2, 3.0e-2]}
+shares: [0.5, 1.0]
+budgets: [1, 2]
+seeds: [0, 1]
+trials: {fraction: 0.5, seeds: [1000]}
 """
 
 

@@ -5,17 +5,18 @@ import torch
 from conftest import tiny_model
 from torch import nn
 
+from studykit.methods import __main__ as by_family
 from studykit.methods import adapters
-from studykit.models import encoders
+from studykit.models import encoders, families
 
-FAMILIES = ("bert", "roberta", "electra", "distilbert")
+KINDS = [kind for row in families.FAMILIES for kind in row.kinds]
 TOKENS = torch.randint(5, 60, (6, 10), generator=torch.Generator().manual_seed(0))
 MASK = torch.arange(10) < torch.tensor([[10], [10], [7], [5], [3], [2]])
 
 
 def outputs(model):
     with torch.no_grad():
-        return model(input_ids=TOKENS, attention_mask=MASK.long()).logits
+        return model(input_ids=TOKENS * MASK, attention_mask=MASK.long()).logits
 
 
 def disturbed(inserted):
@@ -26,9 +27,9 @@ def disturbed(inserted):
     return inserted
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=KINDS)
 def model(request):
-    return tiny_model(request.param, initializer_range=0.2)
+    return encoders.from_config(by_family.config(request.param)).eval()
 
 
 @pytest.fixture(params=adapters.PLACEMENTS)
@@ -36,7 +37,21 @@ def placement(request):
     return request.param
 
 
-def test_inserted_adapters_change_nothing(model, placement):
+@pytest.fixture(params=[(kind, placement) for kind in KINDS for placement in adapters.PLACEMENTS
+                        if (kind, placement) != ("albert", "parallel")], ids="-".join)
+def pair(request):
+    """A family's tiny model and a placement that it has room for."""
+    kind, placement = request.param
+    return encoders.from_config(by_family.config(kind)).eval(), placement
+
+
+def test_a_family_without_a_feed_forward_of_its_own_module_has_no_place_beside_it():
+    with pytest.raises(ValueError, match="no adapter can stand beside it: use houlsby or pfeiffer in place of parallel"):
+        adapters.insert(encoders.from_config(by_family.config("albert")), "parallel")
+
+
+def test_inserted_adapters_change_nothing(pair):
+    model, placement = pair
     expected = outputs(model)
     inserted = adapters.insert(model, placement, bottleneck=8)
     assert torch.equal(outputs(model), expected)
@@ -44,7 +59,8 @@ def test_inserted_adapters_change_nothing(model, placement):
     assert not torch.allclose(outputs(model), expected)
 
 
-def test_every_adapter_is_used(model, placement):
+def test_every_adapter_is_used(pair):
+    model, placement = pair
     expected = outputs(model)
     for adapter in adapters.insert(model, placement, bottleneck=8):
         disturbed([adapter])
@@ -53,7 +69,8 @@ def test_every_adapter_is_used(model, placement):
     assert torch.equal(outputs(model), expected)
 
 
-def test_adapters_get_a_gradient(model, placement):
+def test_adapters_get_a_gradient(pair):
+    model, placement = pair
     inserted = disturbed(adapters.insert(model, placement, bottleneck=8))
     model(input_ids=TOKENS).logits.square().sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for adapter in inserted for parameter in adapter.parameters())
@@ -88,12 +105,13 @@ def test_the_weights_are_those_of_no_head():
     assert not torch.isin(head, down).any()
 
 
-@pytest.mark.parametrize("where, sites", [("houlsby", 2), ("pfeiffer", 1), ("parallel", 1)])
-def test_each_adapter_has_two_projections_and_their_biases(model, where, sites):
+def test_each_adapter_has_two_projections_and_their_biases(pair):
+    model, where = pair
     inserted = adapters.insert(model, where, bottleneck=8)
-    assert len(inserted) == 2 * sites
+    expected = len(encoders.blocks(model)) * (2 if where == "houlsby" else 1)
+    assert len(inserted) == expected
     total = sum(parameter.numel() for adapter in inserted for parameter in adapter.parameters())
-    assert total == 2 * sites * (2 * 32 * 8 + 8 + 32)
+    assert total == expected * (2 * 32 * 8 + 8 + 32)
 
 
 def test_an_adapter_computes_what_it_says():
@@ -122,10 +140,9 @@ def change(adapter):
 @pytest.mark.parametrize("where", [None, *adapters.PLACEMENTS])
 def test_adapters_of_a_bert_layer_stand_where_they_should(where):
     """In parallel the adapter reads what the feed-forward reads; one after the other it reads its output."""
-    layer = tiny_model(initializer_range=0.2).bert.encoder.layer[0]
+    model = tiny_model(initializer_range=0.2, num_hidden_layers=1)
+    layer = model.bert.encoder.layer[0]
     plain = copy.deepcopy(layer)
-    model = nn.Module()
-    model.base_model = layer
     inserted = disturbed(adapters.insert(model, where, bottleneck=8)) if where else []
     functions = {None: {},
                  "houlsby": lambda one, other: {"after_attention": one, "after_feedforward": other},

@@ -1,6 +1,7 @@
 import dataclasses
-import fcntl
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,17 +11,19 @@ from types import SimpleNamespace
 
 import dask
 import distributed
+import filelock
+import psutil
 import pytest
 import torch
 
 from studykit import paths
-from studykit.study import engines, records, runs
+from studykit.study import engines, locks, records, runs, worker
 from studykit.training import machine
 
 
 @pytest.fixture
 def wanted(tiny_study):
-    return tiny_study.grid(task=["cola", "stsb"], method=["bitfit", "head"], seed=[0, 1, 2], lr=1e-2, steps=3)
+    return tiny_study.plan(["cola", "stsb"], ["bitfit", "head"], seeds=[0, 1, 2], rates=1e-2, steps=3)
 
 
 @pytest.fixture
@@ -32,6 +35,12 @@ def cluster():
 
 def scores(table):
     return dict(zip(table["key"], table["score"], strict=True))
+
+
+def accidents():
+    """What is kept of accidents, by key."""
+    files = (paths.results("tiny") / locks.ACCIDENTS).glob("*.json")
+    return {kept["key"]: kept for kept in (json.loads(file.read_text()) for file in files)}
 
 
 def test_a_cluster_that_loses_a_worker_gives_the_table_of_one_process(tiny_study, wanted, cluster, tmp_path, monkeypatch):
@@ -50,7 +59,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_table_of_one_process(tiny_study
     table = tiny_study.execute(wanted, group="x", engine=cluster.scheduler_address)
     killer.join()
     assert len(seen) == 3 and seen.pop() < len(wanted)  # runs were open when it was killed
-    assert table["key"].tolist() == [run.key for run in wanted] and (table["status"] != "failed").all()
+    assert table["key"].tolist() == [run.key for run in wanted] and not accidents()
     assert len(list(folder.iterdir())) == len(wanted)  # no run twice, no lock, nothing half written
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "alone"))
     assert scores(tiny_study.execute(wanted, group="x")) == scores(table)
@@ -60,18 +69,24 @@ def test_the_engine_dask_starts_a_cluster_of_its_own(tiny_study, wanted):
     assert len(tiny_study.execute(wanted[:3], group="x", jobs=2, engine="dask")) == 3
 
 
-def test_records_from_a_machine_with_another_disk_are_written_here(tiny_study, wanted, cluster, tmp_path, monkeypatch):
-    """The cluster's records are made elsewhere: the driver finds none and writes its own."""
-    of = engines.records_of
+def test_records_from_a_machine_with_another_disk_are_written_here(tiny_study, wanted, tmp_path, monkeypatch):
+    """The cluster's records are made elsewhere: the driver finds none and writes its own. So it does with accidents."""
+    outcomes_of, train_run = worker.outcomes_of, runs.train_run
 
-    def elsewhere(members, source, encoder_at, folder, wait):
-        return of(members, source, encoder_at, tmp_path / "another disk" / folder.name, wait)
+    def elsewhere(place, members, wait):
+        return outcomes_of(dataclasses.replace(place, folder=tmp_path / "another disk" / place.folder.name), members, wait)
 
-    monkeypatch.setattr(engines, "records_of", elsewhere)
+    def failing(run, *where):
+        if run == wanted[1]:
+            raise RuntimeError("no luck")
+        return train_run(run, *where)
+
+    monkeypatch.setattr(worker, "outcomes_of", elsewhere)
+    monkeypatch.setattr(runs, "train_run", failing)
     monkeypatch.setattr(engines, "_backend", lambda *_: engines.contextlib.nullcontext({}))
     tiny_study.execute(wanted[:3], group="x", engine="tcp://elsewhere:8786")
     stored = records.read(paths.results("tiny"))
-    assert set(stored) == {run.key for run in wanted[:3]}
+    assert set(stored) == {wanted[0].key, wanted[2].key} and set(accidents()) == {wanted[1].key}
     assert stored == records.read(tmp_path / "another disk")
 
 
@@ -97,11 +112,69 @@ def test_a_cluster_whose_workers_train_in_several_threads_is_refused(tiny_study,
 
 
 def test_a_worker_with_other_data_or_weights_trains_nothing(tiny_study, wanted):
-    run = wanted[0]
+    place = place_of(tiny_study)
     for other in ({"data": "another"}, {"weights": "others"}):
         with pytest.raises(ValueError, match=r"have digests .*: give this machine the study's files"):
-            list(engines.records_of([dataclasses.replace(run, **other)], tiny_study.source, tiny_study.encoder_at,
-                                    paths.results("tiny") / "x", wait=True))
+            worker.outcomes_of(place, [dataclasses.replace(wanted[0], **other)], wait=True)
+
+
+def place_of(study):
+    arms = {arm.does: arm for arm in study.arms.values()}
+    return worker.Place(study.tasks, arms, study.source, study.encoder_at, paths.results("tiny") / "x")
+
+
+# Accidents are no results
+
+@pytest.mark.parametrize("error", [RuntimeError("no luck"), MemoryError("no room"), torch.OutOfMemoryError("no room there")],
+                         ids=lambda error: type(error).__name__)
+def test_an_accident_is_no_record_and_is_tried_again(tiny_study, wanted, error, monkeypatch, capsys):
+    train_run, broken = runs.train_run, [wanted[1], wanted[4]]
+
+    def failing(run, *where):
+        if run in broken:
+            raise error
+        return train_run(run, *where)
+
+    monkeypatch.setattr(runs, "train_run", failing)
+    table = tiny_study.execute(wanted, group="x")
+    assert table["key"].tolist() == [run.key for run in wanted if run not in broken]
+    assert set(accidents()) == {run.key for run in broken}
+    kept = accidents()[wanted[1].key]
+    assert kept["reason"] == f"{type(error).__name__}: {error}" and kept["status"] == "accident"
+    assert kept["run"]["method"] == "head" and kept["versions"]["torch"] and kept["when"]
+    assert "in failing" in kept["traceback"]
+    assert not set(records.read(paths.results("tiny"))) & set(accidents())
+    assert "2 accidents" in capsys.readouterr().out
+
+    error = TypeError("a later one")  # overwrites the first
+    broken.pop()
+    tiny_study.execute(wanted, group="x")
+    assert {key: kept["reason"] for key, kept in accidents().items()} == {wanted[1].key: "TypeError: a later one"}
+
+    broken.clear()
+    assert len(tiny_study.execute(wanted, group="another")) == len(wanted)
+    assert accidents() == {}
+
+
+def test_an_accident_says_what_a_reader_of_progress_needs(tiny_study, wanted, monkeypatch):
+    monkeypatch.setattr(runs, "train_run", lambda *_: 1 / 0)
+    (outcome,) = engines.train(tiny_study, wanted[:1], paths.made(paths.results("tiny") / "x"))
+    assert outcome["key"] == wanted[0].key and outcome["run"]["task"] == "cola"
+    assert (outcome["status"], outcome["reason"]) == ("accident", "ZeroDivisionError: division by zero")
+
+
+def test_what_another_process_is_at_is_waited_for_last(tiny_study, wanted, monkeypatch):
+    """Its record is taken once it is there."""
+    folder, order = paths.made(paths.results("tiny") / "x"), []
+    train_run = runs.train_run
+    monkeypatch.setattr(runs, "train_run", lambda run, *where: (order.append(run), train_run(run, *where))[1])
+    held = locks.reserved(folder.parent, wanted[0], wait=False)
+    held.__enter__()
+    outcomes = engines.train(tiny_study, wanted[:3], folder)
+    assert [next(outcomes)["key"] for _ in range(2)] == [wanted[1].key, wanted[2].key]
+    held.__exit__(None, None, None)
+    assert [outcome["key"] for outcome in outcomes] == [wanted[0].key]
+    assert order == [wanted[1], wanted[2], wanted[0]]
 
 
 # Processes that die
@@ -118,24 +191,44 @@ def killing(run, kills, tmp_path):
 
 @pytest.mark.parametrize("kills", [2, 99])
 def test_a_run_that_kills_its_process_is_found_out_and_the_others_go_on(tiny_study, wanted, kills, tmp_path, monkeypatch):
-    of, train = engines.records_of, killing(wanted[3], kills, tmp_path)
+    outcomes_of, train = worker.outcomes_of, killing(wanted[3], kills, tmp_path)
 
-    def deadly(members, **places):
-        engines.runs.train_run = train
-        return of(members, **places)
+    def deadly(*work):
+        worker.runs.train_run = train
+        return outcomes_of(*work)
 
-    monkeypatch.setattr(engines, "records_of", deadly)
-    table = tiny_study.execute(wanted, group="x", jobs=2).set_index("key")
-    failed = table[table["status"] == "failed"]
-    assert len(table) == len(wanted)
-    assert list(failed.index) == ([wanted[3].key] if kills > 2 else [])
-    assert all(reason.startswith("its process died 3 times: ") for reason in failed["reason"])
+    monkeypatch.setattr(worker, "outcomes_of", deadly)
+    table = tiny_study.execute(wanted, group="x", jobs=2)
+    lost = [wanted[3].key] if kills > 2 else []
+    assert set(table["key"]) == {run.key for run in wanted} - set(lost)
+    assert list(accidents()) == lost
+    assert all(kept["reason"].startswith("its process died 3 times: ") for kept in accidents().values())
+    assert len(list(tmp_path.glob("kill*"))) == (4 if lost else 2)  # once among others, and three times by itself
     assert not list(paths.results("tiny").rglob(".*"))
+
+
+class TerminatedWorkerError(Exception):
+    """Named as loky's is."""
+
+
+def test_workers_that_die_before_they_begin_are_given_up(tiny_study, wanted, monkeypatch):
+    """No run was in flight, so none is to blame."""
+    started = []
+
+    def outcomes(*_):
+        started.append(1)
+        raise TerminatedWorkerError("it died")
+        yield
+
+    monkeypatch.setattr(engines, "_outcomes", outcomes)
+    with pytest.raises(TerminatedWorkerError):
+        tiny_study.execute(wanted, group="x", jobs=2)
+    assert len(started) == engines.DEATHS and not accidents()
 
 
 @pytest.mark.parametrize("how", [{"jobs": 2}, {"engine": "dask"}, {"engine": "tcp://host:8786"}], ids=str)
 def test_a_wall_clock_shares_its_machine_with_nobody(tiny_study, how):
-    timed = tiny_study.grid(task="cola", method="full", lr=1e-3, seconds=1)
+    timed = tiny_study.plan("cola", "full", rates=1e-3, seconds=1)
     with pytest.raises(ValueError, match=r"must have the machine to itself: use one job and the engine local"):
         tiny_study.execute(timed, group="x", **how)
     assert not paths.results("tiny").exists() or not list(paths.results("tiny").rglob("*.json"))
@@ -180,8 +273,9 @@ def test_each_process_has_a_gpu_of_its_own_and_a_third_waits(two_gpus, tmp_path)
 
 def test_a_lease_ends_with_its_process(two_gpus, tmp_path):
     """Another process holds the first GPU and is killed: its lock file is still there, and held by nobody."""
-    lock = tmp_path / f"studykit-{os.getuid()}-gpu0.lock"
-    code = (f"import fcntl, time; held = open({str(lock)!r}, 'w'); fcntl.flock(held, fcntl.LOCK_EX); "
+    user = re.sub(r"\W", "-", psutil.Process().username())
+    lock = tmp_path / f"studykit-{user}-gpu0.lock"
+    code = (f"import filelock, time; held = filelock.FileLock({str(lock)!r}); held.acquire(); "
             "print(1, flush=True); time.sleep(99)")
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     other.stdout.readline()
@@ -191,8 +285,7 @@ def test_a_lease_ends_with_its_process(two_gpus, tmp_path):
     other.wait()
     with machine.leased():
         assert two_gpus == [1, 0]
-    with open(lock) as free:
-        fcntl.flock(free, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    filelock.FileLock(lock).acquire(blocking=False).lock.release()
 
 
 def test_without_gpus_there_is_nothing_to_lease(monkeypatch):

@@ -67,6 +67,10 @@ MEANT = {  # method -> which of the encoder's parameters, by their names in the 
     "full": lambda name: True,
     "bitfit": lambda name: name.endswith("bias"),
     "adapter": lambda name: ".down." in name or ".up." in name or is_layernorm(name),
+    "lora": lambda name: ".lora_" in name,
+    "ia3": lambda name: ".ia3_" in name,
+    "prefix": lambda name: ".prefix." in name,
+    "prompt": lambda name: ".prompt." in name,
     "head": lambda name: False,
     "layernorm": is_layernorm,
     "random": lambda name: name.endswith("weight") and not is_layernorm(name) and ".embeddings." not in name,
@@ -78,13 +82,24 @@ def test_every_method_is_tested():
     assert MEANT.keys() == methods.METHODS.keys()
 
 
+NO_PREFIX = ("distilbert",)  # families that leave a prefix out
+
+
+@pytest.fixture(params=[(family, method) for family in FAMILIES for method in MEANT
+                        if (family in NO_PREFIX, method) != (True, "prefix")], ids="-".join)
+def pair(request):
+    """A family's tiny model and a method that works with it."""
+    family, method = request.param
+    return tiny_model(family), method
+
+
 @pytest.fixture(params=FAMILIES)
 def model(request):
     return tiny_model(request.param)
 
 
-@pytest.mark.parametrize("method", MEANT)
-def test_what_trains_is_what_is_meant(model, method):
+def test_what_trains_is_what_is_meant(pair):
+    model, method = pair
     head = {name for name, _ in encoders.head_parameters(model)}
     methods.apply(method, model)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -107,8 +122,8 @@ def three_steps(model, lr=1e-2):
     return before
 
 
-@pytest.mark.parametrize("method", MEANT)
-def test_steps_move_what_trains_and_nothing_else(model, method):
+def test_steps_move_what_trains_and_nothing_else(pair):
+    model, method = pair
     methods.apply(method, model)
     before = three_steps(model)
     moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
@@ -196,7 +211,8 @@ def test_only_head():
     assert not any(methods.only_head(methods.apply(method, tiny_model())) for method in MEANT if method != "head")
 
 
-SAVED = [*((method, {}) for method in MEANT), ("adapter", {"placement": "parallel", "bottleneck": 8, "layernorms": False}),
+SAVED = [*((method, {}) for method in MEANT), ("lora", {"rank": 2, "alpha": 3.0, "roles": ("key", "intermediate")}),
+         ("ia3", {"roles": ("output",)}), ("prefix", {"tokens": 3}), ("prompt", {"tokens": 3}), ("adapter", {"placement": "parallel", "bottleneck": 8, "layernorms": False}),
          ("bitfit", {"terms": ("query", "intermediate")}), ("last_k", {"k": 2})]
 TOKENS = torch.randint(5, 25, (6, 10), generator=torch.Generator().manual_seed(0))
 

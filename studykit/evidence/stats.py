@@ -9,100 +9,91 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 
-from studykit import tasks
+from studykit.evidence.table import unpacked
+from studykit.tasks import known
 
 RESAMPLES = 2000
 
 
-def mean_interval(values, level=0.95):
+def mean_interval(values, level=0.95, bounds=(-np.inf, np.inf), correlation=False):
     """``(mean, low, high)`` in the unit of the values: Student's t interval for the mean of independent runs.
 
-    It covers what differs between the runs (the seeds), not the choice of test examples. With fewer than two values the
-    bounds are NaN: one run has no spread.
+    It covers what differs between the runs (the seeds), not the choice of test examples. It stays within ``bounds``, the
+    range of the metric: of correlations it is taken of Fisher's z; of others, where a t interval would leave the range, it is
+    a percentile bootstrap's. With fewer than two values the bounds are NaN: one run has no spread.
 
     >>> tuple(round(x, 2) for x in mean_interval([1.0, 2.0, 3.0]))
     (2.0, -0.48, 4.48)
+    >>> tuple(round(x, 1) for x in mean_interval([80.0, 90.0, 99.0], bounds=(-100, 100), correlation=True))
+    (89.7, 25.7, 99.8)
     """
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return (float(values.mean()) if len(values) else np.nan, np.nan, np.nan)
-    mean = float(values.mean())
-    return mean, *map(float, interval(mean, values.std(ddof=1) / np.sqrt(len(values)), len(values) - 1, level))
+    if correlation:
+        z = np.arctanh(np.clip(values / bounds[1], -0.999999, 0.999999))
+        low, high = bounds[1] * np.tanh(interval(z.mean(), z.std(ddof=1) / np.sqrt(len(z)), len(z) - 1, level))
+        return float(values.mean()), float(low), float(high)
+    low, high = interval(values.mean(), values.std(ddof=1) / np.sqrt(len(values)), len(values) - 1, level)
+    if low < bounds[0] or high > bounds[1]:
+        drawn = np.random.default_rng(0).choice(values, (RESAMPLES, len(values))).mean(1)
+        low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
+    return float(values.mean()), float(low), float(high)
 
 
-def summary(table, by=("task", "method", "fraction"), level=0.95):
-    """Mean ``score`` with its interval for each group, the number of ``seeds`` with a score, and of runs ``not_ok``.
-
-    A run that gave one answer to everything keeps its score and is counted in ``not_ok``; one without a score (failed,
-    diverged) is counted there and cannot enter the mean.
-    """
+def summary(table, by=("task", "arm", "fraction"), level=0.95):
+    """Mean ``score`` of every run with its interval for each group, and beside it what became of them: ``seeds`` with a
+    score, how many runs ``collapsed`` or ``diverged`` (both are in the mean), ``learnt``, and the mean of the ``others``, those
+    that did neither. Columns of the table that a group shares (title, places, chance, metric) are carried along."""
     def row(group):
-        mean, low, high = mean_interval(group["score"].dropna(), level)
-        return pd.Series({"score": mean, "low": low, "high": high, "seeds": int(group["score"].notna().sum()),
-                          "not_ok": int((group["status"] != "ok").sum())})
+        metric, scores = group["scored_by"].iloc[0], group["score"].dropna()
+        mean, low, high = mean_interval(scores, level, tuple(group[["metric_low", "metric_high"]].iloc[0]), metric.correlation)
+        count = group["status"].value_counts()
+        return {"score": mean, "low": low, "high": high, "seeds": len(scores), "collapsed": int(count.get("collapsed", 0)),
+                "diverged": int(count.get("diverged", 0)), "not_ok": int((group["status"] != "ok").sum()),
+                "learnt": int(group["learnt"].sum()), "others": float(group.loc[group["status"] == "ok", "score"].mean()),
+                **{name: group[name].iloc[0] for name in CARRIED}}
 
     return _by_group(table, list(by), row)
 
 
-def paired_gaps(table, baseline="full", by=("task", "fraction"), level=0.95):
-    """Mean gap ``method - baseline`` in points over pairs of runs that share a seed, with an interval that covers other
-    seeds and other test examples alike (see ``gap``).
+CARRIED = ("task_title", "task_place", "arm_place", "metric_title", "metric_axis", "chance", "better")
 
-    A pair has the same examples, head and order, so what a seed does to both cancels. Columns: ``by``, ``method``, ``gap``,
-    ``error`` (standard), ``examples_error`` (its part that more seeds would not lessen), ``freedom`` (degrees of), ``low``,
-    ``high``, ``pairs``; ``lost``, the pairs in which a run has no
-    score; and ``not_ok``, those in which a run is not ok (those lost, and those where it gave one answer to everything).
-    Raises ``ValueError`` where the baseline has no run, or a seed has two.
+
+def paired_gaps(table, baseline=None, by=("task", "fraction"), level=0.95):
+    """Mean gap ``arm - baseline`` over pairs of runs that share a seed, positive where the arm is better, with an interval
+    that covers other seeds and other test examples alike (see ``gap``).
+
+    A pair has the same examples, head and order, so what a seed does to both cancels. ``baseline`` is an arm's label, the
+    study's first without one. Columns: ``by``, ``arm``, ``baseline``, ``gap``, ``error`` (standard), ``examples_error`` (its
+    part that more seeds would not lessen), ``freedom`` (degrees of), ``low``, ``high``, ``pairs``; ``lost``, the pairs in which
+    a run has no score; ``not_ok``, those in which a run collapsed or diverged (they are in the mean); and ``learnt``, whether
+    more than half of the baseline's runs there did. Raises ``ValueError`` where the baseline has no run, or a seed has two.
     """
     by = list(by)
-    if baseline not in set(table["method"]):
-        raise ValueError(f"no run of the baseline {baseline!r} in the table: it has {', '.join(table['method'].unique())}")
+    order = table.drop_duplicates("arm").sort_values("arm_place", kind="stable")["arm"].tolist() if len(table) else []
+    baseline = order[0] if baseline is None and order else baseline
+    if baseline not in order:
+        raise ValueError(f"no run of the baseline {baseline!r} in the table: it has {', '.join(order)}")
     rows = []
     for group, part in table.groupby(by, sort=False):
-        if (twice := part.duplicated(["method", "seed"])).any():
-            raise ValueError(f"duplicate runs: two of {part.loc[twice, 'method'].iloc[0]} have one seed")
-        runs = {method: of.set_index("seed") for method, of in part.groupby("method", sort=False)}
-        for method in [name for name in runs if name != baseline and baseline in runs]:
-            one, two = (runs[name].loc[runs[method].index.intersection(runs[baseline].index).sort_values()]
-                        for name in (method, baseline))
-            scored, fine = one["score"].notna() & two["score"].notna(), (one["status"] == "ok") & (two["status"] == "ok")
-            middle, error, freedom, shared = gap(one[scored], two[scored])
+        if (twice := part.duplicated(["arm", "seed"])).any():
+            raise ValueError(f"duplicate runs: two of {part.loc[twice, 'arm'].iloc[0]} have one seed")
+        runs = {arm: of_arm.set_index("seed") for arm, of_arm in part.groupby("arm", sort=False)}
+        for arm in [name for name in order if name in runs and name != baseline and baseline in runs]:
+            seeds = runs[arm].index.intersection(runs[baseline].index).sort_values()
+            pair = [runs[name].loc[seeds] for name in (arm, baseline)]
+            scored = pair[0]["score"].notna() & pair[1]["score"].notna()
+            fine = (pair[0]["status"] == "ok") & (pair[1]["status"] == "ok")
+            middle, error, freedom, shared = gap(*(runs_of[scored] for runs_of in pair))
+            widest = float(pair[0]["metric_high"].iloc[0] - pair[0]["metric_low"].iloc[0]) if len(seeds) else np.inf
             low, high = interval(middle, error, freedom, level)
-            rows.append({**dict(zip(by, group, strict=True)), "method": method, "gap": middle, "error": error,
-                         "examples_error": shared, "freedom": freedom, "low": low, "high": high, "pairs": int(scored.sum()),
-                         "lost": int((~scored).sum()), "not_ok": int((~fine).sum())})
-    order = {method: i for i, method in enumerate(table["method"].unique())}
-    return pd.DataFrame(sorted(rows, key=lambda row: order[row["method"]]))
-
-
-def resampled_scores(task, predictions, labels, weights):
-    """Main metric of each run on resampled test examples, shape (resamples, runs), on a scale from 0 (or -1) to 1.
-
-    ``predictions`` has shape (runs, examples), ``labels`` (examples,); ``weights``, shape (resamples, examples), counts how
-    often a resample holds an example. Where a metric is not defined, as with one answer for all, it counts as 0.
-    """
-    predictions, labels, weights = (np.asarray(each, dtype=float) for each in (predictions, labels, weights))
-    pearson = tasks.get(task).metric == "pearson"
-    if pearson:
-        predictions = predictions - predictions.mean(1, keepdims=True)  # or nearly equal answers would be lost in rounding
-        spread = predictions.std(1, keepdims=True)
-        predictions, labels = predictions / np.where(spread > 0, spread, 1), labels - labels.mean()
-    columns = [np.ones((1, len(labels))), labels[None], predictions, predictions * labels,
-               *([labels[None] ** 2, predictions ** 2] if pearson else [])]
-    sums = np.split(weights @ np.concatenate(columns).T, np.cumsum([len(each) for each in columns])[:-1], axis=1)
-    total, true, said, both, *squares = sums  # one pass over the weights, which are large
-    if pearson:
-        x, y, (yy, xx) = said / total, true / total, (each / total for each in squares)
-        return _ratio(both / total - x * y, np.sqrt(np.maximum((xx - x ** 2) * (yy - y ** 2), 0)), least=1e-9)
-    if tasks.get(task).metric == "accuracy":
-        return (total - said - true + 2 * both) / total
-    if tasks.get(task).metric == "f1":
-        return _ratio(2 * both, said + true)
-    return _ratio(both * total - said * true, np.sqrt(said * (total - said) * true * (total - true)))
-
-
-def _ratio(above, below, least=0.0):
-    return np.where(below > least, above / np.where(below > least, below, 1), 0.0)
+            rows.append({**dict(zip(by, group, strict=True)), "arm": arm, "baseline": baseline, "gap": middle, "error": error,
+                         "examples_error": shared, "freedom": freedom, "low": max(low, -widest), "high": min(high, widest),
+                         "pairs": int(scored.sum()), "lost": int((~scored).sum()), "not_ok": int((~fine).sum()),
+                         "learnt": bool(runs[baseline]["learnt"].mean() > 0.5),
+                         **{name: runs[arm][name].iloc[0] for name in CARRIED}})
+    return pd.DataFrame(sorted(rows, key=lambda row: order.index(row["arm"])))
 
 
 @functools.lru_cache(maxsize=4)
@@ -111,9 +102,9 @@ def _resamples(examples):
     return np.random.default_rng(0).multinomial(examples, np.full(examples, 1 / examples), size=RESAMPLES).astype(float)
 
 
-def gap(one, two):
-    """``(mean gap one - two, standard error, degrees of freedom, error of the test examples alone)``, in points, of two
-    tables of runs paired row by row.
+def gap(runs, baseline):
+    """``(mean gap runs - baseline, standard error, degrees of freedom, error of the test examples alone)``, in the unit of the
+    score and positive where ``runs`` are better, of two tables of runs paired row by row.
 
     Two sources of chance: other seeds, seen in how the paired gaps differ; and other test examples, which all runs share,
     seen by resampling them. A bootstrap over a few seeds is too short, so seeds enter as in Student's t: at 95 % the
@@ -121,21 +112,40 @@ def gap(one, two):
     that give it (Satterthwaite's are too hopeful with two or three seeds). With fewer than two pairs the error is NaN: one
     pair has no spread. Raises ``ValueError`` where labels differ.
     """
-    gaps = one["score"].to_numpy() - two["score"].to_numpy()
+    gaps = _signed(runs) - _signed(baseline)
     if len(gaps) < 2:
         return float(gaps.mean()) if len(gaps) else np.nan, np.nan, np.nan, np.nan
-    (task,), labels = set(one["task"]), np.array(one["labels"].iloc[0], dtype=float)
-    if not all(np.array_equal(row, labels) for of in (one, two) for row in of["labels"]):
-        raise ValueError("these runs were scored on different examples: they cannot be paired")
-    predictions = np.array([*one["predictions"], *two["predictions"]])
-    moved = 100 * np.subtract(*np.split(resampled_scores(task, predictions, labels, _resamples(len(labels))), 2, axis=1))
-    shared = np.cov(moved.T)
+    shared = np.cov(_moved(runs, baseline).T)
     examples = max(0.0, shared[~np.eye(len(gaps), dtype=bool)].mean())  # what other examples do to all seeds at once
     seeds = gaps.var(ddof=1) / len(gaps)
     error = seeds + examples
     t, z = student(len(gaps) - 1), scipy.special.ndtri(0.975)
     factor = np.sqrt((t ** 2 * seeds + z ** 2 * examples) / error) if error else t
     return float(gaps.mean()), float(np.sqrt(error)), _freedom(factor, len(gaps) - 1), float(np.sqrt(examples))
+
+
+def _signed(runs):
+    return (runs["score"] * runs["better"]).to_numpy(dtype=float)
+
+
+def _moved(runs, baseline):
+    """The paired gaps on resampled test examples, shape (resamples, pairs)."""
+    metric, labels = runs["scored_by"].iloc[0], np.asarray(runs["labels"].iloc[0])
+    if not all(np.array_equal(row, labels) for table in (runs, baseline) for row in table["labels"]):
+        raise ValueError("these runs were scored on different examples: they cannot be paired")
+    answers = [answers_of(row) for table in (runs, baseline) for row in table.to_dict("records")]
+    scores = metric.resampled(labels, np.array(answers), _resamples(len(labels)))
+    return metric.sign * metric.factor * np.subtract(*np.split(scores, 2, axis=1))
+
+
+def answers_of(row):
+    """What a run's main metric reads: its answers, or its probabilities."""
+    return unpacked(row["probabilities"]) if row["scored_by"].reads == "probabilities" else row["predictions"]
+
+
+def error_of_examples(runs, baseline):
+    """The standard error of one pair's gap that comes from the test examples alone, in the unit of the score."""
+    return float(_moved(runs, baseline).mean(1).std(ddof=1))
 
 
 def _freedom(factor, least):
@@ -256,7 +266,7 @@ def _groups(values):
     return [np.asarray(group, dtype=float) for group in (values if np.ndim(values[0]) else [values])]
 
 
-def spread_by_source(table, by=("task", "method"), level=0.95):
+def spread_by_source(table, by=("task", "arm"), level=0.95):
     """Standard deviation of ``score`` where one seed alone differs, in points, with its chi-squared interval.
 
     ``table`` holds runs that share all seeds with a base run but one, and the base. Columns: ``by``, ``source`` (subset,
@@ -275,7 +285,8 @@ def spread_by_source(table, by=("task", "method"), level=0.95):
             if (scores := runs["score"].dropna()).size >= 3:
                 spread = dict(zip(("deviation", "low", "high"), deviation(scores, level), strict=True))
                 rows.append({**dict(zip(by, group, strict=True)), "source": source, **spread, "runs": len(scores),
-                             "not_ok": int((runs["status"] != "ok").sum())})
+                             "not_ok": int((runs["status"] != "ok").sum()),
+                             **{name: runs[name].iloc[0] for name in CARRIED}})
     return pd.DataFrame(rows)
 
 
@@ -347,6 +358,7 @@ def simulated(rng, seeds, examples, gap=0.0, seed_sd=0.15, accuracy=0.8):
     An answer is right where skill, the seed's luck, the example's ease (shared, and each method's own) and a draw of the
     run's own sum to more than zero, all normal; so accuracy is the normal distribution at skill over the sum's deviation.
     """
+    metric = known("accuracy")
     own = 0.6  # how much an example's ease differs between methods
     wide = np.sqrt(seed_sd ** 2 + 1 + own ** 2 + 1)
     labels, ease, tables = rng.integers(0, 2, examples), rng.normal(size=examples), []
@@ -354,6 +366,6 @@ def simulated(rng, seeds, examples, gap=0.0, seed_sd=0.15, accuracy=0.8):
         skill = wide * scipy.special.ndtri(level) + rng.normal(0, seed_sd, (seeds, 1))
         right = skill + ease + rng.normal(0, own, examples) + rng.normal(size=(seeds, examples)) > 0
         answers = np.where(right, labels, 1 - labels)
-        tables.append(pd.DataFrame({"task": "sst2", "score": 100 * right.mean(1), "predictions": list(answers),
-                                    "labels": [labels] * seeds}))
+        tables.append(pd.DataFrame({"score": 100 * right.mean(1), "better": 1, "scored_by": metric,
+                                    "predictions": list(answers), "labels": [labels] * seeds}))
     return tables

@@ -4,142 +4,67 @@
 """
 
 import inspect
-import json
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from studykit import Later, checks
+from studykit.methods import options as _options
+from studykit.methods.peft import ia3, lora, merged, prefix, prompt
+from studykit.methods.plain import adapter, bitfit, full, head, is_norm, last_k, layernorm, random, train
+from studykit.methods.saving import load, save
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
+    from transformers import PreTrainedModel
 
     from studykit.methods import adapters
-    from studykit.models import encoders
+    from studykit.models import encoders, families
 else:  # names and options are checked where records are only read, and there nobody waits for torch
-    torch, nn, adapters, encoders = map(Later, ("torch", "torch.nn", "studykit.methods.adapters", "studykit.models.encoders"))
+    nn, adapters, encoders, families = map(Later, ("torch.nn", "studykit.methods.adapters", "studykit.models.encoders",
+                                                   "studykit.models.families"))
+
+__all__ = ["METHODS", "adapter", "apply", "bitfit", "check", "counts", "full", "get", "head", "ia3", "last_k", "layernorm",
+           "load", "lora", "merged", "only_head", "prefix", "prompt", "random", "save", "shares"]
+
+METHODS: dict[str, Callable] = {
+    "full": full, "bitfit": bitfit, "adapter": adapter, "lora": lora, "ia3": ia3, "prefix": prefix, "prompt": prompt,
+    "head": head, "layernorm": layernorm, "random": random, "last_k": last_k}
+INSERTED = {".lora_": "lora", ".ia3_": "ia3", "prefix.": "prefix", "prompt.": "prompt"}  # part of a name -> what it is part of
 
 
-def full(model):
-    """Every parameter."""
-    _train(model.parameters())
-
-
-def head(model):
-    """Nothing but the head."""
-
-
-def bitfit(model, terms=None):
-    """Every bias that the encoder has (Ben Zaken et al. 2022, arXiv 2106.10199).
-
-    Biases are found by module type, so an inserted module's or another layer's of a like name cannot slip in.
-    ``terms`` keeps only the biases of those roles (``encoders.ROLES``): ``("query", "intermediate")`` is the paper's
-    subset of section 3.1, which it calls b_q and b_m2.
-    """
-    if terms is None:
-        biases = [module.bias for module in model.base_model.modules()
-                  if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None]
-    else:
-        if unknown := set(terms) - set(encoders.ROLES):
-            raise ValueError(f"unknown bitfit term {', '.join(sorted(unknown))}: choose from {', '.join(encoders.ROLES)}")
-        biases = [bias for block in encoders.blocks(model) for term in terms
-                  if (bias := block.linear[term].bias) is not None]
-    if not biases:
-        raise ValueError(f"{type(model).__name__} has no biases to train: bitfit cannot be used with it; "
-                         "layernorm, adapter or head can")
-    _train(biases)
-
-
-def adapter(model, placement="houlsby", bottleneck=64, layernorms=True, seed=0):
-    """Bottleneck adapters, and the LayerNorms unless told not to (Houlsby et al. 2019, section 2.1)."""
-    inserted = adapters.insert(model, placement, bottleneck, seed)
-    if layernorms:
-        layernorm(model)
-    for module in inserted:
-        _train(module.parameters())
-
-
-def layernorm(model):
-    """Weights and biases of the LayerNorms: a control for BitFit."""
-    for module in model.base_model.modules():
-        if isinstance(module, nn.LayerNorm):
-            _train(module.parameters())
-
-
-def random(model, seed=0):
-    """As many single weights as BitFit trains biases, drawn at random: is it the biases, or only their number?"""
-    head = {id(parameter) for _, parameter in encoders.head_parameters(model)}
-    layers = [module for module in model.base_model.modules()
-              if isinstance(module, nn.Linear | nn.LayerNorm) and id(module.weight) not in head]
-    count = sum(module.bias.numel() for module in layers if module.bias is not None)
-    weights = [module.weight for module in layers if isinstance(module, nn.Linear)]
-    generator = encoders.generator(seed, 2)
-    chosen = torch.zeros(sum(weight.numel() for weight in weights), dtype=torch.bool)
-    while missing := count - int(chosen.sum()):  # those drawn twice; a permutation of all weights would take longer
-        chosen[torch.randint(len(chosen), (missing,), generator=generator)] = True
-    _train(weights)
-    for weight, mask in zip(weights, chosen.split([weight.numel() for weight in weights]), strict=True):
-        weight.trained = mask.view_as(weight)
-        weight.register_hook(lambda gradient, mask=weight.trained: gradient * mask.to(gradient.device))
-
-
-def last_k(model, k=1):
-    """The last ``k`` layers."""
-    blocks = encoders.blocks(model)
-    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= len(blocks):
-        raise ValueError(f"k must be 1 to {len(blocks)}, the encoder's layers, got {k!r}")
-    for block in blocks[-k:]:
-        _train(block.module.parameters())
-
-
-METHODS = {"full": full, "bitfit": bitfit, "adapter": adapter, "head": head, "layernorm": layernorm, "random": random,
-           "last_k": last_k}
-DRAWN = ("adapter", "random")  # methods that draw something of their own, by the init seed
-
-
-def get(name):
+def get(name: str) -> Callable:
     """The method's function. Raises ``ValueError`` for an unknown name."""
     if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
     return METHODS[name]
 
 
-def check(name, options):
-    """Raise ``ValueError`` where ``options`` is no mapping from options of the method to values of their defaults' types."""
+def check(name: str, options: Mapping) -> None:
+    """Raise ``ValueError`` where ``options`` is no mapping from options of the method to sound values."""
     checks.value(f"options of {name}", options, dict)
-    _, *parameters = inspect.signature(get(name)).parameters.values()
-    known = {parameter.name: parameter.default for parameter in parameters if parameter.name != "seed"}
-    if unknown := options.keys() - known.keys():
-        raise ValueError(f"{name} has no option {', '.join(sorted(map(str, unknown)))}: "
-                         + (f"choose from {', '.join(known)}" if known else "it takes none"))
-    for option, value in options.items():
-        kind = list | None if known[option] is None else type(known[option])
-        checks.value(f"{option} of {name}", list(value) if isinstance(value, tuple) else value, kind)
+    _options.check(get(name), options)
 
 
-def apply(name, model, seed=0, **options):
+def apply(name: str, model: "PreTrainedModel", seed: int = 0, **options) -> "PreTrainedModel":
     """Set up ``model`` in place for a method and return it: freeze all, let the method choose, train the head.
 
-    ``options`` are those of the method's function; ``seed`` is the init seed.
+    ``options`` are those of the method's function; ``seed`` is the init seed, for methods that draw something of their own.
+    Raises ``ValueError`` where the method cannot be used with the model.
     """
     method = get(name)
-    if name in DRAWN:
-        options["seed"] = seed
-    model.requires_grad_(False)
+    drawn = {"seed": seed} if "seed" in inspect.signature(method).parameters else {}
     try:
-        method(model, **options)
+        inspect.signature(method).bind(model, **options, **drawn)
     except TypeError as error:
         raise ValueError(f"method {name}: {error}") from None
-    _train(parameter for _, parameter in encoders.head_parameters(model))
-    model.method = {"method": name, "options": {key: value for key, value in options.items() if key != "seed"}}
+    model.requires_grad_(False)
+    method(model, **options, **drawn)
+    train(parameter for _, parameter in encoders.head_parameters(model))
+    model.method = {"method": name, "options": options}
     return model
 
 
-def _train(parameters):
-    for parameter in parameters:
-        parameter.requires_grad_(True)
-
-
-def counts(model):
+def counts(model: "PreTrainedModel") -> dict[str, int]:
     """Numbers of parameters: ``total``, ``trained``, and of those the ``head``'s and the ``encoder``'s (with adapters).
 
     Single weights count where only they train (``random``).
@@ -151,21 +76,34 @@ def counts(model):
             "encoder": trained - in_head}
 
 
-def shares(model):
-    """The share of each part's weights that trains, from 0 to 1, by part: embeddings, ``encoders.ROLES``, LayerNorms,
-    adapters, pooler and the task's layers."""
-    part = {id(p): "task layers" for p in model.parameters()}
-    for kind, name in ((nn.Embedding, "embeddings"), (nn.LayerNorm, "LayerNorms"), (adapters.Adapter, "adapters")):
-        part |= {id(p): name for module in model.modules() if isinstance(module, kind) for p in module.parameters()}
-    part |= {id(p): role for block in encoders.blocks(model) for role in encoders.ROLES
-             for p in block.linear[role].parameters()}
-    if pooler := getattr(model.base_model, "pooler", None):
-        part |= {id(p): "pooler" for p in pooler.parameters()}
-    sizes = {name: [0, 0] for name in ("embeddings", *encoders.ROLES, "LayerNorms", "adapters", "pooler", "task layers")}
+def shares(model: "PreTrainedModel") -> dict[str, float]:
+    """The share of each part's weights that trains, from 0 to 1, by part: embeddings, the roles of linear layers, LayerNorms,
+    what was inserted, pooler, the task's layers, and whatever else a family has."""
+    parts = _parts(model)
+    order = ("embeddings", *encoders.ROLES, *encoders.MORE_ROLES, "LayerNorms", "adapters", *INSERTED.values(), "other", "pooler",
+             "task layers")
+    sizes = {name: [0, 0] for name in order}
     for p in model.parameters():
-        sizes[part[id(p)]][0] += _trained(p)
-        sizes[part[id(p)]][1] += p.numel()
+        sizes[parts[id(p)]][0] += _trained(p)
+        sizes[parts[id(p)]][1] += p.numel()
     return {name.replace("_", " "): trained / size for name, (trained, size) in sizes.items() if size}
+
+
+def _parts(model):
+    """The part that each parameter belongs to, by the parameter's id."""
+    base = model.base_model
+    parts = {id(p): "task layers" for p in model.parameters()} | {id(p): "other" for p in base.parameters()}
+    for module in base.modules():
+        name = "embeddings" if isinstance(module, nn.Embedding) else "LayerNorms" if is_norm(module) else ""
+        if name:
+            parts |= {id(p): name for p in module.parameters(recurse=False)}
+    for block in encoders.blocks(model) if families.family(model.config) else ():
+        parts |= {id(p): role for role, linear in block.linear.items() for p in linear.parameters()}
+    if getattr(base, "pooler", None) is not None:
+        parts |= {id(p): "pooler" for p in base.pooler.parameters()}
+    parts |= {id(p): "adapters" for module in base.modules() if isinstance(module, adapters.Adapter) for p in module.parameters()}
+    return parts | {id(p): part for name, p in base.named_parameters() for piece, part in INSERTED.items()
+                    if (piece in name if piece.startswith(".") else name.startswith(piece))}
 
 
 def _trained(parameter):
@@ -174,54 +112,6 @@ def _trained(parameter):
     return parameter.numel() if parameter.requires_grad else 0
 
 
-def only_head(model):
+def only_head(model: "PreTrainedModel") -> bool:
     """Whether the encoder is frozen whole: then it can stay in evaluation mode and be run once."""
     return counts(model)["encoder"] == 0
-
-
-def save(model, file, labels=(), **notes):
-    """Write what was trained, and nothing else, to a safetensors file; label names and method go into its metadata."""
-    from safetensors.torch import save_file
-
-    _check_labels(labels, model.config.num_labels, "")
-    tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
-               if parameter.requires_grad}
-    about = {**model.method, "labels": list(labels), "num_labels": model.config.num_labels,
-             "pooler": "new" if getattr(model.config, "new_pooler", False) else "pretrained", **notes}
-    save_file(tensors, file, metadata={"studykit": json.dumps(about)})
-
-
-def _check_labels(labels, outputs, where):
-    if labels and len(labels) != outputs:
-        raise ValueError(f"{where}labels must be the names of the model's {outputs} outputs, or none, got {list(labels)}")
-
-
-def load(file, encoder):
-    """The fine-tuned model again: the encoder's weights with the saved ones on top, in evaluation mode.
-
-    ``encoder`` must be the one that was fine-tuned. Raises ``ValueError`` where tensors do not fit.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, "pt") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (not a dict)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{file} cannot be read ({error}): give a file that studykit.methods.save wrote") from None
-    if "studykit" not in metadata:
-        raise ValueError(f"{file} was not written by studykit.methods.save: give one that was")
-    about = json.loads(metadata["studykit"])
-    _check_labels(about["labels"], about["num_labels"], f"{file}: ")
-    model = encoders.load(encoder, about["num_labels"], pooler=about["pooler"])
-    if about["labels"]:
-        model.config.id2label = dict(enumerate(about["labels"]))
-        model.config.label2id = {label: i for i, label in enumerate(about["labels"])}
-    apply(about["method"], model, **about["options"])
-    own = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
-    stored = {name: tensor.shape for name, tensor in tensors.items()}
-    if wrong := sorted(name for name in own.keys() | stored.keys() if own.get(name) != stored.get(name)):
-        raise ValueError(f"{file} does not fit {encoder} ({wrong[0]} is in one of them only, or has another shape): give "
-                         "the encoder that was fine-tuned")
-    model.load_state_dict(tensors, strict=False)
-    return model.eval()

@@ -15,7 +15,7 @@ class Adapter(nn.Module):
     (Houlsby et al. 2019, arXiv 1902.00751, section 2.1: near identity).
     """
 
-    def __init__(self, width, bottleneck, residual=True, generator=None):
+    def __init__(self, width: int, bottleneck: int, residual: bool = True, generator: torch.Generator | None = None):
         super().__init__()
         self.down = nn.Linear(width, bottleneck)
         self.up = nn.Linear(bottleneck, width)
@@ -24,7 +24,7 @@ class Adapter(nn.Module):
         for parameter in (self.down.bias, self.up.weight, self.up.bias):
             nn.init.zeros_(parameter)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         change = self.up(nn.functional.gelu(self.down(x)))
         return x + change if self.residual else change
 
@@ -36,17 +36,17 @@ class Beside(nn.Module):
     makes the sum itself (BERT's ``output(hidden, residual)``), directly where it does not (DistilBERT's ``ffn(x)``).
     """
 
-    def __init__(self, sublayer, adapter):
+    def __init__(self, sublayer: nn.Module, adapter: Adapter):
         super().__init__()
         self.sublayer, self.adapter = sublayer, adapter
 
-    def forward(self, x, residual=None):
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         if residual is None:
             return self.sublayer(x) + self.adapter(x)
         return self.sublayer(x, residual + self.adapter(residual))
 
 
-def insert(model, placement="houlsby", bottleneck=64, seed=0):
+def insert(model: nn.Module, placement: str = "houlsby", bottleneck: int = 64, seed: int = 0) -> list[Adapter]:
     """Insert adapters in place and return them, in the order of the layers.
 
     ``houlsby``: one after attention, one after the feed-forward, each before the residual sum. ``pfeiffer``: after the
@@ -57,10 +57,13 @@ def insert(model, placement="houlsby", bottleneck=64, seed=0):
         raise ValueError(f"placement must be one of {', '.join(PLACEMENTS)}, got {placement!r}")
     if not isinstance(bottleneck, int) or bottleneck < 1:
         raise ValueError(f"bottleneck must be a whole number of units, at least 1, got {bottleneck!r}")
-    generator = encoders.generator(seed, 1)
+    blocks, generator = encoders.blocks(model), encoders.generator(seed, 1)
+    if any(site is None for site in _sites(blocks[0], placement)):
+        raise ValueError(f"{type(model).__name__} has no one module that is its feed-forward, so no adapter can stand beside it: "
+                         "use houlsby or pfeiffer in place of parallel")
     with torch.random.fork_rng(devices=[]):  # nn.Linear draws from the global generator before we redraw
-        return [_place(site, block, placement, bottleneck, generator)
-                for block in encoders.blocks(model) for site in _sites(block, placement)]
+        return [_place(site, block.width, placement, bottleneck, generator)
+                for block in blocks for site in _sites(block, placement)]
 
 
 def _sites(block, placement):
@@ -68,11 +71,10 @@ def _sites(block, placement):
             "parallel": (block.parallel_site,)}[placement]
 
 
-def _place(site, block, placement, bottleneck, generator):
+def _place(site, width, placement, bottleneck, generator):
     parent, name = site
-    width = block.linear["output"].out_features
     adapter = Adapter(width, bottleneck, residual=placement != "parallel", generator=generator)
-    adapter.to(block.linear["output"].weight.device)
+    adapter.to(next(parameter.device for parameter in parent.parameters()))
     before = getattr(parent, name)
     setattr(parent, name, Beside(before, adapter) if placement == "parallel" else nn.Sequential(before, adapter))
     return adapter

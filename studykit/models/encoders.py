@@ -1,46 +1,101 @@
-"""Pre-trained encoders: load one with a fresh head, and know its parts by type rather than by name."""
+"""Pre-trained encoders: load one with a fresh head, its tokenizer, and whether the two fit."""
 
 import contextlib
 import hashlib
-from dataclasses import dataclass
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 from torch import Generator, nn
 
 from studykit import checks
+from studykit.models import families
+from studykit.models.families import MORE_ROLES, READINGS, ROLES, Block, blocks, head_parameters
+
+__all__ = ["MORE_ROLES", "READINGS", "ROLES", "Block", "blocks", "check_fit", "digest", "draw_head", "from_config", "generator",
+           "head_parameters", "load", "located", "tokenizer", "weights_file"]
+DEVIATION = 0.02  # of a head's weights, where the encoder's configuration names none
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"  # in one file, or in parts
+STRAY = re.compile(r"(position_ids|inv_freq|attn\.(masked_)?bias|word_embeddings\._weight)$")  # that older versions saved
 
 
-def load(encoder, num_labels=2, seed=0, pooler="pretrained", output_bias=None, pretrained=True):
-    """A sequence classifier with the encoder's weights and a head drawn by ``seed`` alone.
+def load(encoder: str | Path, num_labels: int = 2, seed: int = 0, pooler: str = "pretrained", output_bias: float | None = None,
+         pretrained: bool = True, reads: str = "") -> nn.Module:
+    """A sequence classifier with the encoder's weights, in fp32, and a head drawn by ``seed`` alone.
 
     ``encoder`` is a hub id, a folder, or ``"mini"``, the miniature that comes with the package. The head is what the task
     adds: everything outside the base model, and with ``pooler="new"`` the pooler too, for encoders whose pre-training
-    never trained theirs. ``output_bias`` starts the output's bias there (a regression's mean label). The same seed gives
-    the same head whatever was drawn before. With ``pretrained=False`` the encoder's weights are random, drawn by ``seed``.
-    Raises ``FileNotFoundError`` or ``ValueError`` for a folder that is not a safetensors checkpoint.
+    never trained theirs. It ``reads`` the ``first`` token, the ``mean`` or the ``last`` token, or (``""``) what the folder's
+    own configuration says. ``output_bias`` starts the output's bias there (a regression's mean label); a decoder's output has
+    no bias, and starts at none. The same seed gives the same head whatever was drawn before. With ``pretrained=False`` the
+    encoder's weights are random, drawn by ``seed``.
+    Raises ``FileNotFoundError`` or ``ValueError`` for a folder that is not a safetensors checkpoint of an encoder.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    import torch
+    from transformers import AutoModelForSequenceClassification
 
     checks.value("pooler", pooler, str)
     encoder = located(encoder)
     weights_file(encoder)
-    with _reading("config.json", encoder):
-        config = AutoConfig.from_pretrained(encoder, num_labels=num_labels, trust_remote_code=False)
-    config.new_pooler = pooler == "new"
+    config = _config(encoder, num_labels=num_labels)
+    config.new_pooler, config.return_dict = pooler == "new", True
+    _set_reading(config, reads, encoder)
+    if families.own_reading(config) == "last":  # it looks for the last token that is no padding, so both must mean the same
+        config.pad_token_id, config.use_cache = tokenizer(encoder).pad_token_id, False
     if not pretrained:
         return from_config(config, seed, output_bias)
-    with _reading("model.safetensors", encoder):
+    with _reading("weights", encoder), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         model, loading = AutoModelForSequenceClassification.from_pretrained(
-            encoder, config=config, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
-            ignore_mismatched_sizes=True)
+            encoder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
+            output_loading_info=True, ignore_mismatched_sizes=True)
+    _check_weights(model, loading, encoder)
+    return draw_head(_presented(model), seed, output_bias)
+
+
+def _config(encoder, **settings):
+    from transformers import AutoConfig
+
+    with _reading("config.json", encoder):
+        return AutoConfig.from_pretrained(located(encoder), trust_remote_code=False, **settings)
+
+
+def _set_reading(config, reads, encoder):
+    """Let the configuration say what the head reads: ``config.reads``, which is ``""`` where the family's own classifier
+    reads that by itself."""
+    if reads not in ("", *families.READINGS):
+        raise ValueError(f"reads must be one of {', '.join(families.READINGS)}, or left out, got {reads!r}")
+    reads, own = reads or getattr(config, "reads", ""), families.own_reading(config)
+    if reads and not own:
+        raise ValueError(f"reads must be left out for {encoder}, a {config.model_type}: what its head reads can be chosen for "
+                         f"{families.KNOWN}")
+    if config.model_type == "modernbert" and reads in ("first", "mean"):  # its own classifier does either
+        config.classifier_pooling = "cls" if reads == "first" else "mean"
+    config.reads = "" if reads == families.own_reading(config) else reads
+
+
+def _presented(model):
+    """The model, its head reading what its configuration says."""
+    if getattr(model.config, "reads", ""):
+        model.base_model.register_forward_hook(families.present, with_kwargs=True)
+    return model
+
+
+def _check_weights(model, loading, encoder):
+    """Raise ``ValueError`` where the encoder's weights are not exactly those of the file."""
+    prefix, parts = f"{model.base_model_prefix}.", {name for name, _ in model.base_model.named_children()}
+    strange = [name for name in sorted(loading["unexpected_keys"])
+               if name.removeprefix(prefix).split(".")[0] in parts and not STRAY.search(name)]
+    if strange:
+        raise ValueError(f"the weights of {encoder} hold {strange[0]}, which the encoder of its config.json has not: it would be "
+                         "dropped; give a folder with the encoder alone (methods.load opens what methods.save wrote)")
     head = {name for name, _ in head_parameters(model)}
     lost = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
     if lost := sorted(lost & {name for name, _ in model.named_parameters()} - head):
         raise ValueError(f"the weights of {encoder} lack {lost[0]} in the shape of its config.json: it would stay random"
                          + (": say pooler: new, so that it is part of the head" if "pooler" in lost[0]
                             else ": fetch its folder anew"))
-    return draw_head(model, seed, output_bias)
 
 
 def located(encoder):
@@ -50,28 +105,32 @@ def located(encoder):
     return str(mini.ENCODER) if encoder == "mini" else str(encoder)
 
 
-def from_config(config, seed=0, output_bias=None):
+def from_config(config, seed: int = 0, output_bias: float | None = None) -> nn.Module:
     """The same architecture with random weights: for counting, for tests, and to see what pre-training buys."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForSequenceClassification.from_config(config)
-    return draw_head(model, seed, output_bias)
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    return draw_head(_presented(model), seed, output_bias)
 
 
-def draw_head(model, seed, output_bias=None):
+def draw_head(model: nn.Module, seed: int, output_bias: float | None = None) -> nn.Module:
     """Redraw the head in place from a generator of its own: normal weights, zero biases. Returns the model."""
     generator = Generator().manual_seed(seed)
     head = {id(parameter) for _, parameter in head_parameters(model)}
-    linear = [module for module in model.modules()
-              if isinstance(module, nn.Linear) and id(module.weight) in head]
-    for module in linear:
-        nn.init.normal_(module.weight, std=model.config.initializer_range, generator=generator)
-        if module.bias is not None:
+    modules = [module for module in model.modules() if id(getattr(module, "weight", None)) in head]
+    linear = [module for module in modules if isinstance(module, nn.Linear)]
+    deviation = getattr(model.config, "initializer_range", None) or getattr(model.config, "init_std", None) or DEVIATION
+    for module in modules:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=deviation, generator=generator)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+        if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
             nn.init.zeros_(module.bias)
-    if output_bias is not None:
+    if output_bias is not None and linear[-1].bias is not None:
         nn.init.constant_(linear[-1].bias, output_bias)
     return model
 
@@ -82,113 +141,98 @@ def generator(seed, stream):
     return Generator().manual_seed(int(np.random.SeedSequence([seed, stream]).generate_state(1)[0]))
 
 
-def head_parameters(model):
-    """``(name, parameter)`` of the head: what the task adds to the encoder and every method trains."""
-    prefix = model.base_model_prefix + "."
-    pooler = f"{prefix}pooler." if getattr(model.config, "new_pooler", False) else None
-    return [(name, parameter) for name, parameter in model.named_parameters()
-            if not name.startswith(prefix) or (pooler and name.startswith(pooler))]
-
-
-def tokenizer(encoder):
-    """The encoder's tokenizer. Raises ``ValueError`` where there is none, or it cannot pad."""
+def tokenizer(encoder: str | Path):
+    """The encoder's tokenizer. It gives no segments (``token_type_ids``) that the encoder has no embedding for, and where a
+    decoder's has no padding token, its end of text pads. Raises ``ValueError`` where there is none, or it cannot pad."""
     from transformers import AutoTokenizer
 
+    config = _config(encoder)
     with _reading("tokenizer", encoder):
         loaded = AutoTokenizer.from_pretrained(located(encoder), trust_remote_code=False)
     if len(loaded) <= len(loaded.all_special_ids):  # what transformers makes of a folder without a tokenizer
         raise ValueError(f"{encoder} has no tokenizer: put the tokenizer.json that it was pre-trained with into its folder")
+    if loaded.pad_token_id is None and families.own_reading(config) == "last":
+        loaded.pad_token = loaded.eos_token
     if loaded.pad_token_id is None:
         raise ValueError(f"the tokenizer of {encoder} has no padding token, so batches cannot be made: name one as "
                          "pad_token in its tokenizer_config.json")
+    segments = getattr(config, "type_vocab_size", 0 if families.family(config) else None)
+    if segments is not None and max(loaded("a", "a").get("token_type_ids", [0])) >= segments:
+        loaded.model_input_names = [name for name in loaded.model_input_names if name != "token_type_ids"]
     return loaded
 
 
-def check_fit(encoder, model, tokenizer, max_length):
-    """Raise ``ValueError`` where the encoder has no embedding for a token of the tokenizer or for one of its positions."""
+def check_fit(encoder: str | Path, model: nn.Module, tokenizer, max_length: int, texts: int = 1) -> None:
+    """Raise ``ValueError`` where the encoder has no embedding for a token of the tokenizer or for one of its positions, or
+    where ``max_length`` leaves no room for a task's one or two texts."""
     if len(tokenizer) > (words := model.get_input_embeddings().num_embeddings):
         raise ValueError(f"the tokenizer of {encoder} has {len(tokenizer)} tokens, its weights {words}: put its own there")
-    positions = getattr(model.config, "max_position_embeddings", max_length)
-    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    special = tokenizer.num_special_tokens_to_add(pair=texts == 2)
+    if max_length < special + texts:
+        raise ValueError(f"max_length must be at least {special + texts}, got {max_length}: the tokenizer of {encoder} adds "
+                         f"{special} tokens, and each text needs one")
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None or positions < 1:  # relative ones alone
+        return
+    table = getattr(getattr(families.classifier(model).base_model, "embeddings", None), "position_embeddings", None)
     if getattr(table, "padding_idx", None) is not None:  # RoBERTa counts its positions from after the padding's
         positions -= table.padding_idx + 1
     if max_length > positions:
         raise ValueError(f"max_length must be at most {positions}, the positions that {encoder} has, got {max_length}")
 
 
-def weights_file(encoder):
-    """The folder's safetensors file, or ``None`` for a hub id, whose files are not here yet."""
+def weights_file(encoder: str | Path) -> Path | None:
+    """The folder's safetensors file, or the index of its parts; ``None`` for a hub id, whose files are not here yet."""
     folder = Path(encoder := located(encoder))
     if not folder.is_dir():
         if folder.is_absolute() or str(encoder).startswith("."):
             raise FileNotFoundError(f"no encoder at {encoder}: give a hub id, or a folder with config.json and "
                                     "model.safetensors")
         return None
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError(f"{encoder} holds an adapter that peft wrote, not an encoder alone: give the encoder that it was trained "
+                         "on, or merge the two and save the whole")
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{encoder} has no config.json: give an encoder's folder, as save_pretrained writes it")
-    if (folder / "model.safetensors").is_file():
-        return folder / "model.safetensors"
+    for name in (WEIGHTS, INDEX):
+        if (folder / name).is_file():
+            return folder / name
     if sorted(folder.glob("*.bin")):
         raise ValueError(f"{encoder} has pickled weights only, which can run code when they are opened: "
                          "save it with safetensors first")
-    raise FileNotFoundError(f"{encoder} has no model.safetensors, so no weights to load: put them there")
+    raise FileNotFoundError(f"{encoder} has no {WEIGHTS}, so no weights to load: put them there")
 
 
-def digest(encoder):
-    """SHA-256 of an encoder's weights file (first 16 hex digits); a hub id is fetched, or taken from the cache."""
-    file = weights_file(encoder)
+def digest(encoder: str | Path) -> str:
+    """SHA-256 of an encoder's weights file, or of all its parts by name, one after another (first 16 hex digits); those of a
+    hub id are fetched, or taken from the cache."""
+    file = weights_file(encoder) or _fetched(encoder, WEIGHTS) or _fetched(encoder, INDEX)
     if file is None:
-        from huggingface_hub import hf_hub_download
-
-        try:
-            file = hf_hub_download(str(encoder), "model.safetensors")
-        except (OSError, ValueError) as error:
-            raise FileNotFoundError(f"the weights of {encoder} are not here and could not be fetched from the hub "
-                                    f"({type(error).__name__}): give --encoder a folder that holds them") from None
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Block:
-    """The parts of one transformer layer, whatever its family calls them."""
-
-    module: nn.Module
-    linear: dict  # role -> nn.Linear
-    attention_site: tuple  # (parent, attribute) whose output is the attention sub-layer's, before the residual sum
-    feedforward_site: tuple  # the same for the feed-forward sub-layer
-    parallel_site: tuple  # (parent, attribute) of what an adapter beside the feed-forward wraps
+        raise FileNotFoundError(f"the weights of {encoder} are not here and could not be fetched from the hub: give --encoder a "
+                                "folder that holds them")
+    parts = [file]
+    if file.name == INDEX:
+        with _reading(INDEX, encoder):
+            names = sorted(set(json.loads(file.read_text())["weight_map"].values()))
+        parts = [_fetched(encoder, name) if weights_file(encoder) is None else file.parent / name for name in names]
+    sha = hashlib.sha256()
+    for part in parts:
+        if part is None or not part.is_file():
+            raise FileNotFoundError(f"{encoder} lacks a part of its weights that its {INDEX} names: fetch its folder anew")
+        with open(part, "rb") as stream:
+            while block := stream.read(1 << 20):
+                sha.update(block)
+    return sha.hexdigest()[:16]
 
 
-ROLES = ("query", "key", "value", "attention_output", "intermediate", "output")
+def _fetched(encoder, name):
+    """A file of a hub id, fetched or taken from the cache; ``None`` where it cannot be had."""
+    from huggingface_hub import hf_hub_download
 
-
-def blocks(model):
-    """The encoder's layers as ``Block``s, in order, for the BERT and DistilBERT families (RoBERTa and ELECTRA are of
-    BERT's). Raises ``ValueError`` for another architecture."""
-    found = [_bert_block(module) or _distilbert_block(module) for module in model.base_model.modules()]
-    if not (found := [block for block in found if block]):
-        raise ValueError(f"{type(model).__name__} has no layers that this study knows: it knows the families of BERT, "
-                         "RoBERTa, ELECTRA and DistilBERT")
-    return found
-
-
-def _bert_block(module):
-    if not (hasattr(module, "intermediate") and hasattr(module, "output") and hasattr(module, "attention")):
+    try:
+        return Path(hf_hub_download(str(encoder), name))
+    except (OSError, ValueError):
         return None
-    inner, after = module.attention.self, module.attention.output
-    linear = dict(zip(ROLES, (inner.query, inner.key, inner.value, after.dense, module.intermediate.dense,
-                              module.output.dense), strict=True))
-    return Block(module, linear, (after, "dropout"), (module.output, "dropout"), (module, "output"))
-
-
-def _distilbert_block(module):
-    if not (hasattr(module, "sa_layer_norm") and hasattr(module, "ffn")):
-        return None
-    attention, ffn = module.attention, module.ffn
-    linear = dict(zip(ROLES, (attention.q_lin, attention.k_lin, attention.v_lin, attention.out_lin, ffn.lin1,
-                              ffn.lin2), strict=True))
-    return Block(module, linear, (attention, "out_lin"), (ffn, "dropout"), (module, "ffn"))
 
 
 @contextlib.contextmanager

@@ -1,42 +1,72 @@
-"""How far a study is."""
+"""How far a study is: a bar in a terminal, one line updated in place in a notebook, lines elsewhere."""
 
 import itertools
 import os
 import sys
 import time
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<LEFT, {rate_fmt}{postfix}]"
 
 
 class Progress:
-    """One line that says how far it is: updated in place in a notebook, a line per run in a terminal."""
+    """``total`` runs, of which those that have no record are trained, in this order; ``costs`` say how long each takes beside
+    the others, in any unit."""
 
-    def __init__(self, total, costs):
-        self.total, self.missing, self.done, self.failed = total, len(costs), 0, 0
+    def __init__(self, total: int, costs: Sequence[float]):
+        self.total, self.missing, self.done, self.not_ok = total, len(costs), 0, 0
+        self.accidents: list[str] = []
         self.spent = [0, *itertools.accumulate(costs)]  # cost of the first 0, 1, 2 … runs
-        self.start, self.handle = time.monotonic(), None
+        self.start, self.handle, self.bar = time.monotonic(), None, None
         if costs:
-            self.show(f"{total - len(costs)} of {total} runs read from records, {len(costs)} to train …")
+            self._show(f"{total - len(costs)} of {total} runs read from records, {len(costs)} to train …")
+            if _in_terminal():
+                self.bar = tqdm(total=len(costs), unit="run", dynamic_ncols=True, bar_format=BAR.replace("LEFT", "?"))
 
-    def step(self, record):
+    def step(self, outcome: dict) -> None:
+        """A run ended, with this record or accident."""
         self.done += 1
-        self.failed += record["status"] != "ok"
+        run, status = outcome["run"], outcome["status"]
+        last = f"{run['task']} {outcome.get('arm') or run['method']} {run['fraction']:g} {status}"
+        if status == "accident":
+            self.accidents.append(f"{run['task']} {run['method']}: {outcome['reason']}")
+            last += f" ({outcome['reason']})"
+        else:
+            self.not_ok += status != "ok"
+            last += "" if outcome["score"] is None else f" {outcome['score']:.3f}"
         elapsed = time.monotonic() - self.start
         left = elapsed * (self.spent[-1] / self.spent[self.done] - 1)
-        run = record["run"]
-        score = "–" if record["score"] is None else f"{100 * record['score']:.1f}"
-        self.show(f"{self.done} of {self.missing} trained, {self.failed} not ok, {self.missing - self.done} left, about "
-                  f"{left / 60:.0f} min; last: {run['task']} {run['method']} {run['fraction']:g} {record['status']} {score}")
+        text = (f"{self.done} of {self.missing} trained, {self._counts()}, {self.missing - self.done} left, "
+                f"{elapsed / self.done:.1f} s a run, about {_time(left)}; last: {last}")
+        if self.bar is None:
+            self._show(text)
+            return
+        self._log(text)
+        self.bar.bar_format = BAR.replace("LEFT", tqdm.format_interval(left))
+        self.bar.set_postfix_str(f"{self._counts()}; {last}", refresh=False)
+        self.bar.update()
 
-    def end(self):
-        if self.missing:
-            self.show(f"{self.total} runs: {self.total - self.missing} read from records, {self.missing} trained, "
-                      f"{self.failed} not ok")
-        else:
-            self.show(f"{self.total} runs read from records, none trained")
+    def end(self) -> None:
+        """All of it is there, but for accidents."""
+        if self.bar is not None:
+            self.bar.close()
+        if not self.missing:
+            self._show(f"{self.total} runs read from records, none trained")
+            return
+        text = (f"{self.total} runs: {self.total - self.missing} read from records, "
+                f"{self.missing - len(self.accidents)} trained, {self._counts()}")
+        if self.accidents:
+            text += f"; they have no result, and the next call tries them again. The first: {self.accidents[0]}"
+        self._show(text)
 
-    def show(self, text):
-        if log := os.environ.get("STUDYKIT_PROGRESS"):
-            with open(log, "a") as lines:
-                lines.write(text + "\n")
+    def _counts(self):
+        number = len(self.accidents)
+        return f"{self.not_ok} not ok" + (f", {number} accident{'s'[:number > 1]}" if number else "")
+
+    def _show(self, text):
+        self._log(text)
         if not _in_notebook():
             print(text, flush=True)
             return
@@ -47,6 +77,25 @@ class Progress:
             self.handle = display(shown, display_id=True)
         else:
             self.handle.update(shown)
+
+    def _log(self, text):
+        """For whoever runs the notebook without a screen."""
+        if log := os.environ.get("STUDYKIT_PROGRESS"):
+            with open(log, "a", encoding="utf-8") as lines:
+                lines.write(text + "\n")
+
+
+def _time(seconds):
+    """A time in one unit, for people.
+
+    >>> _time(41.2), _time(200), _time(7000)
+    ('41 s', '3 min', '1.9 h')
+    """
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _in_terminal():
+    return sys.stderr.isatty() and not _in_notebook()
 
 
 def _in_notebook():

@@ -6,14 +6,16 @@ import os
 import platform
 import subprocess
 
+import pandas as pd
+
 from studykit import paths
 
-PACKAGES = ("studykit", "torch", "transformers", "datasets", "evaluate", "scikit-learn", "numpy", "scipy", "pandas",
+PACKAGES = ("studykit", "torch", "transformers", "peft", "datasets", "evaluate", "scikit-learn", "numpy", "scipy", "pandas",
             "seaborn")
 
 
 @functools.cache
-def versions():
+def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that numbers depend on; ``None`` for one that is not installed."""
     import studykit
 
@@ -27,7 +29,7 @@ def versions():
 
 
 @functools.cache
-def commit():
+def commit() -> str | None:
     """The checkout's commit, with ``+`` where its code differs from it; ``None`` outside git."""
     def git(*words):
         return subprocess.run(["git", *words], cwd=paths.REPO, capture_output=True, text=True, check=True).stdout.strip()
@@ -39,16 +41,36 @@ def commit():
 
 
 @functools.cache
-def processor():
-    """The processor's name as the system gives it."""
+def processor() -> str:
+    """The processor's name as the system gives it, or else the shorter one that Python knows."""
     try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        name = NAMES[platform.system()]()
+    except (KeyError, OSError, ImportError, StopIteration, subprocess.CalledProcessError):
+        name = ""
+    return name or platform.processor() or platform.machine()
 
 
-def hardware(device):
+def _by_linux():
+    with open("/proc/cpuinfo") as lines:
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+
+
+def _by_macos():
+    return subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True,
+                          check=True).stdout.strip()
+
+
+def _by_windows():
+    import winreg
+
+    with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"HARDWARE\DESCRIPTION\System\CentralProcessor\0") as opened:
+        return winreg.QueryValueEx(opened, "ProcessorNameString")[0].strip()
+
+
+NAMES = {"Linux": _by_linux, "Darwin": _by_macos, "Windows": _by_windows}
+
+
+def hardware(device) -> dict:
     """The machine that a run runs on now: processor, cores, threads, load, accelerator."""
     import torch
 
@@ -60,7 +82,7 @@ def hardware(device):
     return found
 
 
-def stamp(experiment, table):
+def stamp(experiment, table: pd.DataFrame) -> str:
     """The last cell of a notebook: what its numbers are from, one item a line, nothing that changes from day to day."""
     seeds = table["seed"].nunique() if len(table) else 0
     return "\n".join([

@@ -12,8 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from studykit import checks, tasks
+from studykit.evidence import table
 from studykit.study import provenance
+from studykit.tasks import Task
 from studykit.training import budgets
+
+RECIPE = 1  # raised whenever the same settings would give other numbers
 
 
 @dataclass(frozen=True)
@@ -24,17 +28,21 @@ class Run:
     (``order``). ``score_on="selection"`` trains on train without the selection split and scores on that split; the
     validation set is read by no such run. ``points`` asks for an anytime curve on the selection split, which such a run
     then leaves out of training too. ``seconds`` and ``token_seconds`` are those of ``budgets.Budget``.
-    ``pretrained=False`` gives the encoder random weights, by the init seed. ``data`` and ``weights`` are digests.
+    ``pretrained=False`` gives the encoder random weights, by the init seed. ``data`` and ``weights`` are digests, ``asks``
+    is the task's identity. ``recipe`` is the version of how settings become numbers.
     """
 
     task: str
+    asks: str
     method: str
     fraction: float
     lr: float
     encoder: str
     weights: str
     data: str
+    precision: str
     pooler: str = "pretrained"
+    reads: str = ""
     options: tuple = ()
     epochs: float | None = None
     min_steps: int = 0
@@ -49,10 +57,9 @@ class Run:
     score_on: str = "validation"
     points: int = 0
     pretrained: bool = True
-    precision: str = "auto"
+    recipe: int = RECIPE
 
     def __post_init__(self):
-        tasks.get(self.task)
         checks.fields(self)
         if not all(isinstance(option, tuple) and len(option) == 2 and isinstance(option[0], str) for option in self.options):
             raise ValueError(f"options must be a tuple of (name, value) pairs, got {self.options!r:.80}")
@@ -63,28 +70,29 @@ class Run:
             object.__setattr__(self, "epochs", int(self.epochs))
 
     @property
-    def budget(self):
+    def budget(self) -> budgets.Budget:
         return budgets.Budget(self.epochs, self.min_steps, self.steps, self.seconds, self.token_seconds)
 
     @property
-    def clock(self):
+    def clock(self) -> str:
         """What ends the run: ``steps``, the ``wall`` clock, or a ``calibrated`` one."""
         return "steps" if self.seconds is None else "calibrated" if self.token_seconds else "wall"
 
     @property
-    def seed(self):
+    def seed(self) -> int | None:
         """The seed, where all three are one; else ``None``."""
         return self.subset_seed if self.subset_seed == self.init_seed == self.order_seed else None
 
     @functools.cached_property
-    def key(self):
-        """The run's hash. A field left at its default is not part of it, so a new field leaves old records valid."""
+    def key(self) -> str:
+        """The run's hash. A field left at its default is not part of it, so a new field leaves old records valid; the recipe
+        always is."""
         decided = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)
-                   if getattr(self, field.name) != field.default}
+                   if getattr(self, field.name) != field.default or field.name == "recipe"}
         return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
-    def name(self):
+    def name(self) -> str:
         """A name for people and files, with the hash at its end."""
         seeds = f"s{self.seed}" if self.seed is not None else f"s{self.subset_seed}.{self.init_seed}.{self.order_seed}"
         budget = "" if self.seconds is None else f"-{self.seconds:g}s"
@@ -92,14 +100,14 @@ class Run:
 
 
 @functools.lru_cache(maxsize=8)
-def data(task, source):
+def data(task: Task, source: str):
     """A task's ``DatasetDict`` and its digest, loaded once."""
     loaded = tasks.load(task, source)
     return loaded, tasks.digest(loaded)
 
 
 @functools.lru_cache(maxsize=8)
-def _encodings(task, source, encoder, max_length):
+def encodings(task: Task, source: str, encoder: str, max_length: int) -> tuple[dict, float, float]:
     """Encodings by split, and the seconds that loading and tokenising took: once per task and encoder."""
     from studykit.models import encoders
 
@@ -107,100 +115,147 @@ def _encodings(task, source, encoder, max_length):
     sets, _ = data(task, source)
     loaded = time.monotonic()
     tokenizer = encoders.tokenizer(encoder)
-    encoded = {split: tasks.encode(task, sets[split], tokenizer, max_length) for split in ("train", "validation")}
+    encoded = {split: tasks.encode(task, rows, tokenizer, max_length) for split, rows in sets.items()}
     return encoded, loaded - start, time.monotonic() - loaded
 
 
-def examples(run, train_labels):
+def examples(run: Run, task: Task, train_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """``(train, selection)`` indices into train: what the run trains on, and the split carved off, if it is."""
     if run.score_on == "validation" and not run.points:
-        return tasks.subset(run.task, train_labels, run.fraction, run.subset_seed), None
-    rest, selection = tasks.selection_split(run.task, train_labels)
-    return rest[tasks.subset(run.task, train_labels[rest], run.fraction, run.subset_seed)], selection
+        return tasks.subset(task, train_labels, run.fraction, run.subset_seed), None
+    rest, selection = tasks.selection_split(task, train_labels)
+    return rest[tasks.subset(task, train_labels[rest], run.fraction, run.subset_seed)], selection
 
 
-def build(run, encoder_at, labels):
+def build(run: Run, task: Task, encoder_at: str, labels: np.ndarray):
     """The run's model before its first step: encoder, head by the init seed, method applied.
 
-    ``labels`` are the run's training labels: a regression's output starts at their mean, for every method alike.
+    ``labels`` are those that the run trains on: a number's output starts at their mean, for every arm alike.
     """
     from studykit import methods
     from studykit.models import encoders
 
-    task = tasks.get(run.task)
     bias = None if task.labels else float(np.mean(labels))
-    model = encoders.load(encoder_at, task.num_labels, run.init_seed, run.pooler, bias, run.pretrained)
+    model = encoders.load(encoder_at, task.num_labels, run.init_seed, run.pooler, bias, run.pretrained,
+                          **({"reads": run.reads} if run.reads else {}))
     return methods.apply(run.method, model, run.init_seed, **dict(run.options))
 
 
-def train_run(run, source, encoder_at):
-    """Train and score one run; its record as a dict. Errors are raised."""
+def train_run(run: Run, task: Task, source: str, encoder_at: str) -> dict:
+    """Train and score one run; its result as a dict, for ``records.new``. Errors are raised."""
     from studykit import training
     from studykit.training import machine
 
     device = machine.best_device()
     ledger = machine.Ledger(device)
-    train, held_out, scored, model = _prepared(run, source, encoder_at, ledger)
+    parts = prepared(run, task, source, encoder_at, ledger)
 
-    def score(model):
-        return _scored(run, training.predict(model, held_out), held_out.labels)["score"]
+    def score(model) -> float | None:
+        return _scored(task, parts.scale, training.logits(model, parts.held_out), parts.held_out.labels).get("score")
 
     with machine.peak_memory(device) as memory:
-        outcome = training.train(model, train, run.budget, lr=run.lr, batch_size=run.batch_size, seed=run.order_seed,
-                                 precision=run.precision, device=device, ledger=ledger, score=score, points=run.points)
-    return _result(run, outcome, train, scored, model, ledger, memory, device)
+        outcome = training.train(parts.model, parts.train, run.budget, lr=run.lr, batch_size=run.batch_size,
+                                 seed=run.order_seed, precision=run.precision, device=device, ledger=ledger, score=score,
+                                 points=run.points)
+    return _result(run, task, outcome, parts, ledger, memory, device)
 
 
-def train_fleet(members, source, encoder_at):
-    """Train runs that differ only by seed at once, and score them; their records as dicts, like ``train_run``'s but for
+def train_fleet(members: list[Run], task: Task, source: str, encoder_at: str) -> list[dict]:
+    """Train runs that differ only by seed at once, and score them; their results as dicts, like ``train_run``'s but for
     ``fleet``, the number of members, which share its seconds and whose memory is not known. Errors are raised."""
     from studykit.training import fleet, machine
 
     device, run = machine.best_device(), members[0]
     ledger, ledgers = machine.Ledger(device), [machine.Ledger(device) for _ in members]
-    parts = [_prepared(each, source, encoder_at, own) for each, own in zip(members, ledgers, strict=True)]
-    trains, _, scored, models = zip(*parts, strict=True)
-    outcomes = fleet.train(models, trains, run.budget, lr=run.lr, batch_size=run.batch_size, device=device, ledger=ledger,
-                           seeds=[each.order_seed for each in members], precision=run.precision)
-    for each, stage in itertools.product(ledgers, ("warmup", "train")):
-        each.seconds[stage] = ledger.seconds[stage] / len(members)
-    return [_result(*each, {}, device) | {"fleet": len(members)}
-            for each in zip(members, outcomes, trains, scored, models, ledgers, strict=True)]
+    parts = [prepared(member, task, source, encoder_at, own) for member, own in zip(members, ledgers, strict=True)]
+    outcomes = fleet.train([part.model for part in parts], [part.train for part in parts], run.budget, lr=run.lr,
+                           batch_size=run.batch_size, device=device, ledger=ledger,
+                           seeds=[member.order_seed for member in members], precision=run.precision)
+    for own, stage in itertools.product(ledgers, ("warmup", "train")):
+        own.seconds[stage] = ledger.seconds[stage] / len(members)
+    return [_result(member, task, outcome, part, own, {}, device) | {"fleet": len(members)}
+            for member, outcome, part, own in zip(members, outcomes, parts, ledgers, strict=True)]
 
 
-def _prepared(run, source, encoder_at, ledger):
-    """``(train, held_out, scored, model)``: encodings to train on, of the selection split or ``None``, and to score on."""
-    sets, ledger.seconds["load"], ledger.seconds["tokenise"] = _encodings(run.task, source, encoder_at, run.max_length)
-    rows, selection = examples(run, sets["train"].labels)
+@dataclass(frozen=True)
+class Parts:
+    """What a run needs: encodings to train on (labels as they are trained), of the selection split or ``None``, of the sets
+    to score on by name, main one first (labels as given), how labels are scaled, and the model."""
+
+    train: tasks.Encodings
+    held_out: tasks.Encodings | None
+    scored: dict
+    scale: tasks.Scale
+    model: object
+
+
+def prepared(run: Run, task: Task, source: str, encoder_at: str, ledger) -> Parts:
+    sets, ledger.seconds["load"], ledger.seconds["tokenise"] = encodings(task, source, encoder_at, run.max_length)
+    rows, selection = examples(run, task, sets["train"].labels)
     train = sets["train"].take(rows)
     held_out = None if selection is None else sets["train"].take(selection)
+    scored = {name: sets[name] for name in ("validation", *task.also)} if run.score_on == "validation" else {"": held_out}
+    scale = tasks.Scale.of(task, train.labels)
+    train = train.labelled(scale.shrunk(train.labels))
     with ledger("load"):
-        model = build(run, encoder_at, train.labels)
-    return train, held_out, held_out if run.score_on == "selection" else sets["validation"], model
+        model = build(run, task, encoder_at, train.labels)
+    return Parts(train, held_out, scored, scale, model)
 
 
-def _result(run, outcome, train, scored, model, ledger, memory, device):
-    """A run's record, scored unless it diverged."""
+def _result(run: Run, task: Task, outcome, parts: Parts, ledger, memory: dict, device) -> dict:
+    """A run's result, scored unless it diverged."""
     from studykit import methods, training
 
     result = {"scores": {}, "score": None}
+    main, *others = parts.scored
     if outcome.status == "ok":
         with ledger("evaluate"):
-            predictions = training.predict(model, scored)
-        result = _scored(run, predictions, scored.labels)
-    return {"examples": len(train), "seconds": {k: round(v, 3) for k, v in ledger.seconds.items()},
-            "memory": {k: v and round(v, 1) for k, v in memory.items()}, "parameters": methods.counts(model),
-            **dataclasses.asdict(outcome), "parts": {k: round(v, 3) for k, v in outcome.parts.items()},
-            "clock": run.clock, **result, "hardware": provenance.hardware(device)}
+            answers = training.logits(parts.model, parts.scored[main])
+        result = _scored(task, parts.scale, answers, parts.scored[main].labels)
+        for name in others:
+            more = _scored(task, parts.scale, training.logits(parts.model, parts.scored[name]), parts.scored[name].labels)
+            result["scores"] |= {f"{name} {metric}": value for metric, value in more["scores"].items()}
+    fields = {name: value for name, value in vars(outcome).items() if not name.startswith("step_")}
+    return {"examples": len(parts.train), "label_spread": label_spread(task, parts.scale.grown(parts.train.labels)),
+            "label_mean": None if task.labels else round(float(np.mean(parts.scale.grown(parts.train.labels))), 6),
+            "seconds": {k: round(v, 3) for k, v in ledger.seconds.items()},
+            "memory": {k: v and round(v, 1) for k, v in memory.items()}, "parameters": methods.counts(parts.model),
+            **fields, "parts": {k: round(v, 3) for k, v in outcome.parts.items()},
+            "clock": run.clock, "labels": _compact(task, parts.scored[main].labels), **result,
+            "hardware": provenance.hardware(device)}
 
 
-def _scored(run, predictions, labels):
-    if not np.isfinite(predictions).all():
+def label_spread(task: Task, labels: np.ndarray) -> float | None:
+    """How far training labels of a number spread: their standard deviation, or 0.741 times their interquartile range where
+    outliers make that much smaller; ``None`` for classes."""
+    if task.labels:
+        return None
+    low, high = np.quantile(labels, [0.25, 0.75])
+    deviation, middle = float(np.std(labels, dtype=float)), 0.741 * float(high - low)
+    return round(middle if 0 < middle < deviation / 2 else deviation, 6)
+
+
+def _scored(task: Task, scale: tasks.Scale, outputs: np.ndarray, labels: np.ndarray) -> dict:
+    """Scores of a model's outputs, shape (n, outputs), with its answers and, for classes, their probabilities."""
+    if not np.isfinite(outputs).all():
         return {"status": "diverged", "reason": "its answers are not finite", "scores": {}, "score": None}
-    scores = tasks.scores(run.task, predictions, labels)
-    scores = {name: None if math.isnan(value) else value for name, value in scores.items()}
-    constant = bool(np.ptp(predictions) < 1e-6)
-    return {"status": "constant" if constant else "ok", "reason": "one answer for every example" if constant else "",
-            "scores": scores, "score": scores[tasks.get(run.task).metric],
-            "predictions": [float(f"{value:.6g}") if labels.dtype.kind == "f" else int(value) for value in predictions],
-            "labels": [round(float(value), 4) if labels.dtype.kind == "f" else int(value) for value in labels]}
+    if task.labels:
+        answers, probabilities = outputs.argmax(1), softmax(outputs)
+        kept = {"probabilities": table.packed(probabilities)}
+    else:
+        answers, probabilities, kept = scale.grown(outputs[:, 0]), None, {}
+    scores = {name: None if math.isnan(value) else value
+              for name, value in task.scores(labels, answers, probabilities).items()}
+    read = probabilities if task.metric.reads == "probabilities" else answers
+    return {"scores": scores, "score": scores[task.metric.name], "p_shuffled": round(task.metric.p_shuffled(labels, read), 4),
+            "predictions": _compact(task, answers), **kept}
+
+
+def softmax(outputs: np.ndarray) -> np.ndarray:
+    """Probabilities of outputs, shape (n, classes)."""
+    powers = np.exp(outputs - outputs.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def _compact(task: Task, values: np.ndarray) -> list:
+    return [int(value) if task.labels else float(f"{value:.6g}") for value in values]

@@ -3,12 +3,17 @@ encoder that runs once.
 
 PyTorch draws a CPU's dropout mask one element after another, and its fused attention is slow there in bfloat16. Within
 ``on_cpu`` a model draws masks four elements at a time and multiplies attention out.
+
+Models differ, so a shortcut proves itself on the very model, by one batch with and without: ``shortcuts`` and ``features``
+take those that gave the same outputs, and say which.
 """
 
 import contextlib
+import contextvars
 import ctypes
 import functools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -16,7 +21,10 @@ from torch import nn
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
+from studykit.models import families
 from studykit.training import machine
+
+DRAWS = contextvars.ContextVar("DRAWS", default=None)  # within on_cpu: the NumPy generator of dropout's masks
 
 
 def kept(shape, p, rng):
@@ -87,16 +95,18 @@ def _scaled(x, factor):
 
 
 def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_):
-    """Softmax attention, multiplied out, its dropout's mask from ``module.kept`` where there is one. Shapes as transformers'
+    """Softmax attention, multiplied out, its dropout's mask from ``DRAWS`` where that is set. Shapes as transformers'
     attention functions; a mask is added, or says what to attend to."""
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if key.shape[1] != query.shape[1]:  # several queries share a key
+        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill_(
             ~attention_mask, torch.finfo(query.dtype).min)
     if attention_mask is not None:
         attention_mask = attention_mask[..., : key.shape[-2]]
-    if dropout and hasattr(module, "kept"):
-        mask = module.kept((query.shape[0] * query.shape[1], query.shape[2], key.shape[2]), dropout)
+    if dropout and (rng := DRAWS.get()) is not None:
+        mask = kept((query.shape[0] * query.shape[1], query.shape[2], key.shape[2]), dropout, rng)
         return _Attention.apply(query, key, value, attention_mask, scaling, mask, dropout), None
     scores = torch.matmul(query * scaling, key.transpose(2, 3))  # the query is smaller than the scores
     if attention_mask is not None:
@@ -110,17 +120,72 @@ AttentionInterface.register("studykit", _attention)
 AttentionMaskInterface.register("studykit", eager_mask)
 
 
-READS_FIRST = ("bert", "roberta", "electra", "camembert", "xlm-roberta")  # kinds of model whose head reads the first token
+def sample(data, count: int = 4) -> np.ndarray:
+    """Rows of the shortest, the longest and some between: what a shortcut is tried on, with padding in it."""
+    order = np.argsort(data.lengths, kind="stable")
+    return order[np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))]
+
+
+@torch.no_grad()
+def proven(model: nn.Module, inputs: dict, shortcut, instead: dict | None = None) -> bool:
+    """Whether the model's outputs within the context ``shortcut`` (of the inputs ``instead``, where they are others) are
+    those without, to rounding; in evaluation mode and in the precision of its weights."""
+    before = model.training
+    model.eval()
+    try:
+        plain = model(**inputs).logits
+        try:
+            with shortcut:
+                quick = model(**(instead or inputs)).logits
+        except Exception:  # a model of another build: the plain way it is
+            return False
+        return same(quick, plain)
+    finally:
+        model.train(before)
+
+
+def same(quick: torch.Tensor, plain: torch.Tensor) -> bool:
+    """Whether outputs of shape (rows, outputs) differ by rounding only: by no more than a thousandth of what rows differ by."""
+    spread = (plain - plain.mean(0)).abs().max()
+    return quick.shape == plain.shape and bool((quick - plain).abs().max() <= 1e-3 * spread + 1e-5 * plain.abs().max())
 
 
 @contextlib.contextmanager
-def first_token(model):
+def shortcuts(model: nn.Module, data, device: torch.device, seed: int | None = None) -> Iterator[list[str]]:
+    """Within, the model takes the shortcuts that proved themselves on a sample of ``data``; yields their names. Where a
+    ``seed`` is given the model is to be trained, and its dropout draws from that on a CPU."""
+    inputs = {key: values.to(device) for key, values in data.batch(sample(data)).items()}
+    with contextlib.ExitStack() as stack:
+        used = []
+        if seed is not None and device.type == "cpu":
+            multiplied = model.config._attn_implementation == "sdpa" and proven(model, inputs, multiplied_out(model))
+            stack.enter_context(on_cpu(model, seed, multiplied))
+            used += ["attention"] * multiplied
+        if _last_attention(model) and proven(model, inputs, first_token(model)):
+            stack.enter_context(first_token(model))
+            used.append("first_token")
+        yield used
+
+
+READS_FIRST = ("bert", "roberta", "electra", "camembert", "xlm-roberta")  # whose last layer can work for the first token alone
+
+
+def _last_attention(model):
+    """The attention of the last layer, where that can work for the first token alone; else ``None``."""
+    known = model.config.model_type in READS_FIRST and families.reading(model.config) == "first"
+    if not known or model.config._attn_implementation not in ("eager", "sdpa", "studykit"):
+        return None
+    layers = [module for module in model.base_model.modules() if hasattr(getattr(module, "attention", None), "self")]
+    return layers[-1].attention if layers and "forward" not in vars(layers[-1].attention.self) else None  # else it does
+
+
+@contextlib.contextmanager
+def first_token(model: nn.Module) -> Iterator[None]:
     """Within, the model's last layer works for the first token alone, the only one that the head reads: the queries, sums
     and feed-forward of all others are left out, forward and backward. Their keys and values are not. Same outputs and
     gradients, to rounding; models whose head reads otherwise are left as they are."""
-    known = model.config.model_type in READS_FIRST and model.config._attn_implementation in ("eager", "sdpa", "studykit")
-    layers = [module for module in model.base_model.modules() if hasattr(getattr(module, "attention", None), "self")]
-    if not known or not layers or "forward" in vars((attention := layers[-1].attention).self):  # the last: it is so already
+    attention = _last_attention(model)
+    if attention is None:
         yield
         return
     hook = attention.output.register_forward_pre_hook(lambda _, given: (given[0], given[1][:, :1]))  # what is added to it
@@ -144,31 +209,45 @@ def _attend_first(module, hidden_states, attention_mask=None, **_):
     return found.flatten(2), weights
 
 
+class Dropout(nn.Dropout):
+    """Dropout whose masks NumPy draws."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return dropout(input, self.p, DRAWS.get()) if self.training and self.p else input
+
+
 @contextlib.contextmanager
-def on_cpu(model, seed):
+def on_cpu(model: nn.Module, seed: int, attention: bool = True) -> Iterator[None]:
     """Within, the model's dropout draws from ``seed``, and attention that was fused is multiplied out. Elsewhere than on a
     CPU nothing changes."""
     if next(model.parameters()).device.type != "cpu":
         yield
         return
-    rng = np.random.Generator(np.random.SFC64(seed))
-    changed, attention = list(model.modules()), model.config._attn_implementation
-
-    for module in changed:
-        if isinstance(module, nn.Dropout):
-            module.forward = lambda x, module=module: dropout(x, module.p, rng) if module.training and module.p else x
-        module.kept = functools.partial(kept, rng=rng)
-    if attention == "sdpa":
-        model.set_attn_implementation("studykit")
+    token = DRAWS.set(np.random.Generator(np.random.SFC64(seed)))
+    places = [(parent, name, child) for parent in model.modules() for name, child in parent.named_children()
+              if isinstance(child, nn.Dropout)]
+    for parent, name, child in places:
+        setattr(parent, name, Dropout(child.p).train(child.training))
     try:
-        with _memory_kept():
+        with multiplied_out(model) if attention else contextlib.nullcontext(), _memory_kept():
             yield
     finally:
-        if attention == "sdpa":
-            model.set_attn_implementation(attention)
-        for module in changed:
-            module.__dict__.pop("forward", None)
-            del module.kept
+        for parent, name, child in places:
+            setattr(parent, name, child.train(getattr(parent, name).training))
+        DRAWS.reset(token)
+
+
+@contextlib.contextmanager
+def multiplied_out(model: nn.Module) -> Iterator[None]:
+    """Within, attention that was fused is multiplied out."""
+    before = model.config._attn_implementation
+    if before == "sdpa":
+        model.set_attn_implementation("studykit")
+    try:
+        yield
+    finally:
+        if before == "sdpa":
+            model.set_attn_implementation(before)
 
 
 @contextlib.contextmanager
@@ -192,14 +271,16 @@ def _memory_kept():
 
 
 class Features:
-    """What a frozen encoder says of each example's first token, in place of its tokens: in evaluation mode, when an example
-    is first asked for, and then kept."""
+    """What a frozen encoder says of each example to the head that reads it, in place of its tokens: in evaluation mode, when an
+    example is first asked for, and then kept."""
 
     def __init__(self, model, data, device, precision):
-        self.encoder, self.data, self.device, self.precision = model.base_model, data, device, precision
-        self.labels, self.lengths, self.pad = data.labels, data.lengths, {"inputs_embeds": 0.0}
-        self.seen = np.zeros(len(data), dtype=bool)
-        self.hidden = torch.zeros(len(data), 1, model.config.hidden_size, device=device)
+        self.encoder, self.data = families.classifier(model).base_model, data
+        self.device, self.precision = device, precision
+        self.labels, self.lengths, self.pad = data.labels, data.lengths, {"inputs_embeds": 0.0, "input_ids": 0}
+        self.reads = families.own_reading(model.config) or "first"  # as a study says it, every token says the same
+        self.padding = getattr(model.config, "pad_token_id", None)
+        self.seen, self.hidden = np.zeros(len(data), dtype=bool), None
 
     def __len__(self):
         return len(self.labels)
@@ -211,15 +292,33 @@ class Features:
 
     @torch.no_grad()
     def batch(self, indices):
-        """``inputs_embeds`` of shape (batch, 1, width)."""
+        """``inputs_embeds`` of shape (batch, 1, width), and ``input_ids`` that are no padding, for heads that look for it."""
         indices = np.asarray(indices)
         if len(new := indices[~self.seen[indices]]):
             tokens = {key: values.to(self.device) for key, values in self.data.batch(new).items()}
+            real = tokens.get("attention_mask")
+            if self.reads == "last" and self.padding is not None:  # as the family's own head looks for it
+                real = tokens["input_ids"] != self.padding
             self.encoder.eval()
             with machine.autocast(self.device, self.precision):
-                self.hidden[new] = self.encoder(**tokens).last_hidden_state[:, :1].float()
+                said = families.pool(self.encoder(**tokens).last_hidden_state, self.reads, real).float()
+            if self.hidden is None:
+                self.hidden = torch.zeros(len(self), 1, said.shape[1], device=self.device)
+            self.hidden[new, 0] = said
             self.seen[new] = True
-        return {"inputs_embeds": self.hidden[torch.as_tensor(indices, device=self.device)]}
+        hidden = self.hidden[torch.as_tensor(indices, device=self.device)]
+        return {"inputs_embeds": hidden, "input_ids": hidden.new_full(hidden.shape[:2], int(self.padding == 0), dtype=torch.long)}
+
+
+def features(model: nn.Module, data, device: torch.device, precision: str) -> Features | None:
+    """``Features`` of the data, or ``None`` where the model's head does not say the same of them as of tokens."""
+    few = data.take(sample(data))
+    inputs = {key: values.to(device) for key, values in few.batch(np.arange(len(few))).items()}
+    try:
+        instead = Features(model, few, device, "fp32").batch(np.arange(len(few)))
+    except Exception:  # a base model that gives no hidden states: the plain way it is
+        return None
+    return Features(model, data, device, precision) if proven(model, inputs, on_features(model), instead) else None
 
 
 class _Done(nn.Module):
@@ -227,19 +326,21 @@ class _Done(nn.Module):
 
     def __init__(self, base):
         super().__init__()
-        self.pooler = getattr(base, "pooler", None)
+        for name in ("pooler", "pooler_activation"):
+            setattr(self, name, getattr(base, name, None))
         self.config = base.config
 
     def forward(self, *_, inputs_embeds, **__):
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
+        from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
-        pooled = self.pooler(inputs_embeds) if self.pooler is not None else None
-        return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=pooled)
+        return BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=inputs_embeds, pooler_output=families.pooled(self, inputs_embeds))
 
 
 @contextlib.contextmanager
-def on_features(model):
+def on_features(model: nn.Module) -> Iterator[None]:
     """Within, the model reads ``Features`` instead of tokens; its parameters are the same objects."""
+    model = families.classifier(model)
     base = model.base_model
     setattr(model, model.base_model_prefix, _Done(base))
     try:

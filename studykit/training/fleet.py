@@ -36,20 +36,25 @@ def train(models, sets, budget, *, lr, batch_size=16, seeds, precision="auto", d
 
     Arguments are those of ``training.train``; the budget is in steps or epochs, the same number of steps for all. Seconds in
     the ledger are those of the whole fleet. A member whose loss is not finite is ``diverged``; the others go on. Raises
-    ``ValueError`` where members differ in what trains, or cannot take the same steps.
+    ``ValueError`` where members differ in what trains, or cannot take the same steps, or where stacked models of their
+    kind do not say what a single one says.
     """
     device = device or machine.best_device()
     ledger = ledger or machine.Ledger(device)
     precision = machine.best_precision(device) if precision == "auto" else precision
     total = _steps(budget, sets, batch_size, seeds)
     base, alone = models[0].to(device), methods.only_head(models[0])
-    outcomes, seen = [training.Outcome(precision=precision, steps=total) for _ in models], []
+    outcomes, seen = [training.Outcome(precision=precision, steps=total, shortcuts=["fleet"]) for _ in models], []
+    longest = max(sets, key=lambda data: data.lengths.max())
+    few = longest.take(fast.sample(longest))
+    plain = _plain(base, few, device)
     with torch.random.fork_rng(), _stackable(base), fast.first_token(base):
         with ledger("warmup"):
             token_flops = training.warm_up(base, sets[0], batch_size, device, precision)
         torch.manual_seed(seeds[0])
         sets = [fast.Features(base, data, device, precision) for data in sets] if alone else sets
         stacked = _stacked(models, device)
+        _check(base, stacked, fast.Features(base, few, device, "fp32") if alone else few, plain, device, len(models))
         optimizer, schedule = training.make_optimizer(_groups(stacked), lr, total)
         orders = [budgets.batch_order(data.lengths, batch_size, total, seed) for data, seed in zip(sets, seeds, strict=True)]
         losses = vmap(_loss(base, device, precision), randomness="different")
@@ -70,6 +75,24 @@ def train(models, sets, budget, *, lr, batch_size=16, seeds, precision="auto", d
         _end(outcome, torch.stack(seen)[:, i], total)
         _give_back(model, stacked, i)
     return outcomes
+
+
+@torch.no_grad()
+def _plain(base, few, device):
+    """What a single model says of a few examples, in evaluation mode."""
+    batch = {key: values.to(device) for key, values in few.batch(np.arange(len(few))).items()}
+    return base.eval()(**batch).logits
+
+
+@torch.no_grad()
+def _check(base, stacked, few, plain, device, members):
+    """Raise ``ValueError`` where the first of the stacked models does not say that of them, to rounding."""
+    inputs, _, _ = _batch([few] * members, [np.arange(len(few))] * members, len(few), device)
+    base.eval()
+    with fast.on_features(base) if isinstance(few, fast.Features) else contextlib.nullcontext():
+        quick = vmap(lambda trained, batch: functional_call(base, trained, kwargs=batch).logits)(stacked, inputs)
+    if not fast.same(quick[0], plain):
+        raise ValueError(f"{type(base).__name__} says something else where several are stacked: they train one after another")
 
 
 def _steps(budget, sets, batch_size, seeds):

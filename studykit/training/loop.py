@@ -15,6 +15,7 @@ from studykit.training import budgets, fast, machine
 
 WARMUP = 0.1  # share of the budget over which the learning rate rises
 WEIGHT_DECAY = 0.01  # on weight matrices only, never on biases or LayerNorms
+PARTS = ("forward", "backward", "update")  # of a step
 CLIP = 1.0  # norm of the gradient of what trains; it therefore bites differently per method
 
 
@@ -29,8 +30,11 @@ class Outcome:
     flops: float = 0.0  # of matrix products: floating-point operations a token while warming up, times tokens
     parts: dict = field(default_factory=dict)  # seconds in forward, backward and update, on a CPU
     precision: str = "fp32"
+    shortcuts: list = field(default_factory=list)  # those that proved themselves on this model: attention, first_token, features
     losses: list = field(default_factory=list)  # mean training loss of each tenth of the budget
     curve: list = field(default_factory=list)  # (steps, training seconds, score) where a curve was asked for
+    step_seconds: list = field(default_factory=list)  # of each step in forward, backward and update; not kept in records
+    step_tokens: list = field(default_factory=list)
 
 
 def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", device=None, ledger=None, score=None,
@@ -49,12 +53,15 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
     model.to(device)
     total = budget.total_steps(data.lengths, batch_size, seed)
     alone = methods.only_head(model)
-    with torch.random.fork_rng(), fast.on_cpu(model, seed), fast.first_token(model):
+    with torch.random.fork_rng(), fast.shortcuts(model, data, device, seed) as outcome.shortcuts:
         torch.manual_seed(seed)
         with ledger("warmup"):
             token_flops = warm_up(model, data, batch_size, device, outcome.precision)
         torch.manual_seed(seed)
-        data = fast.Features(model, data, device, outcome.precision) if alone else data
+        features = fast.features(model, data, device, outcome.precision) if alone else None
+        if features is not None:
+            data = features
+            outcome.shortcuts.append("features")
         spent, limit = _clock(budget, total, ledger, outcome)
         optimizer, schedule = make_optimizer(groups(model.parameters()), lr, total, lambda: spent() / limit)
         batches = budgets.batch_order(data.lengths, batch_size, total, seed)
@@ -62,19 +69,23 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
         while spent() < limit and outcome.status == "ok":
             now = spent()
             until = min(moment for moment in (*moments, limit, now + limit / 10) if moment > now)
-            with ledger("train"), fast.on_features(model) if alone else contextlib.nullcontext():
+            with ledger("train"), fast.on_features(model) if features else contextlib.nullcontext():
                 model.train()
+                if alone:
+                    model.base_model.eval()
                 while spent() < until:
                     rows = next(batches)
                     losses.append(_step(model, data, rows, optimizer, schedule, device, outcome))
                     outcome.steps += 1
-                    outcome.tokens += int(data.lengths[rows].sum())
+                    outcome.step_tokens.append(int(data.lengths[rows].sum()))
                 if not torch.isfinite(torch.stack(losses)).all():
                     outcome.status = "diverged"
                     outcome.reason = f"the loss was not finite within {outcome.steps} steps of {total or budget}"
             if score and any(now < moment <= spent() for moment in moments):
                 outcome.curve.append((outcome.steps, ledger.seconds["train"], score(model)))
-    outcome.flops = token_flops * (data.tokens if alone else outcome.tokens)
+    outcome.tokens = sum(outcome.step_tokens)
+    outcome.parts = dict(zip(PARTS, map(float, np.sum(outcome.step_seconds, axis=0)), strict=True)) if outcome.step_seconds else {}
+    outcome.flops = token_flops * (data.tokens if features else outcome.tokens)
     outcome.losses = tenths(torch.stack(losses))
     model.eval()
     return outcome
@@ -109,8 +120,7 @@ def _step(model, data, rows, optimizer, schedule, device, outcome):
     optimizer.zero_grad()
     times.append(time.perf_counter())
     if device.type == "cpu":  # elsewhere work is only queued here
-        for part, seconds in zip(("forward", "backward", "update"), np.diff(times), strict=True):
-            outcome.parts[part] = outcome.parts.get(part, 0.0) + float(seconds)
+        outcome.step_seconds.append(np.diff(times))
     return loss.detach()
 
 
@@ -173,7 +183,7 @@ def logits(model, data, device=None, batch_size=64):
     model.eval()
     order = np.argsort(-data.lengths, kind="stable")
     parts = []
-    with fast.first_token(model):
+    with fast.shortcuts(model, data, device):
         for i in range(0, len(order), batch_size):
             batch = {key: values.to(device) for key, values in data.batch(order[i: i + batch_size]).items()}
             parts.append(model(**batch).logits.float().cpu())

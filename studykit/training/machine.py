@@ -1,25 +1,34 @@
 """The device that a run trains on: which one, how precise, and what it takes of time and memory."""
 
 import contextlib
-import fcntl
-import os
+import re
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
+import joblib
+import psutil
 import torch
+
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None
 
 STAGES = ("load", "tokenise", "warmup", "train", "evaluate", "save")
 
 
-def best_device():
+def best_device() -> torch.device:
     """The accelerator if there is one, else the CPU."""
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
 
 
 @contextlib.contextmanager
-def leased():
+def leased() -> Iterator[None]:
     """Within, this process has one of the machine's GPUs for itself, and it is the current one: the first that no process of
     this user holds so, waited for where all are. The system gives it back when a process dies. Without GPUs, nothing."""
     with contextlib.ExitStack() as held:
@@ -31,25 +40,66 @@ def leased():
 
 
 def _free_gpu(held):
+    user = re.sub(r"\W", "-", psutil.Process().username())  # on Windows with its domain
     for number in range(torch.cuda.device_count()):
-        name = f"studykit-{os.getuid()}-{torch.cuda.get_device_properties(number).uuid}.lock"  # numbers differ by process
-        lock = open(Path(tempfile.gettempdir()) / name, "w")  # noqa: SIM115  (held)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            continue
-        held.enter_context(lock)
-        return number
+        name = f"studykit-{user}-{torch.cuda.get_device_properties(number).uuid}.lock"  # numbers differ by process
+        lock = filelock.FileLock(Path(tempfile.gettempdir()) / name, fallback_to_soft=False)
+        with contextlib.suppress(filelock.Timeout):
+            held.enter_context(lock.acquire(blocking=False))
+            return number
     return None
 
 
-def synchronize(device):
+def threads(jobs: int = 1) -> int:
+    """How many threads each of so many processes gets, so that together they are no more than this process's cores."""
+    return max(1, joblib.cpu_count() // jobs)
+
+
+@dataclass
+class Load:
+    """``others``: how much of a core other processes used, as a number of cores."""
+
+    others: float = 0.0
+
+
+@contextlib.contextmanager
+def busy() -> Iterator[Load]:
+    """Yields a ``Load`` that says, once left, what other processes used meanwhile of the cores that this one may use: seconds
+    that those were busy (waiting for a disk is not), less those of this process and its children, over seconds that passed.
+
+    The system counts in hundredths of a second, so within a second it is right to a few hundredths of a core.
+    """
+    load, start, before = Load(), time.monotonic(), _busy_seconds() - _own_seconds()
+    yield load
+    load.others = max(0.0, (_busy_seconds() - _own_seconds() - before) / (time.monotonic() - start))
+
+
+def _busy_seconds():
+    """Seconds since the system's start that the cores which this process may use were at work, all together."""
+    cores = psutil.cpu_times(percpu=True)
+    with contextlib.suppress(AttributeError):  # macOS binds no process to cores
+        cores = [cores[number] for number in psutil.Process().cpu_affinity()]
+    resting = ("idle", "iowait", "guest", "guest_nice")  # a guest's time is part of its user's
+    return sum(seconds for core in cores for name, seconds in core._asdict().items() if name not in resting)
+
+
+def _own_seconds():
+    """Seconds that this process and its children, dead or alive, were at work."""
+    process = psutil.Process()
+    seconds = 0.0
+    for member in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended, and its parent has counted it
+            times = member.cpu_times()
+            seconds += times.user + times.system + times.children_user + times.children_system
+    return seconds
+
+
+def synchronize(device: torch.device) -> None:
     if device.type != "cpu":
         torch.accelerator.synchronize()
 
 
-def best_precision(device):
+def best_precision(device: torch.device) -> str:
     """``bf16`` where the device multiplies it fast, else ``fp32``. Weights stay in fp32 either way."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
@@ -59,7 +109,7 @@ def best_precision(device):
     return "fp32"
 
 
-def autocast(device, precision):
+def autocast(device: torch.device, precision: str):
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision must be auto, fp32 or bf16, got {precision!r}")
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
@@ -68,13 +118,13 @@ def autocast(device, precision):
 class Ledger:
     """Seconds by stage, on a clock that cannot jump, with the device's work waited for. Only ``train`` is training."""
 
-    def __init__(self, device=None):
+    def __init__(self, device: torch.device | None = None):
         self.device = device or torch.device("cpu")
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.since = None  # when the stage that is on began
 
     @contextlib.contextmanager
-    def __call__(self, stage):
+    def __call__(self, stage: str) -> Iterator[None]:
         synchronize(self.device)
         self.since = time.monotonic()
         try:
@@ -82,7 +132,7 @@ class Ledger:
         finally:
             self.seconds[stage], self.since = self.running(stage), None
 
-    def running(self, stage):
+    def running(self, stage: str) -> float:
         """A stage's seconds up to now, where it is on."""
         if self.since is None:
             return self.seconds[stage]
@@ -91,24 +141,38 @@ class Ledger:
 
 
 @contextlib.contextmanager
-def peak_memory(device):
-    """Yields a dict that holds, once left, the ``idle_mb`` before and the ``peak_mb`` within: of the accelerator, or of
-    the process (on Linux; elsewhere ``None``, since the process's peak cannot be set back)."""
-    memory = {"idle_mb": None, "peak_mb": None}
+def peak_memory(device: torch.device) -> Iterator[dict[str, float | None]]:
+    """Yields a dict that holds, once left, the ``idle_mb`` before and the ``peak_mb`` within: of the accelerator, or of the
+    process. ``peak_mb`` is ``None`` where only the process's highest ever is known and it was higher before."""
+    memory: dict[str, float | None] = {"idle_mb": None, "peak_mb": None}
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         memory["idle_mb"] = torch.cuda.memory_allocated(device) / 2 ** 20
-    elif sys.platform == "linux":
-        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as switch:
-            switch.write("5")
-        memory["idle_mb"] = _status("VmRSS")
-    yield memory
-    if device.type == "cuda":
+        yield memory
         memory["peak_mb"] = torch.cuda.max_memory_allocated(device) / 2 ** 20
-    elif sys.platform == "linux":
-        memory["peak_mb"] = _status("VmHWM")
+        return
+    anew = _peak_set_back()
+    before = _process_peak()
+    with contextlib.suppress(psutil.Error, OSError):
+        memory["idle_mb"] = psutil.Process().memory_info().rss / 2 ** 20
+    yield memory
+    peak = _process_peak()
+    memory["peak_mb"] = peak if peak and before and (anew or peak > before) else None
 
 
-def _status(key):
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
+def _peak_set_back():
+    """Whether the system, Linux alone, forgets how high the process's memory has been."""
+    try:
+        with open("/proc/self/clear_refs", "w") as switch:
+            switch.write("5")
+    except OSError:
+        return False
+    return True
+
+
+def _process_peak():
+    """The most memory that this process has had, in MB; ``None`` where nobody knows."""
+    if resource:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2 ** 20 if sys.platform == "darwin" else 2 ** 10)
+    peak = getattr(psutil.Process().memory_info(), "peak_wset", None)  # Windows's word for it
+    return peak and peak / 2 ** 20

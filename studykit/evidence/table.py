@@ -1,0 +1,150 @@
+"""Records as a table: a row a run, with all that figures, verdicts and prose need, so that these know no names."""
+
+import base64
+import functools
+import zlib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from studykit.tasks import Metric, Task
+
+COLLAPSED = {"number": 1 / 50, "classes": 1 / 30}  # of the spread of labels, of the labels other than the commonest
+LEARNT = 0.01  # p value of the same answers shuffled over the rows
+
+
+def table(records: Iterable[dict], tasks: Mapping[str, Task], labels_of_arms: Mapping[tuple, str]) -> pd.DataFrame:
+    """Records as a ``DataFrame``, a row a run: its configuration, and columns that say what it was and what came of it.
+
+    ``tasks`` are a study's by name and ``labels_of_arms`` its arms' labels by (method, options), both in their order; what
+    they do not hold is taken from the record, and comes after them. ``score`` is the main metric, in points (× 100) where it
+    lies in [-1, 1]. ``status`` is ``ok``, ``collapsed`` or ``diverged``: each has a score and is counted. A collapsed run's
+    correlation is 0; a diverged run, which has no answers, counts as the best constant answer, ``chance``. ``learnt``: not
+    collapsed, and better than the same answers shuffled over the rows (p < 0.01).
+    """
+    tasks, places, rows = dict(tasks), list(labels_of_arms), []
+    for record in records:
+        run = {**record["run"], "options": _tuples(record["run"]["options"])}
+        task = tasks.setdefault(run["task"], Task(**record["task"]))
+        does = run["method"], run["options"]
+        if does not in places:
+            places.append(does)
+        arm = labels_of_arms.get(does, record["arm"])
+        rows.append({**run, "options": ", ".join(f"{name}={value}" for name, value in run["options"]),
+                     "arm": arm, "arm_place": places.index(does), **_about(task, list(tasks).index(task.name)),
+                     **_outcome(record, task), **_measured(record)})
+    return pd.DataFrame(rows)
+
+
+def _tuples(options) -> tuple:
+    return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in options)
+
+
+def _about(task: Task, place: int) -> dict:
+    metric = task.metric
+    return {"task_title": task.title, "task_place": place, "scored_by": metric, "metric": metric.name, "metric_title": metric.title,
+            "metric_axis": metric.axis, "metric_low": metric.factor * metric.range[0],
+            "metric_high": metric.factor * metric.range[1], "better": metric.sign}
+
+
+def _outcome(record: dict, task: Task) -> dict:
+    """What came of a run: status, scores, answers."""
+    metric, labels = task.metric, np.asarray(record["labels"])
+    chance = _chance(metric, labels.dtype.str, labels.tobytes())
+    if record["status"] == "diverged":
+        answers, scores = constant(task, labels, record.get("label_mean")), {metric.name: chance}
+    else:
+        answers = np.asarray(record["predictions"])
+        scores = {kind.name: _score(record, kind, labels, answers) for kind in task.metrics}
+    fallen = record["status"] != "diverged" and collapsed(answers, labels, record.get("label_spread"))
+    if fallen and not task.labels:  # what is left of its answers is rounding
+        answers = np.full(len(labels), float(np.mean(answers)))
+        scores |= {kind.name: 0.0 for kind in task.metrics if kind.correlation}
+    if record["run"]["score_on"] == "validation":
+        scores |= {name: value for name, value in record["scores"].items() if name not in scores}
+    status = "collapsed" if fallen else record["status"]
+    main = scores[metric.name]
+    if np.isnan(main) and (metric.reads != "probabilities" or "probabilities" in record):
+        main = chance  # a correlation that is not defined
+    return {"status": status, "reason": "one answer for nearly every example" if fallen else record["reason"],
+            "learnt": status == "ok" and record["p_shuffled"] < LEARNT,
+            "chance": metric.factor * chance,
+            "score": metric.factor * main,
+            "top_answer": 100 * np.bincount(answers).max() / len(answers) if task.labels else np.nan,
+            **{name: _factor(task, name) * value for name, value in scores.items()},
+            "predictions": answers, "labels": labels, "probabilities": record.get("probabilities")}
+
+
+def _factor(task: Task, name: str) -> float:
+    return next((kind.factor for kind in task.metrics if name.endswith(kind.name)), 1.0)
+
+
+def _score(record: dict, metric: Metric, labels: np.ndarray, answers: np.ndarray) -> float:
+    """A metric of a record, counted anew where the record does not have it; NaN where it needs what was not kept."""
+    if metric.name in record["scores"] and not metric.of and not metric.options:
+        value = record["scores"][metric.name]
+        return np.nan if value is None else value
+    if metric.reads == "probabilities":
+        kept = record.get("probabilities")
+        return np.nan if kept is None else metric.score(labels, unpacked(kept))
+    return metric.score(labels, answers)
+
+
+def packed(probabilities: np.ndarray) -> dict:
+    """Probabilities, shape (n, classes), as text for JSON: to four decimals, compressed."""
+    whole = np.rint(probabilities * 10_000).astype("<u2")
+    return {"shape": list(probabilities.shape), "zlib": base64.b85encode(zlib.compress(whole.tobytes(), 9)).decode()}
+
+
+def unpacked(kept: dict) -> np.ndarray:
+    """``packed`` probabilities again."""
+    whole = np.frombuffer(zlib.decompress(base64.b85decode(kept["zlib"])), dtype="<u2")
+    return whole.reshape(kept["shape"]) / 10_000
+
+
+@functools.lru_cache(maxsize=256)
+def _chance(metric: Metric, kind: str, labels: bytes) -> float:
+    return metric.chance(np.frombuffer(labels, dtype=kind))
+
+
+def constant(task: Task, labels: np.ndarray, mean: float | None) -> np.ndarray:
+    """The best constant answer for these labels; for a number the mean of the training labels."""
+    if not task.labels:
+        return np.full(len(labels), float(np.mean(labels)) if mean is None else mean)
+    kinds = np.unique(labels)
+    if task.metric.reads == "probabilities":
+        return np.full(len(labels), np.bincount(labels).argmax())
+    best = max(kinds, key=lambda kind: task.metric.sign * task.metric.score(labels, np.full(len(labels), kind)))
+    return np.full(len(labels), best)
+
+
+def collapsed(answers: np.ndarray, labels: np.ndarray, label_spread: float | None) -> bool:
+    """Whether a run gives nearly one answer for all.
+
+    For a number: its answers spread less than a fiftieth of the training labels. For classes: its answers other than the
+    commonest are fewer than a thirtieth of the labels other than the commonest; on two balanced classes, about "99 % one
+    answer".
+
+    >>> collapsed(np.array([1] * 199 + [0]), np.array([0, 1] * 100), None)
+    True
+    >>> collapsed(np.array([1] * 196 + [0] * 4), np.array([0, 1] * 100), None)
+    False
+    """
+    if label_spread is not None:
+        return bool(np.std(answers) < COLLAPSED["number"] * label_spread)
+    others = [len(values) - np.bincount(values).max() for values in (answers, labels)]
+    return bool(others[0] < COLLAPSED["classes"] * others[1])
+
+
+def _measured(record: dict) -> dict:
+    run, parameters, seconds = record["run"], record.get("parameters", {}), record.get("seconds", {})
+    seeds = {run[f"{kind}_seed"] for kind in ("subset", "init", "order")}
+    return {"seed": seeds.pop() if len(seeds) == 1 else None, "key": record["key"],
+            **{name: parameters.get(name) for name in ("trained", "head", "total")},
+            **{name: record.get(name) for name in ("examples", "steps", "tokens", "flops", "curve")},
+            **{f"{part}_seconds": value for part, value in record.get("parts", {}).items()},
+            "peak_mb": (record.get("memory") or {}).get("peak_mb"), "idle_mb": (record.get("memory") or {}).get("idle_mb"),
+            "train_seconds": seconds.get("train"), "used_precision": record.get("precision"),
+            **{name: record.get("hardware", {}).get(name) for name in ("processor", "threads", "load")},
+            **{name: record["versions"][name] for name in ("torch", "transformers")}, "commit": record["commit"]}

@@ -1,0 +1,150 @@
+"""The calibrated clock: what a real token of training costs each arm on a machine, measured so that a passing load is seen."""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from studykit.study import provenance, runs
+from studykit.study.runs import Run
+from studykit.tasks import Task
+from studykit.training.budgets import Budget
+
+ROUNDS = 3  # of all arms, one after another
+STEPS = 12  # of a round and arm that are timed; two before them are not
+TRIES = 3
+APART = 0.1  # rounds may differ by so much of their median
+OTHERS = 0.1  # of a core that other processes may take meanwhile
+PARTS = ("forward", "backward", "update")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """``paces``: a dict per task and arm with ``token_seconds``, ``spread`` (of rounds, as a share of the median), milliseconds
+    a step by part, ``tokens_a_step`` and ``flops`` a token. ``refusal`` says, in one sentence, why there are none."""
+
+    paces: list = field(default_factory=list)
+    machine: dict = field(default_factory=dict)
+    refusal: str = ""
+
+    @property
+    def token_seconds(self) -> dict[tuple[str, str], float]:
+        """Seconds that a real token costs, by task and arm."""
+        return {(pace["task"], pace["arm"]): pace["token_seconds"] for pace in self.paces}
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame(self.paces)
+
+    @property
+    def about(self) -> str:
+        """Where and how it was measured."""
+        known = self.machine
+        return (f"on {known['processor']}, {known['threads']} threads, {known['precision']}, recipe {known['recipe']}; "
+                f"{known['rounds']} rounds of {known['steps']} steps" if self.paces else self.refusal)
+
+
+def read(file: Path, wanted: Mapping[tuple[str, str], tuple]) -> Clock | None:
+    """The clock of a file, in the order of ``wanted``, (task, arm) -> what the arm does; ``None`` where the file is not there
+    or lacks one of them."""
+    if not file.is_file():
+        return None
+    kept = json.loads(file.read_text())
+    paces = {(pace["task"], (pace["method"], _tuples(pace["options"]))): pace for pace in kept["paces"]}
+    if any((task, does) not in paces for (task, _), does in wanted.items()):
+        return None
+    return Clock([{**paces[task, does], "arm": arm} for (task, arm), does in wanted.items()], kept["machine"])
+
+
+def _tuples(options: list) -> tuple:
+    return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in options)
+
+
+def write(clock: Clock, file: Path) -> None:
+    """Keep a clock, beside what the file has of other tasks and arms on the same machine."""
+    before = json.loads(file.read_text()) if file.is_file() else {"machine": clock.machine, "paces": []}
+    own = {(pace["task"], pace["method"], str(pace["options"])) for pace in clock.paces}
+    kept = [pace for pace in before["paces"] if before["machine"] == clock.machine
+            and (pace["task"], pace["method"], str(_tuples(pace["options"]))) not in own]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps({"machine": clock.machine, "paces": [*kept, *clock.paces]}, indent=1) + "\n")
+    os.replace(temporary, file)
+
+
+def measure(members: dict[tuple[str, str], Run], tasks: Mapping[str, Task], source: str, encoder_at: str) -> Clock:
+    """The clock of these runs, by task and arm: for each task interleaved rounds of all arms, and of each step the median over
+    rounds. Where rounds differ by more than a tenth, or other processes take more than a tenth of a core meanwhile, it is tried
+    again; after ``TRIES`` times there is no clock but a refusal."""
+    paces, by_task = [], {}
+    for (task, arm), run in members.items():
+        by_task.setdefault(task, {})[arm] = run
+    for name, arms in by_task.items():
+        for attempt in range(TRIES):
+            rounds, others = _rounds(arms, tasks[name], source, encoder_at)
+            measured = {arm: _pace([each[arm] for each in rounds]) for arm in arms}
+            worst = max(pace["spread"] for pace in measured.values())
+            if worst <= APART and others <= OTHERS:
+                break
+            time.sleep(attempt)
+        else:
+            reason = (f"other processes took {others:.1f} of a core meanwhile" if others > OTHERS
+                      else f"rounds of the same steps differed by {worst:.0%}")
+            return Clock(refusal=f"no clock: this machine is busy ({name}: {reason}, {TRIES} times); call again when it is idle")
+        paces += [{"task": name, "arm": arm, "method": run.method, "options": run.options, "rate": run.lr, **measured[arm]}
+                  for arm, run in arms.items()]
+    return Clock(paces, _machine(next(iter(members.values()))))
+
+
+def _machine(run: Run) -> dict:
+    from studykit.training import machine
+
+    known = provenance.hardware(machine.best_device())
+    return {**{name: known[name] for name in ("processor", "cores", "threads", "system", "device")},
+            "precision": run.precision, "recipe": run.recipe, "rounds": ROUNDS, "steps": STEPS,
+            "torch": provenance.versions()["torch"]}
+
+
+def _rounds(arms: dict[str, Run], task: Task, source: str, encoder_at: str) -> tuple[list[dict], float]:
+    """``(rounds, others)``: of each round the outcome by arm, and the part of a core that other processes took."""
+    from studykit.training import loop, machine
+
+    parts = {arm: runs.prepared(dataclasses.replace(run, score_on="selection"), task, source, encoder_at)
+             for arm, run in arms.items()}
+    rounds = []
+    with machine.busy() as load:
+        for _ in range(ROUNDS):
+            rounds.append({arm: loop.train(part.model, part.train, Budget(steps=STEPS + 2), lr=1e-9, seed=0,
+                                           batch_size=arms[arm].batch_size, precision=arms[arm].precision)
+                           for arm, part in parts.items()})
+    return rounds, load.others
+
+
+def _pace(rounds: list) -> dict:
+    """One arm's pace from the outcomes of its rounds, which took the same steps."""
+    times = np.array([outcome.step_seconds for outcome in rounds])[:, 2:]  # rounds, steps, parts
+    tokens = np.array(rounds[0].step_tokens)[2:]
+    totals, middle = times.sum(2), np.median(times, axis=0)
+    by_round = np.median(totals / tokens, axis=1)
+    return {"token_seconds": float(f"{middle.sum() / tokens.sum():.3g}"),
+            "spread": round(float(np.ptp(by_round) / np.median(by_round)), 3),
+            **{f"{part}_ms": round(1000 * float(middle[:, i].mean()), 2) for i, part in enumerate(PARTS)},
+            "tokens_a_step": round(float(tokens.mean()), 1), "flops": rounds[0].flops / rounds[0].tokens}
+
+
+def apart(table: pd.DataFrame, clock: Clock, by: float = 0.25) -> pd.DataFrame:
+    """Where runs on the calibrated clock went at another pace than it says, by more than this share: ``task``, ``arm``,
+    ``ratio`` of what a token took to what the clock says, held against the ratio of all runs together, since another machine
+    may be slower for all."""
+    paced = table[table["token_seconds"] > 0]
+    if paced.empty:
+        return pd.DataFrame(columns=["task", "arm", "ratio"])
+    ratios = paced["train_seconds"] / paced["tokens"] / paced["token_seconds"]
+    ratios = (ratios / ratios.median()).groupby([paced["task"], paced["arm"]], sort=False).median().rename("ratio").reset_index()
+    return ratios[(ratios["ratio"] - 1).abs() > by].reset_index(drop=True)

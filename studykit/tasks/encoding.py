@@ -1,0 +1,79 @@
+"""Rows as tokens: what a model trains on."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from studykit.tasks.task import Task, get
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """Tokenised examples. ``columns[key][i]`` are the tokens of example ``i``; ``labels`` has shape (n,)."""
+
+    columns: dict
+    labels: np.ndarray
+    pad: dict
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        return np.array([len(tokens) for tokens in self.columns["input_ids"]])
+
+    def take(self, indices) -> "Encodings":
+        """The examples at these indices, in this order."""
+        columns = {key: [values[i] for i in indices] for key, values in self.columns.items()}
+        return Encodings(columns, self.labels[indices], self.pad)
+
+    def labelled(self, labels: np.ndarray) -> "Encodings":
+        """The same examples with other labels, such as standardised ones."""
+        return Encodings(self.columns, labels, self.pad)
+
+    def batch(self, indices) -> dict:
+        """Model inputs of shape (len(indices), longest of them): padded to the longest member, no further."""
+        import torch
+
+        return {key: torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(values[i]) for i in indices], batch_first=True, padding_value=self.pad[key])
+            for key, values in self.columns.items()}
+
+
+def encode(task: str | Task, data, tokenizer, max_length: int = 128) -> Encodings:
+    """``Encodings`` of one split, cut at ``max_length`` tokens. Raises ``ValueError`` where that leaves no room for text."""
+    task = get(task)
+    special = tokenizer.num_special_tokens_to_add(pair=len(task.columns) == 2)
+    if max_length < special + len(task.columns):
+        raise ValueError(f"max_length must be at least {special + len(task.columns)}, for {special} special tokens and one of "
+                         f"each text, got {max_length}")
+    tokens = tokenizer(*[data[column][:] for column in task.columns], truncation=True, max_length=max_length)
+    pad = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id, "attention_mask": 0}
+    columns = {key: values for key, values in tokens.items() if key in pad}
+    labels = np.array(data[task.label if task.label in data.column_names else "label"][:],
+                      dtype=np.int64 if task.labels else np.float32)
+    return Encodings(columns, labels, pad)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a number is trained: minus ``mean``, over ``deviation``."""
+
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @classmethod
+    def of(cls, task: Task, labels: np.ndarray) -> "Scale":
+        """By the training labels, where the task is a number that is standardised."""
+        if task.labels or not task.standardise:
+            return cls()
+        return cls(float(np.mean(labels, dtype=float)), float(np.std(labels, dtype=float)) or 1.0)
+
+    def shrunk(self, labels: np.ndarray) -> np.ndarray:
+        """As trained on."""
+        return labels if self == Scale() else ((labels - self.mean) / self.deviation).astype(labels.dtype)
+
+    def grown(self, answers: np.ndarray) -> np.ndarray:
+        """As given."""
+        return answers if self == Scale() else answers * self.deviation + self.mean

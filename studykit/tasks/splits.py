@@ -1,0 +1,82 @@
+"""How rows are drawn: strata, shares that nest, and the part that learning rates are chosen on."""
+
+import numpy as np
+import numpy.typing as npt
+
+from studykit.tasks.task import Task
+
+SELECTION_SHARE = 0.15  # of train, carved off to choose learning rates on; never the validation set
+STRATA = 5  # of a number without classes
+
+
+def strata(task: Task, labels: npt.ArrayLike) -> np.ndarray:
+    """The stratum of each example: its class; or for a number the fifth of its range that it lies in, or of its examples
+    where it has no range."""
+    labels = np.asarray(labels, dtype=float)
+    if task.labels:
+        return labels.astype(int)
+    if task.range:
+        low, high = task.range
+        return np.minimum(((labels - low) * STRATA / (high - low)).astype(int), STRATA - 1)
+    return np.searchsorted(np.quantile(labels, np.arange(1, STRATA) / STRATA), labels, side="right")
+
+
+def stratified_order(groups: np.ndarray, seed) -> np.ndarray:
+    """A random order of all examples in which every beginning has each group in its share: to within one example for two
+    groups, less than two for more.
+
+    So the first 10 % lie inside the first 30 %: fractions nest.
+    """
+    rng = np.random.default_rng(seed)
+    key = np.empty(len(groups))
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        key[rng.permutation(members)] = (np.arange(len(members)) + rng.random(len(members))) / len(members)
+    return np.argsort(key, kind="stable")
+
+
+def subset(task: Task, labels: npt.ArrayLike, fraction: float, seed: int) -> np.ndarray:
+    """Indices of a stratified fraction of the examples, in ascending order. Smaller fractions of one seed lie inside
+    larger ones.
+
+    >>> task = Task(name="tickets", columns=["text"], labels=["calm", "urgent"])
+    >>> a, b = (set(subset(task, [0, 1, 1] * 20, fraction, seed=3)) for fraction in (0.1, 0.3))
+    >>> len(a), len(b), a <= b
+    (6, 18, True)
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction must be in (0, 1], got {fraction:g}")
+    size = max(1, round(fraction * len(np.asarray(labels))))
+    return np.sort(stratified_order(strata(task, labels), [seed, 1])[:size])
+
+
+def selection_split(task: Task, labels: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """``(rest, selection)``: indices of train without, and of, the part that learning rates are chosen on.
+
+    It is the same for every seed, arm and fraction. Raises ``ValueError`` where there are too few rows for a part whose
+    labels differ.
+    """
+    labels = np.asarray(labels)
+    order = stratified_order(strata(task, labels), [0, 2])
+    cut = round(SELECTION_SHARE * len(order))
+    rest, selection = np.sort(order[cut:]), np.sort(order[:cut])
+    if cut < 2 or len(np.unique(labels[selection])) < 2:
+        raise ValueError(f"{task.name} has {len(labels)} rows to train on, too few to choose learning rates on "
+                         f"{SELECTION_SHARE:.0%} of them, which must hold different labels: {rows_needed(labels)} rows with "
+                         "these shares of the labels would do")
+    return rest, selection
+
+
+def rows_needed(labels: np.ndarray) -> int:
+    """Rows of which the selection split would hold two labels, at the shares that labels have now."""
+    _, counts = np.unique(labels, return_counts=True)
+    second = np.sort(counts)[-2] / len(labels) if len(counts) > 1 else 0.5
+    return int(np.ceil(max(2, 2 / second) / SELECTION_SHARE))
+
+
+def held_out(task: Task, labels: npt.ArrayLike, share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
+    """``(train, validation)`` indices of a data set that comes in one piece: a stratified fifth is held out, always the
+    same one."""
+    order = stratified_order(strata(task, labels), [0, 5])
+    cut = max(1, round(share * len(order)))
+    return np.sort(order[cut:]), np.sort(order[:cut])

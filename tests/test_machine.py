@@ -1,0 +1,126 @@
+import os
+import subprocess
+import sys
+import time
+
+import joblib
+import psutil
+import pytest
+import torch
+
+from studykit import paths
+from studykit.study import provenance
+from studykit.training import machine
+
+BURN = "import time; start = time.time()\nwhile time.time() - start < 60: pass"
+
+
+def quietest(seconds=1.0, tries=8, below=0.1):
+    """What other processes took: the least of some tries, for whatever else the machine does only adds to it."""
+    least = 99.0
+    for _ in range(tries):
+        with machine.busy() as load:
+            time.sleep(seconds)
+        least = min(least, load.others)
+        if least < below:
+            break
+    return least
+
+
+@pytest.fixture
+def stranger():
+    """A process that burns a core and is no child of this one, as its parent has ended."""
+    code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {BURN!r}]).pid)"
+    pid = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout)
+    yield psutil.Process(pid)
+    psutil.Process(pid).kill()
+
+
+def test_a_process_that_burns_a_core_is_seen_and_an_idle_machine_is_idle(stranger):
+    assert os.getpid() not in [parent.pid for parent in stranger.parents()]
+    least = quietest(tries=4, below=1.0)
+    assert 0.5 < least < 1.9, least
+    stranger.suspend()
+    quiet = quietest()
+    if quiet > 0.5:
+        pytest.skip("this machine is busy")
+    assert quiet < 0.1
+
+
+def test_what_this_process_and_its_children_take_is_not_others(stranger):
+    stranger.suspend()
+    quiet = quietest(tries=3)
+    if quiet > 0.3:
+        pytest.skip("this machine is busy")
+    least = 99.0
+    for _ in range(5):
+        with subprocess.Popen([sys.executable, "-c", BURN]) as child, machine.busy() as load:
+            start = time.monotonic()
+            while time.monotonic() - start < 1:
+                pass
+            child.kill()
+        least = min(least, load.others)
+    assert least < 0.2
+
+
+def test_the_sum_of_what_is_at_work_is_right(monkeypatch):
+    """By hand: of two cores, 9 seconds at work before and 15 after, of which this process and a dead child took 2."""
+    Core = type(psutil.cpu_times())
+    zero = dict.fromkeys(Core._fields, 0.0)
+    times = iter([[Core(**{**zero, "user": 4, "idle": 99}), Core(**{**zero, "system": 5, "iowait": 7})],
+                  [Core(**{**zero, "user": 9, "idle": 99}), Core(**{**zero, "system": 6, "iowait": 50})]])
+    own, clock = iter([10.0, 12.0]), iter([100.0, 104.0])
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: next(times))
+    monkeypatch.setattr(psutil.Process, "cpu_affinity", lambda self: [0, 1])
+    monkeypatch.setattr(machine, "_own_seconds", lambda: next(own))
+    monkeypatch.setattr(machine.time, "monotonic", lambda: next(clock))
+    with machine.busy() as load:
+        pass
+    assert load.others == pytest.approx((15 - 9 - 2) / 4)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3, 1000])
+def test_threads_are_no_more_than_cores(jobs):
+    threads = machine.threads(jobs)
+    assert threads >= 1
+    assert threads == 1 or threads * jobs <= joblib.cpu_count()
+    assert machine.threads() == joblib.cpu_count()
+
+
+def test_peak_memory_is_that_of_the_block_or_not_known(monkeypatch):
+    """Where the system cannot forget an earlier peak, a lower one is not known."""
+    code = """if True:
+        import json, sys, torch
+        from studykit.training import machine
+        if sys.argv[1] == "never forgets":
+            machine._peak_set_back = lambda: False
+        seen = []
+        for megabytes in (300, 100, 500):
+            with machine.peak_memory(torch.device("cpu")) as memory:
+                block = torch.ones(megabytes * 2 ** 18)
+                del block
+            seen.append(memory["peak_mb"] and round(memory["peak_mb"] - memory["idle_mb"]))
+        print(json.dumps(seen))"""
+
+    def seen(system):
+        done = subprocess.run([sys.executable, "-c", code, system], capture_output=True, text=True, check=True, cwd=paths.REPO)
+        return eval(done.stdout.replace("null", "None"))
+
+    if sys.platform == "linux":
+        assert seen("forgets") == pytest.approx([300, 100, 500], abs=30)
+    first, second, third = seen("never forgets")
+    assert (first, third) == pytest.approx((300, 500), abs=30) and second is None
+
+
+def test_without_resource_and_a_windows_peak_memory_s_peak_is_not_known(monkeypatch):
+    monkeypatch.setattr(machine, "resource", None)
+    with machine.peak_memory(torch.device("cpu")) as memory:
+        pass
+    assert memory["peak_mb"] is None and memory["idle_mb"] > 10
+
+
+@pytest.mark.parametrize("system", ["Linux", "Darwin", "Windows"])
+def test_the_processor_has_a_name_on_every_system(system, monkeypatch):
+    """Where the system's own way is not there, the shorter name that Python knows."""
+    monkeypatch.setattr(provenance.platform, "system", lambda: system)
+    assert isinstance(name := provenance.processor.__wrapped__(), str) and name

@@ -60,15 +60,17 @@ def main(argv=None):
 
 
 def works(experiment, setting, options):
-    """What is measured: a ``Work`` per task and method, with the study's settings and the middle of its learning rates."""
-    for task, methods in setting["works"].items():
-        for method in methods:
-            steps = SCORED.get(task, STEPS)
-            rates = experiment.settings["trials"]["rates"].get(method) or experiment.settings["trials"]["rates"]["bitfit"]
-            (run,) = experiment.grid(task=task, method=method, lr=sorted(rates)[len(rates) // 2], steps=steps,
+    """What is measured: a ``Work`` per task and arm, with the study's settings and the middle of the arm's learning rates; a
+    method that is no arm of the study, such as ``layernorm``, has those of ``bitfit``."""
+    for name, arms in setting["works"].items():
+        for label in arms:
+            steps, known = SCORED.get(name, STEPS), label in experiment.arms
+            arm = experiment.arms[label if known else "bitfit"]
+            (run,) = experiment.plan(name, arm.label, rates=sorted(arm.rates)[len(arm.rates) // 2], steps=steps,
                                      precision=options.precision)
-            yield Work(run, steps, HEAD_EPOCHS if method == "head" else 1, experiment.source, experiment.encoder_at,
-                       options.threads, task in SCORED)
+            run = run if known else dataclasses.replace(run, method=label)
+            yield Work(run, experiment.tasks[name], steps, HEAD_EPOCHS if label == "head" else 1, experiment.source,
+                       experiment.encoder_at, options.threads, name in SCORED)
 
 
 def in_pairs(work, repeats):

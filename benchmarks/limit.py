@@ -32,9 +32,8 @@ def of(work):
     """A row per task and method: ``flops`` that its work needs, ``rate`` at which this machine multiplies, ``profile``."""
     torch.set_num_threads(work.threads)
     run, device = work.run, machine.best_device()
-    sets, *_ = runs._encodings(run.task, work.source, work.encoder_at, run.max_length)
-    train = sets["train"].take(measure.examples(work, sets["train"].labels))
-    model = runs.build(run, work.encoder_at, train.labels).to(device)
+    _, train, _ = measure.prepared(work)
+    model = runs.build(run, work.task, work.encoder_at, train.labels).to(device)
     flops = needed_flops(model, train)
     tokens = int(train.lengths.mean() * run.batch_size)
     return {"task": run.task, "method": run.method, "flops": flops,

@@ -11,6 +11,7 @@ import torch
 
 from studykit import tasks, training
 from studykit.study import runs
+from studykit.tasks import Encodings, Task
 from studykit.training import budgets, fleet, machine
 
 SYSTEMS = {
@@ -27,6 +28,7 @@ class Work:
     """What is to be trained: ``steps`` of a run's batches, over as many examples as make so many ``epochs`` of them."""
 
     run: runs.Run
+    task: Task
     steps: int
     epochs: int
     source: str
@@ -41,10 +43,10 @@ def measure(system, work):
     To be called in a process of its own, or memory says nothing.
     """
     torch.set_num_threads(work.threads)
-    run, device = work.run, machine.best_device()
-    sets, *_ = runs._encodings(run.task, work.source, work.encoder_at, run.max_length)
-    train = sets["train"].take(examples(work, sets["train"].labels))
-    model = (with_peft if system == "peft" else runs.build)(run, work.encoder_at, train.labels).to(device)
+    run, task, device = work.run, work.task, machine.best_device()
+    sets, train, scale = prepared(work)
+    build = with_peft if system == "peft" else runs.build
+    model = build(run, task, work.encoder_at, train.labels).to(device)
     for p in model.parameters():  # weights lie in a file until they are read: then they are in memory
         p.detach().sum()
     with machine.peak_memory(device) as memory:
@@ -52,10 +54,18 @@ def measure(system, work):
     found = {"seconds": seconds, "tokens": int(train.lengths.sum()) * work.epochs,
              "mb": memory["peak_mb"] and memory["peak_mb"] - memory["idle_mb"]}
     if work.scored:
-        predictions = training.predict(model, sets["validation"], device)
-        scores = tasks.scores(run.task, predictions, sets["validation"].labels)
-        found["score"] = 100 * scores[tasks.get(run.task).metric]
+        answers = scale.grown(training.predict(model, sets["validation"], device))
+        found["score"] = task.metric.factor * task.metric.score(sets["validation"].labels, answers)
     return found
+
+
+def prepared(work: Work) -> tuple[dict, Encodings, tasks.Scale]:
+    """``(sets, train, scale)``: encodings by split, those of the work's examples with labels as they are trained, and how a
+    number's labels are scaled."""
+    sets, *_ = runs.encodings(work.task, work.source, work.encoder_at, work.run.max_length)
+    train = sets["train"].take(examples(work, sets["train"].labels))
+    scale = tasks.Scale.of(work.task, train.labels)
+    return sets, train.labelled(scale.shrunk(train.labels)), scale
 
 
 def examples(work, labels):
@@ -64,7 +74,7 @@ def examples(work, labels):
     if size > len(labels):
         raise ValueError(f"{work.steps} steps of {work.run.batch_size} examples are more than {work.epochs} epochs of "
                          f"{work.run.task}, which has {len(labels)}: ask for fewer steps")
-    return np.sort(tasks.stratified_order(tasks.strata(work.run.task, labels), [work.run.subset_seed, 1])[:size])
+    return np.sort(tasks.stratified_order(tasks.strata(work.task, labels), [work.run.subset_seed, 1])[:size])
 
 
 def ours(model, train, work, device, padded):
@@ -120,11 +130,11 @@ def _clock(device):
     return Clock()
 
 
-def with_peft(run, encoder_at, labels):
+def with_peft(run, task, encoder_at, labels):
     """The run's model with its method set up by ``peft``, which trains the same parameters."""
     import peft
 
-    model = runs.build(dataclasses.replace(run, method="head"), encoder_at, labels)
+    model = runs.build(dataclasses.replace(run, method="head"), task, encoder_at, labels)
     head = ["classifier", "pooler"] if run.pooler == "new" else ["classifier"]
     return peft.get_peft_model(model, peft.LNTuningConfig(
         task_type="SEQ_CLS", target_modules=r".*LayerNorm", modules_to_save=head))
@@ -134,14 +144,14 @@ def at_once(work, members):
     """A row: seconds of so many runs that differ by seed, ``alone`` one after another, and as a ``fleet``."""
     torch.set_num_threads(work.threads)
     run, device = work.run, machine.best_device()
-    sets, *_ = runs._encodings(run.task, work.source, work.encoder_at, run.max_length)
-    train = sets["train"].take(examples(work, sets["train"].labels))
+    _, train, _ = prepared(work)
     seeds, budget = range(members), budgets.Budget(steps=work.steps)
     options = {"lr": run.lr, "batch_size": run.batch_size, "precision": run.precision, "device": device}
     alone, together = machine.Ledger(device), machine.Ledger(device)
+    models = [runs.build(dataclasses.replace(run, init_seed=seed), work.task, work.encoder_at, train.labels)
+              for seed in [*seeds, *seeds]]
     for seed in seeds:
-        training.train(runs.build(run, work.encoder_at, train.labels), train, budget, seed=seed, ledger=alone, **options)
-    models = [runs.build(dataclasses.replace(run, init_seed=seed), work.encoder_at, train.labels) for seed in seeds]
+        training.train(models.pop(), train, budget, seed=seed, ledger=alone, **options)
     fleet.train(models, [train] * members, budget, seeds=seeds, ledger=together, **options)
     return {"task": run.task, "method": run.method, "members": members, "device": device.type,
             "alone": alone.seconds["train"], "fleet": together.seconds["train"]}

@@ -34,8 +34,8 @@ Equal work, equal scores: on the validation set, mean and range over the repeats
 
 {scores}
 
-Fleets: runs that differ only by seed, trained one after another and at once (`studykit.training.fleet`). `execute` uses them on
-{used_on} only.
+Fleets: runs that differ only by seed, trained one after another and at once (`studykit.training.fleet`). `execute` uses
+them on {used_on} only.
 
 {fleets}
 

@@ -1,17 +1,22 @@
-"""Whether a value that somebody gave is of its kind and in its range: if not, one sentence that says so."""
+"""Whether a value that somebody gave in code or on the command line is of its kind and in its range: if not, one sentence
+that says so. What people write in YAML is checked by pydantic."""
 
 import dataclasses
 import math
 import types
 import typing
+from typing import Any
 
-FROM_ZERO = {"min_steps", "token_seconds", "points", "seed", "subset_seed", "init_seed", "order_seed"}  # others: above 0
-CHOICES = {"score_on": ("validation", "selection"), "pooler": ("pretrained", "new"), "precision": ("auto", "fp32", "bf16")}
+SEEDS = {"seed", "subset_seed", "init_seed", "order_seed"}
+LAST_SEED = 2 ** 32 - 1  # that NumPy takes
+FROM_ZERO = {"min_steps", "token_seconds", "points", *SEEDS}  # others: above 0
+CHOICES = {"score_on": ("validation", "selection"), "pooler": ("pretrained", "new"), "precision": ("fp32", "bf16"),
+           "reads": ("", "first", "mean", "last")}
 WORDS = {str: "text", bool: "true or false", dict: "a mapping", list: "a list of at least one item",
          tuple: "a tuple of (name, value) pairs"}
 
 
-def value(name, given, kind, where=""):
+def value(name: str, given: Any, kind: Any, where: str = "") -> None:
     """Raise ``ValueError`` where what was given for ``name`` is not of the kind (a type, or a type and ``None``) or is out
     of range: numbers are finite and above 0, or from 0 for names in ``FROM_ZERO``; a fraction is in (0, 1].
 
@@ -23,34 +28,27 @@ def value(name, given, kind, where=""):
     if given is None and types.NoneType in others:
         return
     if name in CHOICES:
-        sound, wanted = given in CHOICES[name], f"one of {', '.join(CHOICES[name])}"
+        sound, wanted = given in CHOICES[name], f"one of {', '.join(filter(None, CHOICES[name]))}"
     elif first in (int, float):
-        number = "whole number" if first is int else "number"
-        wanted = ("in (0, 1]" if name == "fraction" else f"a {number}, at least 0" if name in FROM_ZERO
-                  else f"a positive {number}")
-        sound = (isinstance(given, int | first) and not isinstance(given, bool) and 0 <= given < math.inf
-                 and (given > 0 or name in FROM_ZERO) and (given <= 1 or name != "fraction"))
+        sound, wanted = _number(name, given, first)
     else:
         sound, wanted = isinstance(given, first) and (first is not list or bool(given)), WORDS[first]
     if not sound:
         raise ValueError(f"{where}{name} must be {wanted}, got {given!r:.80}")
 
 
-def fields(instance, where=""):
+def _number(name: str, given: Any, kind: type) -> tuple[bool, str]:
+    """Whether it is the number that it must be, and what that is."""
+    word = "whole number" if kind is int else "number"
+    sound = isinstance(given, int | kind) and not isinstance(given, bool) and 0 <= given < math.inf
+    if name == "fraction":
+        return sound and 0 < given <= 1, "in (0, 1]"
+    if name in SEEDS and sound and given > LAST_SEED:
+        return False, f"a {word}, at most {LAST_SEED}"
+    return sound and (given > 0 or name in FROM_ZERO), f"a {word}, at least 0" if name in FROM_ZERO else f"a positive {word}"
+
+
+def fields(instance: Any, where: str = "") -> None:
     """Raise ``ValueError`` where a value of a dataclass is not of its field's kind."""
     for field in dataclasses.fields(instance):
         value(field.name, getattr(instance, field.name), field.type, where)
-
-
-def mapping(where, given, needed, optional):
-    """Raise ``ValueError`` where a mapping read from a file lacks a setting, has an unknown one, or one of another kind."""
-    if not isinstance(given, dict):
-        raise ValueError(f"{where} must be a mapping of settings to values, got {given!r:.80}")
-    if lacking := needed.keys() - given:
-        raise ValueError(f"{where} lacks {', '.join(sorted(lacking))}: give each a value")
-    known = needed | optional
-    if unknown := given.keys() - known:
-        raise ValueError(f"{where} has unknown settings {', '.join(sorted(map(str, unknown)))}: choose from "
-                         f"{', '.join(known)}")
-    for name in given:
-        value(name, given[name], known[name], f"{where}: ")

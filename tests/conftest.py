@@ -12,8 +12,9 @@ import datasets
 import pytest
 import torch
 import transformers
+import yaml
 
-from studykit import study
+from studykit import study, tasks
 from studykit.models import encoders
 
 torch.set_num_threads(1)
@@ -77,6 +78,15 @@ def save_encoder(folder, config=None, seed=0):
     words = [*SPECIAL, *SMALL, *ANIMALS, *VERBS, *PLACES, *OTHERS, "."]
     transformers.BertTokenizerFast(vocab={word: i for i, word in enumerate(words)}).save_pretrained(folder)
     return folder
+
+
+def made_result(run, score=0.5, *, collapsed=False, learnt=True, **fields):
+    """What training a run might have given, as ``runs.train_run`` returns it: this score, of answers that are the labels."""
+    task = tasks.get(run.task)
+    labels = [0, 1] * 20 if task.labels else [i / 8 for i in range(40)]
+    return {"status": "ok", "reason": "", "scores": {task.metric.name: score}, "score": score, "labels": labels,
+            "predictions": [1] * 40 if collapsed else labels, "label_spread": None if task.labels else 1.4,
+            "label_mean": None if task.labels else 2.4, "p_shuffled": 0.001 if learnt else 0.5, **fields}
 
 
 @pytest.fixture(scope="session")
@@ -156,6 +166,13 @@ def tiny_yaml(tmp_path):
     file = tmp_path / "tiny.yaml"
     file.write_text(STUDY)
     return file
+
+
+def changed(file, **settings):
+    """The path of a study's YAML file, now with other settings; ``None`` takes one out."""
+    merged = {**yaml.safe_load(file.read_text()), **settings}
+    file.write_text(yaml.safe_dump({key: value for key, value in merged.items() if value is not None}, sort_keys=False))
+    return str(file)
 
 
 @pytest.fixture

@@ -5,14 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from studykit import tasks
 from studykit.evidence.table import packed
 from studykit.tasks import Metric, metrics
 
 Cell = tuple  # (task, arm), or (task, arm, fraction)
 
 
-def labels(metric: str | Metric = "accuracy", examples: int = 200, classes: int = 2) -> np.ndarray:
+def labels_for(metric: str | Metric = "accuracy", examples: int = 200, classes: int = 2) -> np.ndarray:
     """Labels that a made-up run is scored on: classes in turn, or for a metric of numbers from 0 to 5."""
     if metrics.written(metric).reads == "values":
         return np.linspace(0, 5, examples)
@@ -27,11 +26,12 @@ def table(scores: Mapping[Cell, Sequence[float | None]], *, fraction: float = 1.
     """A study's table: a row for each score of ``{(task, arm): [scores by seed]}``, in the order given.
 
     A cell may also be ``(task, arm, fraction)``; ``None`` is a run without a score. ``scores`` are in the unit of the table
-    (points, for a metric within -1 and 1); ``metric`` is one for all tasks, or ``{task: metric}``. Every run answers with the
-    labels themselves, whatever its score, so that no choice of test examples matters, unless ``predictions`` gives a cell its
-    answers, shape (runs, n), or probabilities, shape (runs, n, classes). ``collapsed`` and ``diverged`` are ``(task, arm,
-    seed)``. ``learnt`` are the runs that are ok and better than chance. ``places`` is the order of arms, if not that in which
-    they come; ``columns`` are any others, such as ``lr=0.001``.
+    (points, for a metric within -1 and 1); ``metric`` is one for all tasks, or ``{task: metric}``. Every run answers with
+    the labels themselves, whatever its score, so that no choice of test examples matters, unless ``predictions`` gives a
+    cell its answers, shape (runs, n), or probabilities, shape (runs, n, classes); ``labels`` are those of all tasks, or
+    ``{task: labels}``. ``collapsed`` and ``diverged`` are ``(task, arm, seed)``. ``learnt`` are the runs that are ok and
+    better than chance. ``places`` is the order of arms, if not that in which they come; ``columns`` are any others, such as
+    ``lr=0.001``.
 
     >>> table({("cola", "full"): [70, 80], ("cola", "head"): [60, None]})[["arm", "seed", "score"]].values.tolist()
     [['full', 0, 70.0], ['full', 1, 80.0], ['head', 0, 60.0], ['head', 1, nan]]
@@ -43,7 +43,7 @@ def table(scores: Mapping[Cell, Sequence[float | None]], *, fraction: float = 1.
         of_task = metric.get(task, "accuracy") if isinstance(metric, Mapping) and task in metric else metric
         kind = metrics.written(of_task)
         own = labels.get(task) if isinstance(labels, Mapping) else labels
-        own = np.asarray(globals()["labels"](kind, examples, classes) if own is None else own)
+        own = np.asarray(labels_for(kind, examples, classes) if own is None else own)
         answers = (predictions or {}).get(cell)
         for seed, score in enumerate(values):
             given = own if answers is None else np.asarray(answers[seed])
@@ -74,6 +74,3 @@ def _row(task, arm, seed, kind, own, given, status, score):
             "update_seconds": 2.0, "trained": 120, "head": 20, "total": 100_000, "curve": None, "peak_mb": 1000.0,
             "idle_mb": 500.0, "processor": "made up", "threads": 2, "load": 0.1, "torch": "2", "transformers": "5",
             "commit": "", "key": f"{task}-{arm}-{seed}"}
-
-
-__all__ = ["labels", "table", "tasks"]

@@ -16,15 +16,15 @@ import safetensors.torch
 import torch
 import transformers
 import yaml
-from conftest import STUDY, rows, save_encoder, tiny_config, tiny_model, write_split
+from conftest import STUDY, made_result, rows, save_encoder, tiny_config, tiny_model, write_split
 
 from studykit import methods, paths, study, tasks
+from studykit.__main__ import main
 from studykit.methods import adapters
 from studykit.models import encoders
 from studykit.study import records
-from studykit.__main__ import main
-from studykit.training.budgets import Budget
 from studykit.study.runs import Run
+from studykit.training.budgets import Budget
 
 NAN, INF = float("nan"), float("inf")
 
@@ -34,10 +34,10 @@ def here(tmp_path, monkeypatch, tiny_glue, tiny_encoder):
     """Folders to spoil, and a store that holds a record."""
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    run = Run("cola", "head", 1.0, 1e-3, "an-encoder", "0123", "4567", steps=3)
+    run = Run(**{**PLAIN, "task": "cola", "method": "head", "lr": 1e-3, "epochs": None, "steps": 3})
     file = tmp_path / "home" / "results" / "tiny" / "before" / f"{run.name}.json"
     file.parent.mkdir(parents=True)
-    records.write(records.new(run, {"status": "failed", "reason": "", "scores": {}, "score": None}), file)
+    records.write(records.new(run, tasks.get("cola"), None, made_result(run)), file)
     for folder in ("figures", "runs"):
         (tmp_path / "home" / folder / "tiny").mkdir(parents=True)
     return SimpleNamespace(at=tmp_path, home=tmp_path / "home", record=file, glue=tiny_glue, encoder=tiny_encoder)
@@ -56,8 +56,8 @@ def load(here, text=STUDY, source=None, encoder=None, name="tiny.yaml"):
 
 # Each case is (what somebody does, what they are told)
 
-PLAIN = {"task": "mrpc", "method": "full", "fraction": 0.3, "lr": 1e-4, "encoder": "an-encoder", "weights": "0123",
-         "data": "4567", "epochs": 3}
+PLAIN = {"task": "mrpc", "asks": "89ab", "method": "full", "fraction": 0.3, "lr": 1e-4, "encoder": "an-encoder",
+         "weights": "0123", "data": "4567", "precision": "fp32", "epochs": 3}
 WHOLE, FROM_ZERO, ABOVE_ZERO = "a positive whole number", "a whole number, at least 0", "a positive number"
 RUNS = [(lambda here, field=field, value=value: Run(**{**PLAIN, field: value}),
          rf"^{field} must be {re.escape(wanted)}, got {re.escape(repr(value))}$")
@@ -77,15 +77,17 @@ RUNS = [(lambda here, field=field, value=value: Run(**{**PLAIN, field: value}),
             ("token_seconds", "a number, at least 0", [-1.0, NAN, INF, "fast", None]),
             ("score_on", "one of validation, selection", ["test", None, ["validation"]]),
             ("pooler", "one of pretrained, new", ["fresh", True]),
-            ("precision", "one of auto, fp32, bf16", ["fp16", 32]),
+            ("precision", "one of fp32, bf16", ["fp16", "auto", 32]),
+            ("reads", "one of first, mean, last", ["cls", None]),
+            ("task", "text", [None, ["mrpc"]]),
             ("pretrained", "true or false", ["no", 1, None]),
             ("method", "text", [None, ["full"]]),
             ("encoder", "text", [None, 3]),
             ("options", "a tuple of (name, value) pairs", [{"bottleneck": 8}, "bottleneck", None])]
         for value in values]
 RUNS += [
-    (lambda here: Run(**{**PLAIN, "task": "rte"}), r"unknown task 'rte': choose from mrpc, cola"),
-    (lambda here: Run(**{**PLAIN, "task": ["mrpc"]}), r"unknown task \['mrpc'\]: choose from mrpc, cola"),
+    (lambda here: Run(**{**PLAIN, "init_seed": 2 ** 32}),
+     "init_seed must be a whole number, at most 4294967295, got 4294967296"),
     (lambda here: Run(**{**PLAIN, "options": ("bottleneck",)}),
      r"options must be a tuple of \(name, value\) pairs, got \('bottl"),
     (lambda here: Run(**{**PLAIN, "steps": 7}).budget,
@@ -106,49 +108,38 @@ BUDGETS = [(lambda here, given=given: Budget(**given), said) for given, said in 
     ({"steps": 9, "token_seconds": 1e-3}, "a budget with token_seconds, the calibrated clock, must be in seconds"),
 ]]
 
-GRIDS = [(lambda here, given=given: load(here).grid(**{"task": "cola", "method": "full", "lr": 1e-3, **given}), said)
+PLANS = [(lambda here, given=given: load(here).plan(**{"tasks": "cola", "arms": "full", "rates": 1e-3, **given}), said)
          for given, said in [
-    ({"task": "rte"}, "unknown task 'rte': choose from mrpc"),
-    ({"task": None}, "unknown task None: choose from mrpc"),
-    ({"task": [["cola"]]}, r"unknown task \['cola'\]: choose from mrpc"),
-    ({"method": "bitfitt"}, "unknown method 'bitfitt': choose from full, bitfit"),
-    ({"method": ["full", 3]}, "unknown method 3: choose from full, bitfit"),
-    ({"method": [["full"]]}, r"unknown method \['full'\]: choose from full"),
-    ({"fraction": None}, r"fraction must be in \(0, 1\], got None"),
-    ({"fraction": [0.1, 10]}, r"fraction must be in \(0, 1\], got 10"),
-    ({"seed": 0.5}, "subset_seed must be a whole number, at least 0, got 0.5"),
-    ({"seed": [True]}, "subset_seed must be a whole number, at least 0, got True"),
-    ({"lr": None}, "lr must be a positive number, got None"),
-    ({"lr": [1e-3, 1e-2]}, r"lr must be a positive number, got \[0.001, 0.01\]"),
-    ({"lr": {("cola", "bitfit"): 1e-3}}, "no lr for cola full: give each one"),
+    ({"tasks": "rte"}, "study tiny has no task 'rte': it has mrpc, cola, stsb; add it to its YAML file"),
+    ({"tasks": [None]}, "study tiny has no task None: it has mrpc"),
+    ({"tasks": [["cola"]]}, r"study tiny has no task \['cola'\]: it has mrpc"),
+    ({"arms": "bitfitt"}, "study tiny has no arm 'bitfitt': it has full, bitfit"),
+    ({"arms": ["full", 3]}, "study tiny has no arm 3: it has full, bitfit"),
+    ({"arms": [["full"]]}, r"study tiny has no arm \['full'\]: it has full"),
+    ({"fractions": [None]}, r"fraction must be in \(0, 1\], got None"),
+    ({"fractions": [0.1, 10]}, r"fraction must be in \(0, 1\], got 10"),
+    ({"seeds": [0.5]}, "subset_seed must be a whole number, at least 0, got 0.5"),
+    ({"seeds": [True]}, "subset_seed must be a whole number, at least 0, got True"),
+    ({"seeds": [2 ** 32]}, "subset_seed must be a whole number, at most 4294967295, got 4294967296"),
+    ({"rates": None}, "lr must be a positive number, got None"),
+    ({"rates": [1e-3, 1e-2]}, r"lr must be a positive number, got \[0.001, 0.01\]"),
+    ({"rates": {("cola", "bitfit"): 1e-3}}, "no rate for cola full: give each"),
     ({"steps": [10, 20]}, r"steps must be a positive whole number, got \[10, 20\]"),
-    ({"batchsize": 8}, "a run has no batchsize: it has batch_size"),
-    ({"method": "adapter", "options": {"botleneck": 8}},
-     "adapter has no option botleneck: choose from placement, bottleneck"),
-    ({"options": {"bottleneck": 8}}, "full has no option bottleneck: it takes none"),
-    ({"method": "adapter", "options": "bottleneck=8"}, "options of adapter must be a mapping, got 'bottleneck=8'"),
-    ({"method": "adapter", "options": {"bottleneck": True}},
-     "bottleneck of adapter must be a positive whole number, got True"),
-    ({"method": "adapter", "options": {"bottleneck": [8]}}, r"bottleneck of adapter must be a positive whole .*got \[8\]"),
-    ({"method": "adapter", "options": {"placement": 3}}, "placement of adapter must be text, got 3"),
-    ({"method": "adapter", "options": {"layernorms": "yes"}}, "layernorms of adapter must be true or false, got 'yes'"),
-    ({"method": "adapter", "options": {"seed": 3}}, "adapter has no option seed: choose from placement"),
-    ({"method": "bitfit", "options": {"terms": "query"}},
-     "terms of bitfit must be a list of at least one item, got 'query'"),
-    ({"method": "bitfit", "options": {"terms": []}}, r"terms of bitfit must be a list of at least one item, got \[\]"),
-    ({"method": "last_k", "options": {"k": 1.5}}, "k of last_k must be a positive whole number, got 1.5"),
+    ({"batchsize": 8}, "plan has no setting batchsize: besides tasks, arms, rates, fractions and seeds it takes batch_size"),
+    ({"options": {"bottleneck": 8}}, "plan has no setting options"),
 ]]
 
 
 def execute(here, text=STUDY, source=None, encoder=None, group="some", jobs=1, wanted=None, **given):
-    one = load(here, text, source, encoder)
-    wanted = one.grid(**{"task": "cola", "method": "full", "lr": 1e-3, **given}) if wanted is None else wanted
-    one.execute(wanted, group=group, jobs=jobs)
+    experiment = load(here, text, source, encoder)
+    wanted = experiment.plan(**{"tasks": "cola", "arms": "full", "rates": 1e-3, **given}) if wanted is None else wanted
+    experiment.execute(wanted, group=group, jobs=jobs)
 
 
 def execute_another_s(here, change):
-    one = load(here)
-    one.execute([dataclasses.replace(run, **change) for run in one.grid(task="cola", method="full", lr=1e-3)], group="some")
+    experiment = load(here)
+    experiment.execute([dataclasses.replace(run, **change) for run in experiment.plan("cola", "full", rates=1e-3)],
+                       group="some")
 
 
 EXECUTED = [(lambda here, given=given: execute(here, **given), said) for given, said in [
@@ -163,23 +154,26 @@ EXECUTED = [(lambda here, given=given: execute(here, **given), said) for given, 
     ({"group": ""}, "'' cannot be a folder's name here: give one"),
     ({"group": "a\nb"}, r"'a\\nb' cannot be a folder's name here: give one"),
     ({"group": None}, "None cannot be a folder's name here: give one"),
-    ({"wanted": "all"}, "execute wants a list of runs, as grid gives it, got 'all'"),
-    ({"wanted": 3}, "execute wants a list of runs, as grid gives it, got 3"),
-    ({"wanted": Run(**PLAIN)}, r"execute wants a list of runs, as grid gives it, got Run\("),
-    ({"wanted": [PLAIN]}, r"execute wants a list of runs, as grid gives it, got \[\{'task'"),
-    ({"method": "last_k", "options": {"k": 7}}, "k must be 1 to 2, the encoder's layers, got 7"),
-    ({"method": "adapter", "options": {"placement": "prefix"}}, "placement must be one of houlsby, .* got 'prefix'"),
-    ({"method": "bitfit", "options": {"terms": ["quarry"]}}, "unknown bitfit term quarry: choose from query, key"),
+    ({"wanted": "all"}, "execute wants a list of runs, as plan gives it, got 'all'"),
+    ({"wanted": 3}, "execute wants a list of runs, as plan gives it, got 3"),
+    ({"wanted": Run(**PLAIN)}, r"execute wants a list of runs, as plan gives it, got Run\("),
+    ({"wanted": [PLAIN]}, r"execute wants a list of runs, as plan gives it, got \[\{'task'"),
     ({"steps": 3, "seconds": 9}, "a budget is one of epochs, steps and seconds, got epochs=None, steps=3 and seconds=9"),
     ({"max_length": 65}, "max_length must be at most 64, the positions that .* has, got 65"),
+    ({"max_length": 2}, "max_length must be at least 3, got 2: the tokenizer of .* adds 2 tokens, and each text needs one"),
 ]] + [
     (lambda here: execute_another_s(here, {"encoder": "another"}),
-     "cola-full-.* is a run of another encoder or other data than study tiny's: make it with that study's grid"),
-    (lambda here: execute_another_s(here, {"weights": "0"}), "a run of another encoder .* make it with that study's grid"),
+     "cola-full-.* is a run of another encoder or other data than study tiny's: make it with that study's plan"),
+    (lambda here: execute_another_s(here, {"weights": "0"}), "a run of another encoder .* make it with that study's plan"),
     (lambda here: execute_another_s(here, {"data": "0"}),
      "a run of .* other data than study tiny's: make it with that study's"),
-    (lambda here: load(here).choose_rates("cola", "layernorm"),
-     "study tiny has no learning rates to try for layernorm: add them under trials"),
+    (lambda here: execute(here, spoilt(arms={"last": {"method": "last_k", "options": {"k": 7}, "rates": [1.0]}}),
+                          arms="last"),
+     "k must be 1 to 2, the encoder's layers, got 7"),
+    (lambda here: execute(here,
+                          spoilt(arms={"query": {"method": "bitfit", "options": {"terms": ["quarry"]}, "rates": [1.0]}}),
+                          arms="query"), "unknown bitfit term quarry: choose from query, key"),
+    (lambda here: load(here).choose_rates("cola", "layernorm"), "study tiny has no arm 'layernorm': it has full, bitfit"),
 ]
 
 
@@ -189,9 +183,17 @@ def spoilt(**settings):
     return yaml.safe_dump({name: value for name, value in merged.items() if value is not None})
 
 
+def arms(**settings):
+    return spoilt(arms={**yaml.safe_load(STUDY)["arms"], **settings})
+
+
 def trials(**settings):
     return spoilt(trials={name: value for name, value in {**yaml.safe_load(STUDY)["trials"], **settings}.items()
                           if value is not None})
+
+
+def adapter(**options):
+    return arms(adapter={"options": options, "rates": [1e-3, 1e-2]})
 
 
 STUDIES = [(lambda here, text=text: load(here, text), said) for text, said in [
@@ -202,49 +204,69 @@ STUDIES = [(lambda here, text=text: load(here, text), said) for text, said in [
     ("encoder: !!python/object/apply:os.system [touch x]\n", r"is not YAML \(could not determine a constructor.*: mend it"),
     ("encoder: \x00\n", r"is not YAML \(.*special characters.*: mend it"),
     ("seed: 2020-99-99\n", r"is not YAML \(month must be in .*: mend it"),
-    (spoilt(batch_size=None, trials=None), "tiny.yaml lacks batch_size, trials: give each a value"),
-    (spoilt(batchsize=8), "has unknown settings batchsize: choose from encoder, pooler"),
-    (spoilt(encoder=3), "encoder must be text, got 3"),
-    (spoilt(encoder=["a", "b"]), r"encoder must be text, got \['a', 'b'\]"),
-    (spoilt(pooler="fresh"), "pooler must be one of pretrained, new, got 'fresh'"),
-    (spoilt(pooler=True), "pooler must be one of pretrained, new, got True"),
-    (spoilt(source=["hub"]), r"source must be text, got \['hub'\]"),
-    (spoilt(batch_size="16"), "batch_size must be a positive whole number, got '16'"),
-    (spoilt(batch_size=[16, 32]), r"batch_size must be a positive whole number, got \[16, 32\]"),
-    (spoilt(max_length=0), "max_length must be a positive whole number, got 0"),
-    (spoilt(epochs=NAN), "epochs must be a positive number, got nan"),
-    (spoilt(epochs="three"), "epochs must be a positive number, got 'three'"),
-    (spoilt(min_steps=-1), "min_steps must be a whole number, at least 0, got -1"),
-    (spoilt(jobs="two"), "jobs must be a positive whole number, got 'two'"),
-    (spoilt(jobs=True), "jobs must be a positive whole number, got True"),
-    (spoilt(precision="fp16"), "precision must be one of auto, fp32, bf16, got 'fp16'"),
-    (spoilt(weights=123), "weights must be text, got 123"),
+    (spoilt(batch_size=None, trials=None), "tiny.yaml: batch_size is missing: give it a value"),
+    (spoilt(batchsize=8), "tiny.yaml: unknown setting batchsize"),
+    (spoilt(encoder=3), "tiny.yaml: encoder: .* string, got 3"),
+    (spoilt(encoder=["a", "b"]), r"encoder: .* string, got \['a', 'b'\]"),
+    (spoilt(pooler="fresh"), "pooler: .*'pretrained' or 'new', got 'fresh'"),
+    (spoilt(pooler=True), "pooler: .*'pretrained' or 'new', got True"),
+    (spoilt(reads="cls"), "reads: .*'first', 'mean' or 'last', got 'cls'"),
+    (spoilt(source=["hub"]), r"source: .* string, got \['hub'\]"),
+    (spoilt(batch_size="sixteen"), "batch_size: .* integer.*got 'sixteen'"),
+    (spoilt(batch_size=[16, 32]), r"batch_size: .*integer, got \[16, 32\]"),
+    (spoilt(max_length=0), "max_length: .*greater than 0, got 0"),
+    (spoilt(epochs=NAN), "epochs: .*greater than 0, got nan"),
+    (spoilt(epochs="three"), "epochs: .*number.*, got 'three'"),
+    (spoilt(min_steps=-1), "min_steps: .*greater than or equal to 0, got -1"),
+    (spoilt(jobs="two"), "jobs: .*integer.*, got 'two'"),
+    (spoilt(jobs=0), "jobs: .*greater than 0, got 0"),
+    (spoilt(precision="fp16"), "precision: .*'fp32' or 'bf16', got 'fp16'"),
+    (spoilt(precision="auto"), "precision: .*'fp32' or 'bf16', got 'auto'"),
+    (spoilt(weights=123), "weights: .*string, got 123"),
     (spoilt(weights="0" * 16), "the encoder at .* has weights .*, but study tiny is about tiny-bert .*copy tiny.yaml"),
-    (spoilt(data="mine"), "data must be published, or left out, got 'mine'"),
-    (spoilt(options=["bottleneck"]), r"options must be a mapping, got \['bottleneck'\]"),
-    (spoilt(options={"adapter": 16}), "options of adapter must be a mapping, got 16"),
-    (spoilt(notebooks="03"), "notebooks must be a mapping, got '03'"),
-    (spoilt(trials=[1]), r"trials must be a mapping, got \[1\]"),
-    (spoilt(trials={}), "trials in .*tiny.yaml lacks fraction, rates, seed: give each a value"),
-    (trials(seed=None), "trials in .*tiny.yaml lacks seed"),
-    (trials(seed="0"), "trials in .*tiny.yaml: seed must be a whole number, at least 0, got '0'"),
-    (trials(fraction=2), r"trials in .*tiny.yaml: fraction must be in \(0, 1\], got 2"),
-    (trials(epoch=3), "trials in .*tiny.yaml has unknown settings epoch: choose from fraction, seed, rates, epochs"),
-    (trials(rates=[1e-3]), r"trials in .*tiny.yaml: rates must be a mapping, got \[0.001\]"),
-    (trials(rates={}), "gives methods different numbers of trials, or none: they must be equal"),
-    (trials(rates={"full": []}), r"rates of full must be a list of at least one item, got \[\]"),
-    (trials(rates={"full": 1e-3}), "rates of full must be a list of at least one item, got 0.001"),
-    (trials(rates={"full": ["1e-3"]}), "each of the rates of full, such as 1.0e-3, must be a positive number, got '1e-3'"),
-    (trials(rates={"full": [1e-3, -1]}), "each of the rates of full, such as 1.0e-3, must be a positive number, got -1"),
-    (trials(rates={"full": [1e-3], "head": [1e-3, 1]}),
-     "different numbers of trials, or none: they must be equal to be fair"),
+    (spoilt(data="mine"), "data: .*'published', got 'mine'"),
+    (spoilt(seeds=[0, -1]), "seeds: 1: .*greater than or equal to 0, got -1"),
+    (spoilt(seeds=[2 ** 32]), "seeds: 0: .*less than 4294967296, got 4294967296"),
+    (spoilt(seeds=[0, 1000]), "trials: seeds: 1000 is a seed of the report too: choose rates from others"),
+    (spoilt(shares=[0.5, 2]), "shares: 1: .*less than or equal to 1, got 2"),
+    (spoilt(budgets=[0]), "budgets: 0: .*greater than 0, got 0"),
+    (spoilt(tasks=[]), r"tasks: .*at least 1 item.*got \(?\[?"),
+    (spoilt(tasks=["snli"]), "unknown task 'snli': choose from cola, mnli, mrpc"),
+    (spoilt(tasks=["mrpc", "mrpc"]), "tasks must be different, got mrpc, mrpc"),
+    (spoilt(tasks=["nowhere.yaml"]), "no task at .*nowhere.yaml: give a YAML file like those in params/tasks"),
+    (spoilt(arms=["full"]), r"arms: a mapping of labels to settings, such as full: .*got \['full'\]"),
+    (spoilt(arms={}), "arms: .*at least 1 item"),
+    (spoilt(arms={"lora r=8": {"rates": [1.0]}}), "unknown method 'lora r=8': choose from full"),
+    (arms(full={"rates": []}), "arms have different numbers of rates to try, or none: they must be equal to be fair"),
+    (arms(full={"rates": [1.0]}), "arms have different numbers of rates to try, or none: they must be equal to be fair"),
+    (arms(full={"rates": [1.0, 1.0]}), "the rates of full must be different, got 1, 1"),
+    (arms(full={"rates": 1.0}), "arms: 2: rates: .*got 1.0"),
+    (arms(full={"rates": [1.0, "high"]}), "arms: 2: rates: 1: .*number.*got 'high'"),
+    (arms(full={"rates": [1.0, -1]}), "arms: 2: rates: 1: .*greater than 0, got -1"),
+    (arms(full={"rate": [1.0, 2.0]}), "unknown setting arms: 2: rate"),
+    (arms(again={"method": "full", "rates": [1.0, 2.0]}), "arms: full does what another arm does: leave one of them out"),
+    (spoilt(baseline="fool"), "baseline: there is no arm 'fool': choose from adapter, bitfit"),
+    (adapter(botleneck=8), "adapter has no option botleneck: choose from .*bottleneck"),
+    (arms(full={"options": {"bottleneck": 8}, "rates": [1.0, 2.0]}), "full has no option bottleneck: it takes none"),
+    (adapter(bottleneck=True), "bottleneck of adapter must be a positive whole number, got True"),
+    (adapter(bottleneck=[8]), r"bottleneck of adapter must be a positive whole .*got .8"),
+    (adapter(placement=3), "placement of adapter must be text, got 3"),
+    (adapter(layernorms="yes"), "layernorms of adapter must be true or false, got 'yes'"),
+    (adapter(seed=3), "adapter has no option seed: choose from .*placement"),
+    (arms(bitfit={"options": {"terms": "query"}, "rates": [1.0, 2.0]}), "terms of bitfit must be .*got 'query'"),
+    (arms(bitfit={"options": {"terms": []}, "rates": [1.0, 2.0]}), "terms of bitfit must be .*at least one"),
+    (arms(last={"method": "last_k", "options": {"k": 1.5}, "rates": [1.0, 2.0]}),
+     "k of last_k must be a positive .*got 1.5"),
+    (arms(adapter={"options": "bottleneck=8", "rates": [1.0, 2.0]}), "arms: 0: options: .*got 'bottleneck=8'"),
+    (spoilt(notebooks="03"), "notebooks: .*got '03'"),
+    (spoilt(trials=[1]), r"trials: .*got \[1\]"),
+    (spoilt(trials={}), "trials: fraction is missing: give it a value"),
+    (trials(seeds=None), "trials: seeds is missing: give it a value"),
+    (trials(seeds=["zero"]), "trials: seeds: 0: .*integer.*got 'zero'"),
+    (trials(fraction=2), "trials: fraction: .*less than or equal to 1, got 2"),
+    (trials(epoch=3), "unknown setting trials: epoch"),
+    (trials(rule="the best"), "trials: rule: .*'lowest within one error' or 'best score', got 'the best'"),
 ]] + [
-    (lambda here: load(here, trials(rates={"bitfitt": [1.0]})).grid(task="cola", method="full", lr=1e-3),
-     "unknown method 'bitfitt': choose from full"),
-    (lambda here: load(here, spoilt(options={"adaptr": {}})).grid(task="cola", method="full", lr=1e-3),
-     "unknown method 'adaptr': choose from full"),
-    (lambda here: load(here, spoilt(options={"adapter": {"size": 8}})).grid(task="cola", method="full", lr=1e-3),
-     "adapter has no option size: choose from placement"),
     (lambda here: Path("latin.yaml").write_bytes(b"encoder: \xe9") and study.load("latin.yaml"),
      r"latin\.yaml is not YAML \(.*position 9.*: mend it"),
     (lambda here: (here.at / "dir.yaml").mkdir() or study.load(here.at / "dir.yaml"),
@@ -260,6 +282,48 @@ STUDIES = [(lambda here, text=text: load(here, text), said) for text, said in [
     (lambda here: load(here, encoder="/nowhere"), "no encoder at /nowhere: give a hub id, or a folder with config.json"),
     (lambda here: load(here, spoilt(weights="0" * 16), encoder="/nowhere"),
      "no encoder's folder at /nowhere: study tiny is about tiny-bert, so give --encoder a folder that holds that"),
+]
+
+
+def task_of(here, text, name="mine.yaml"):
+    (here.at / name).write_text(text)
+    return tasks.get(str(here.at / name))
+
+
+MINE = "columns: [text]\n"
+TASKS = [(lambda here, text=text: task_of(here, text), said) for text, said in [
+    ("", "mine.yaml must be a mapping of settings to values, got None"),
+    ("columns: [text\n", r"mine.yaml is not YAML \(.*: mend it there"),
+    ("label: kind\n", "mine.yaml: columns is missing: give it a value"),
+    ("columns: text\n", "mine.yaml: columns: .*got 'text'"),
+    ("columns: []\n", "mine.yaml: columns: .*at least 1 item"),
+    ("columns: [a, b, c]\n", "mine.yaml: columns: .*at most 2 items"),
+    ("columns: [a, a]\n", "mine.yaml: columns and label must be different, got a, a, label"),
+    ("columns: [text]\nlabel: text\n", "columns and label must be different, got text, text"),
+    ("columns: [label]\nlabel: kind\n",
+     "a text column must not be called label, which is what rows' labels are called: rename it"),
+    (MINE + "labels: [yes]\n", "labels must be two or more different names, got yes"),
+    (MINE + "labels: [yes, yes]\n", "labels must be two or more different names, got yes, yes"),
+    (MINE + "labels: 3\n", "mine.yaml: labels: .*got 3"),
+    (MINE + "labels: [a, b]\nrange: [0, 1]\n", "a task has labels or a range, not both"),
+    (MINE + "range: [5, 0]\n", r"range must be from the lowest to the highest number, got \[5.0, 0.0\]"),
+    (MINE + "range: [0]\n", "mine.yaml: range: 1 is missing: give it a value"),
+    (MINE + "metrics: [acuracy]\n", "metrics: unknown metric 'acuracy': choose from accuracy"),
+    (MINE + "labels: [a, b]\nmetrics: [pearson]\n", "metric Pearson correlation is about values, but mine has labels"),
+    (MINE + "metrics: [accuracy]\n", "metric accuracy is about classes, but mine has no labels, so it predicts a number"),
+    (MINE + "labels: [a, b]\nmetrics: [{f1: {of: c}}]\n", "F1 of c: there is no label 'c': choose from a, b"),
+    (MINE + "metric: accuracy\n", "mine.yaml: unknown setting metric"),
+    (MINE + "name: a/b\ncolour: red\n", "mine.yaml: unknown setting colour"),
+]] + [
+    (lambda here: tasks.get("snli"), "unknown task 'snli': choose from cola, mnli, mrpc, .*, or give a task's YAML file"),
+    (lambda here: tasks.get(3), "unknown task 3: choose from cola"),
+    (lambda here: tasks.get("nowhere.yaml"), "no task at nowhere.yaml: give a YAML file like those in params/tasks"),
+    (lambda here: tasks.load(task_of(here, MINE)),
+     "mine does not say where it is on the hub: give --source a folder, or its YAML"),
+    (lambda here: tasks.load(task_of(here, MINE + "data: nowhere.csv\n")),
+     "no mine data at .*nowhere.csv: expected train.csv"),
+    (lambda here: tasks.load(task_of(here, MINE + "data: mine.yaml\n")),
+     "mine.yaml is of a kind that is not read here: save it"),
 ]
 
 APPLIED = [(lambda here, name=name, options=options: methods.apply(name, tiny_model(), **options), said)
@@ -317,9 +381,10 @@ def without_biases():
     return model
 
 
-def gpt2():
+def xlnet():
+    """A family that has no row."""
     return transformers.AutoModelForSequenceClassification.from_config(
-        transformers.GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=60, n_positions=64))
+        transformers.XLNetConfig(d_model=32, n_layer=1, n_head=2, d_inner=32, vocab_size=60))
 
 
 def saved(here, change=lambda file: None, labels=("no", "yes"), method="head", encoder=None):
@@ -346,11 +411,11 @@ ENCODERS = [(executed_with(change), said) for change, said in [
     (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
      "has pickled weights only, which can run code when they are opened: save it with safetensors first"),
     (lambda folder: (folder / "model.safetensors").write_bytes(b""),
-     r"model.safetensors of .* cannot be read \(.*fetch its"),
+     r"the weights of .* cannot be read \(.*: fetch its folder anew"),
     (lambda folder: (folder / "model.safetensors").write_bytes(b"no" * 99),
-     r"model.safetensors of .* cannot be read \(.*fetch"),
+     r"the weights of .* cannot be read \(.*: fetch its folder anew"),
     (lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-9]),
-     r"model.safetensors of .* cannot be read \(.*incomplete.*: fetch its folder anew"),
+     r"the weights of .* cannot be read \(.*incomplete.*: fetch its folder anew"),
     (weights(lambda held: {name: tensor for name, tensor in held.items() if "layer.1" not in name}),
      "the weights of .* lack bert.encoder.layer.1.* in the shape of its config.json: .*: fetch its folder anew"),
     (weights(lambda held: {name: tensor[..., :16].contiguous() for name, tensor in held.items()}),
@@ -377,11 +442,12 @@ ENCODERS = [(executed_with(change), said) for change, said in [
     (lambda here: encoders.load(here.at / "nowhere"), "no encoder at .*nowhere: give a hub id, or a folder"),
     (lambda here: encoders.load(here.record), "no encoder at .*json: give a hub id, or a folder with config.json"),
     (lambda here: methods.apply("bitfit", without_biases()), "has no biases to train: .*; layernorm, adapter or head can"),
-    (lambda here: methods.apply("adapter", gpt2()),
-     "GPT2.* has no layers that this study knows: it knows the families of BERT"),
-    (lambda here: adapters.insert(gpt2()), "GPT2.* has no layers that this study knows: it knows the families of BERT"),
-    (lambda here: methods.apply("last_k", gpt2()),
-     "GPT2.* has no layers that this study knows: it knows the families of BERT"),
+    (lambda here: methods.apply("adapter", xlnet()),
+     "XLNet.* has no layers that this study knows, .*: the families known are .*BERT"),
+    (lambda here: adapters.insert(xlnet()),
+     "XLNet.* has no layers that this study knows, .*: the families known are .*BERT"),
+    (lambda here: methods.apply("last_k", xlnet()),
+     "XLNet.* has no layers that this study knows, .*: the families known are .*BERT"),
     (lambda here: saved(here, labels=("one", "two", "three")),
      "labels must be the names of the model's 2 outputs, or none, got"),
     (lambda here: saved(here, noted(labels=["yes"])),
@@ -417,7 +483,13 @@ def read(here, files, task="cola"):
             pyarrow.parquet.write_table(pyarrow.Table.from_pylist(content), file)
         else:
             file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return load(here, source=str(folder)).grid(task=task, method="full", lr=1e-3)
+    return load(here, source=str(folder)).plan(task, "full", rates=1e-3)
+
+
+def few_rows(here):
+    """A folder with a task of eight rows."""
+    read(here, {"train.csv": HEADER + SOUND[: SOUND.index("text 8")], "validation.csv": HEADER + SOUND})
+    return str(here.at / "my data")
 
 
 def parquet(*labels, text="a text"):
@@ -433,75 +505,99 @@ def not_utf8():
     return sink.getvalue().to_pybytes()
 
 
+KNOWN = "is not known: expected unacceptable, acceptable, or 0 to 1"
 FILES = [(lambda here, files=files: read(here, files), said) for files, said in [
-    ({"train.csv": (HEADER + "é,1\n").encode("latin-1")}, r"train.csv is not UTF-8 at byte 15: save it as UTF-8"),
-    ({"train.csv": (HEADER + SOUND).encode("utf-16")}, "train.csv is not UTF-8 at byte 0: save it as UTF-8"),
-    ({"train.tsv": b"sentence\tlabel\nna\xefve\t1\n"}, "train.tsv is not UTF-8 at byte 17: save it as UTF-8"),
-    ({"train.jsonl": b'{"sentence": "\xff", "label": 1}'}, "train.jsonl is not UTF-8 at byte 14: save it as UTF-8"),
+    ({"train.csv": (HEADER + "é,1\n").encode("latin-1")},
+     r"train.csv, line 2: it is not UTF-8 \(at byte 15\): save the file as"),
+    ({"train.csv": (HEADER + SOUND).encode("utf-16")},
+     r"train.csv, line 1: it is not UTF-8 \(at byte 0\): save the file as"),
+    ({"train.tsv": b"sentence\tlabel\nna\xefve\t1\n"},
+     r"train.tsv, line 2: it is not UTF-8 \(at byte 17\): save the file as"),
+    ({"train.jsonl": b'{"sentence": "\xff", "label": 1}'}, r"train.jsonl, line 1: it is not UTF-8 \(at byte 14\): save the"),
     ({"train.csv": HEADER + SOUND + '"open,1\nb,0\n'},
      "train.csv, line 42: its quotes are not balanced .*one whole row of CSV"),
     ({"train.csv": HEADER + '"a" b,1\n' + SOUND}, "train.csv, line 2: its quotes are not balanced .*one whole row of CSV"),
-    ({"train.csv": HEADER + '"two\nlines",1\n' + SOUND}, "train.csv, line 2: its quotes are not balanced .*one whole row"),
+    ({"train.csv": HEADER + SOUND + '"a,1\nb,0\nc",1\n'},
+     "train.csv, line 42: a quote that opens here closes in line 44, and what"),
     ({"train.csv": HEADER + SOUND + "a, b,1\n"},
-     "train.csv, line 42: it has 3 values for the columns sentence, label; each line"),
-    ({"train.csv": HEADER + "a\n" + SOUND}, "train.csv, line 2: it has 1 values for the columns sentence, label; each line"),
-    ({"train.tsv": "sentence\tlabel\na\tb\t1\n"}, "train.tsv, line 2: it has 3 values for the columns .* whole row of TSV"),
+     "train.csv, line 42: it has 3 values for the 2 columns sentence, label; a text that holds commas must stand in double"),
+    ({"train.csv": HEADER + "a\n" + SOUND}, "train.csv, line 2: it has 1 value for the 2 columns sentence, label; a text"),
+    ({"train.csv": HEADER.replace(",", ";") + "a;0\nb;c;1\n"},
+     "line 3: it has 3 values .*; a text that holds semicolons must"),
+    ({"train.tsv": "sentence\tlabel\na\tb\t1\n"}, "train.tsv, line 2: it has 3 values for the 2 columns .* holds tabs must"),
     ({"train.csv": "sentence,label,label\na,1,0\n"},
-     "train.csv, line 2: it has 3 values for the columns sentence, label, label"),
-    ({"train.csv": "text,label\na,1\n"}, "train.csv, line 2: column sentence is missing; the file has text, label"),
-    ({"train.csv": "a text,1\n" + SOUND}, "train.csv, line 2: column sentence, label is missing; the file has a text, 1"),
-    ({"train.tsv": HEADER + SOUND}, "train.tsv, line 2: column sentence, label is missing; the file has sentence,label"),
-    ({"train.csv": HEADER + "a,yes\n"}, "train.csv, line 2: label 'yes' is not a number; each line"),
-    ({"train.csv": HEADER + SOUND + "a,\n"}, "train.csv, line 42: label '' is not a number; each line"),
-    ({"train.csv": HEADER + SOUND + "a,nan\n"}, "cola train: 1 labels are missing or not finite: expected 0 to 1"),
-    ({"train.csv": HEADER + SOUND + "a,-inf\n"}, "cola train: 1 labels are missing or not finite: expected 0 to 1"),
-    ({"train.csv": HEADER + SOUND + "a,1e99\n"}, r"cola train: label 1e\+99 is out of range, expected 0 to 1"),
-    ({"train.csv": HEADER + SOUND + "a,2\n"}, "cola train: label 2 is out of range, expected 0 to 1"),
-    ({"train.tsv": "sentence\tlabel\na\t0\nb\t0.5\n"}, "cola train: label 0.5 is out of range, expected 0 to 1"),
-    ({"train.csv": HEADER + SOUND + ",1\n"}, "cola train: 1 texts of column sentence are empty: fill them in or take"),
-    ({"train.csv": HEADER + SOUND + '"  ",1\n'}, "cola train: 1 texts of column sentence are empty: fill them in or take"),
+     "train.csv, line 1: column label stands there 2 times: rename the others"),
+    ({"train.csv": "text,label\na,1\n"},
+     "train.csv, line 1: column sentence is missing; the file has text, label: rename what"),
+    ({"train.csv": "a text,1\n" + SOUND},
+     "train.csv, line 1: column sentence, label is missing; the file has a text, 1: rename"),
+    ({"train.csv": HEADER + "a,yes\n"}, f"train.csv, line 2: label 'yes' {KNOWN}"),
+    ({"train.csv": HEADER + SOUND + "a,\n"}, "train.csv, line 42: label is missing: fill it in, or take the row out"),
+    ({"train.csv": HEADER + SOUND + "a,nan\n"}, f"train.csv, line 42: label 'nan' {KNOWN}"),
+    ({"train.csv": HEADER + SOUND + "a,-inf\n"}, f"train.csv, line 42: label '-inf' {KNOWN}"),
+    ({"train.csv": HEADER + SOUND + "a,1e99\n"}, f"train.csv, line 42: label '1e99' {KNOWN}"),
+    ({"train.csv": HEADER + SOUND + "a," + "9" * 400 + "\n"},
+     "train.csv, line 42: label '9{79} is not known: expected unaccept"),
+    ({"train.csv": HEADER + SOUND + "a,2\nb,3\n"}, f"train.csv, line 42 .and 1 more.: label '2' {KNOWN}"),
+    ({"train.tsv": "sentence\tlabel\na\t0\nb\t0.5\n"}, f"train.tsv, line 3: label '0.5' {KNOWN}"),
+    ({"train.csv": HEADER + ",1\n ,0\n"},
+     "cola train: every text of column sentence is empty: fill them in, or name another"),
     ({"train.csv": HEADER}, "cola train: the file has no rows; give it at least two"),
     ({"train.csv": ""}, "cola train: the file has no rows; give it at least two"),
     ({"train.jsonl": "\n\n"}, "cola train: the file has no rows; give it at least two"),
-    ({"train.csv": HEADER + "a,1\nb,1\n"}, "cola train: every label is 1; at least two different ones are needed"),
-    ({"train.csv": HEADER + "a,1\nb,1\n", "validation.csv": HEADER + SOUND}, "cola train: every label is 1; at least two"),
+    ({"train.json": "[]"}, "cola train: the file has no rows; give it at least two"),
+    ({"train.csv": HEADER + "a,1\nb,1\n"}, "cola train: every label is acceptable; at least two different ones are needed"),
+    ({"train.csv": HEADER + "a,1\nb,1\n", "validation.csv": HEADER + SOUND},
+     "cola train: every label is acceptable; at least"),
     ({"train.jsonl": '{"sentence": "a", "label": 1'},
      "train.jsonl, line 1: Expecting .*each line must be one whole JSON object"),
-    ({"train.json": '[{"sentence": "a", "label": 1}]'}, "train.json, line 1: it is not a JSON object; each line"),
-    ({"train.jsonl": '{"sentence": 5, "label": 1}'}, "train.jsonl, line 1: sentence 5 is not text; each line"),
-    ({"train.jsonl": '{"sentence": null, "label": 1}'}, "train.jsonl, line 1: sentence None is not text; each line"),
-    ({"train.jsonl": '{"sentence": "a", "label": true}'}, "train.jsonl, line 1: label True is not a number; each line"),
-    ({"train.jsonl": '{"sentence": "a", "label": [1]}'}, r"train.jsonl, line 1: label \[1\] is not a number; each line"),
-    ({"train.jsonl": '{"sentence": "a", "label": null}'}, "train.jsonl, line 1: label None is not a number; each line"),
-    ({"train.jsonl": '{"sentence": "a"}'}, "train.jsonl, line 1: column label is missing; the file has sentence; each line"),
-    ({"train.csv": HEADER + SOUND, "train.tsv": ""}, "holds train more than once, as train.csv and as train.tsv: keep one"),
+    ({"train.json": '[{"sentence": "a", "label": 1},\n]'},
+     r"train.json, line \d: .*JSON object, or the file one array of them"),
+    ({"train.json": '["a", 1]'}, "train.json, row 1: it is not a JSON object; each item of the array must be one"),
+    ({"train.jsonl": '"a"\n'}, "train.jsonl, line 1: it is not a JSON object; each line must be one whole JSON object"),
+    ({"train.jsonl": '{"sentence": 5, "label": 1}'},
+     "train.jsonl, line 1: sentence 5 is not text: give it one, or an empty one"),
+    ({"train.jsonl": '{"sentence": null, "label": 1}'}, "train.jsonl, line 1: sentence None is not text: give it one"),
+    ({"train.jsonl": '{"sentence": "a", "label": 1}\n{"sentence": "\\udc80", "label": 0}'},
+     r"train.jsonl, line 2: sentence '\\udc80' holds half a character \(a lone surrogate\): mend it"),
+    ({"train.jsonl": '{"sentence": "a", "label": true}'}, f"train.jsonl, line 1: label True {KNOWN}"),
+    ({"train.jsonl": '{"sentence": "a", "label": [1]}'}, rf"train.jsonl, line 1: label \[1\] {KNOWN}"),
+    ({"train.jsonl": '{"sentence": "a", "label": null}'},
+     "train.jsonl, line 1: label is missing: fill it in, or take the row"),
+    ({"train.jsonl": '{"sentence": "a"}'}, "train.jsonl, line 1: column label is missing; the file has sentence: rename"),
+    ({"train.csv": HEADER + SOUND, "train.tsv": ""},
+     r"holds train more than once, as train\.csv and as train\.tsv: keep one"),
     ({"train.parquet": parquet(), "train-0.parquet": parquet()},
      r"more than once, as train-\*.parquet and as train.parquet: keep"),
+    ({"train-00001-of-00002.parquet": parquet()},
+     "holds 1 of the parts train-.*, where their names say 00002: put all of them there"),
     ({"train.parquet": b"PAR1 rubbish PAR1"}, r"train.parquet is not a sound Parquet file \(.*: fetch or write it again"),
     ({"train.parquet": b""}, r"train.parquet is not a sound Parquet file \(.*: fetch or write it again"),
     ({"train-00000-of-00001.parquet": not_utf8()[:-20]},
      r"train-0.* is not a sound Parquet file \(.*: fetch or write it again"),
     ({"train.parquet": not_utf8()}, r"train.parquet is not a sound Parquet file \(.*UTF8.*: fetch or write it again"),
     ({"train.parquet": [{"text": "a", "label": 1}]},
-     "cola train: column sentence is missing; the file has text, label: rename"),
-    ({"train.parquet": parquet(None)}, "cola train: 1 labels are missing or not finite: expected 0 to 1"),
-    ({"train.parquet": parquet(NAN)}, "cola train: 1 labels are missing or not finite: expected 0 to 1"),
-    ({"train.parquet": parquet(INF)}, "cola train: 1 labels are missing or not finite: expected 0 to 1"),
-    ({"train.parquet": parquet(-1)}, "cola train: label -1 is out of range, expected 0 to 1"),
-    ({"train.parquet": [{"sentence": "a", "label": "yes"}]}, "cola train: label 'yes' is not a number: expected 0 to 1"),
-    ({"train.parquet": [{"sentence": "a", "label": True}]}, "cola train: label True is not a number: expected 0 to 1"),
-    ({"train.parquet": [{"sentence": "a", "label": [1]}]}, r"cola train: label \[1\] is not a number: expected 0 to 1"),
-    ({"train.parquet": parquet(text=None)}, "cola train: 2 values of column sentence are not text: every row needs one"),
-    ({"train.parquet": parquet(text=3)}, "cola train: 2 values of column sentence are not text: every row needs one"),
-    ({"train.parquet": parquet(text="")}, "cola train: 2 texts of column sentence are empty: fill them in or take"),
-    ({"train.txt": SOUND},
-     r"no cola data at .*my data/cola: expected train-\*.parquet, .*train.csv.* Give --source a folder"),
-    ({}, r"no cola data at .*my data/cola: expected train-\*.parquet, .*train.csv.* Give --source a folder"),
+     "train.parquet: column sentence is missing; the file has text, label: rename"),
+    ({"train.parquet": parquet(None)}, "train.parquet, row 3: label is missing: fill it in, or take the row out"),
+    ({"train.parquet": parquet(NAN)}, "train.parquet, row 3: label is missing: fill it in, or take the row out"),
+    ({"train.parquet": parquet(INF)}, f"train.parquet, row 3: label inf {KNOWN}"),
+    ({"train.parquet": parquet(-1)}, f"train.parquet, row 3: label -1 {KNOWN}"),
+    ({"train.parquet": [{"sentence": "a", "label": "yes"}]}, f"train.parquet, row 1: label 'yes' {KNOWN}"),
+    ({"train.parquet": [{"sentence": "a", "label": True}]}, f"train.parquet, row 1: label True {KNOWN}"),
+    ({"train.parquet": [{"sentence": "a", "label": [1]}]}, rf"train.parquet, row 1: label \[1\] {KNOWN}"),
+    ({"train.parquet": parquet(text=None)}, "train.parquet, row 1 .and 1 more.: sentence None is not text: give it one"),
+    ({"train.parquet": parquet(text=3)}, "train.parquet, row 1 .and 1 more.: sentence 3 is not text: give it one"),
+    ({"train.parquet": parquet(text="")},
+     "cola train: every text of column sentence is empty: fill them in, or name another"),
+    ({"train.txt": SOUND}, r"no cola data at .*my data/cola: expected train\.csv, .*train-1\.csv.*folder as --source"),
+    ({}, r"no cola data at .*my data/cola: expected train\.csv, .*train-1\.csv.*folder as --source"),
 ]] + [
     (lambda here: read(here, {"train.csv": "sentence1,sentence2,label\na,b,5.1\nc,d,1\n"}, "stsb"),
-     "stsb train: label 5.1 is out of range, expected 0 to 5"),
+     "train.csv, line 2: label '5.1' is out of range: expected 0 to 5"),
+    (lambda here: read(here, {"train.csv": "sentence1,sentence2,label\na,b,1e39\nc,d,1\n"}, "stsb"),
+     "train.csv, line 2: label '1e39' is not a number, or too large a one: expected 0 to 5"),
     (lambda here: read(here, {"train.csv": "sentence1,label\na,1\n"}, "mrpc"),
-     "train.csv, line 2: column sentence2 is missing; the file has sentence1, label"),
+     "train.csv, line 1: column sentence2 is missing; the file has sentence1, label"),
     (lambda here: (here.at / "my data" / "cola" / "train.csv").mkdir(parents=True) or read(here, {}),
      "train.csv is a folder: it must be a file with the rows of cola train"),
     (lambda here: (here.at / "my data" / "cola" / "train-0.parquet").mkdir(parents=True) or read(here, {}),
@@ -509,6 +605,8 @@ FILES = [(lambda here, files=files: read(here, files), said) for files, said in 
     (lambda here: execute(here, spoilt(data="published")),
      "cola at .* is not the published data .*make a study of your own"),
     (lambda here: tasks.load("sst2", "mini"), "the miniature has no task 'sst2': choose from mrpc, cola, stsb"),
+    (lambda here: execute(here, source=few_rows(here), score_on="selection"),
+     "cola has 8 rows to train on, too few to choose learning rates on 15% of them, .*: 27 rows with these shares"),
 ]
 
 
@@ -559,7 +657,7 @@ COMMANDS = [(command(*words), said) for words, said in [
     (("run", "--only", "03", "--set", "seeds=[-1]"), "seeds: each seed must be a whole number, at least 0, got -1"),
     (("run", "--only", "03", "--set", "seeds=[true]"), "seeds: each seed must be a whole number, at least 0, got True"),
     (("run", "--only", "03", "--set", "tasks=cola"), "tasks must be a list of at least one item, got 'cola'"),
-    (("run", "--only", "03", "--set", "methods=[1]"), "methods: each method must be text, got 1"),
+    (("run", "--only", "03", "--set", "tasks=[1]"), "tasks: each task must be text, got 1"),
     (("run", "--only", "04", "--set", "budgets=[0]"), "budgets: each budget must be a positive number, got 0"),
     (("run", "--only", "00", "--set", "fraction=1e-1"), r"00_start_here: fraction must be in \(0, 1\], got '1e-1'"),
     (("run", "--only", "00", "--set", "seed=[0]"), r"00_start_here: seed must be a whole number, at least 0, got \[0\]"),
@@ -571,12 +669,11 @@ COMMANDS = [(command(*words), said) for words, said in [
 ]] + [
     (command_with(spoilt(notebooks={"03_data_fraction": {}})),
      "sets values for 03_data_fraction, which is no notebook: choose"),
-    (command_with(spoilt(notebooks={"03_data_fractions": True})),
-     "03_data_fractions, unless false, must be a mapping, got True"),
+    (command_with(spoilt(notebooks={"03_data_fractions": True})), "tiny.yaml: notebooks: 03_data_fractions: .*got True"),
     (command_with(spoilt(notebooks={"03_data_fractions": {"seeds": 3}})), "03_data_fractions: seeds must be a list .*got 3"),
     (command_with(spoilt(notebooks={"03_data_fractions": {"sedes": [3]}})),
      "sets sedes, which 03_data_fractions does not have: it has fractions"),
-    (command_with(STUDY + "batchsize: 8\n"), "tiny.yaml has unknown settings batchsize: choose from"),
+    (command_with(STUDY + "batchsize: 8\n"), "tiny.yaml: unknown setting batchsize"),
     (command_with("{"), r"tiny.yaml is not YAML \(.*: mend it there"),
 ]
 
@@ -619,7 +716,7 @@ def record_with(change):
         here.record.write_text(change(text))
         assert here.record.read_text() != text
         here.before = stored(here.home)
-        assert records.read(here.home) == {}
+        assert records.read(here.record.parents[1]) == {}
 
     return read
 
@@ -634,15 +731,17 @@ RECORDS = [(record_with(change), said) for change, said in [
     (lambda text: text.replace('"lr": 0.001', '"lr": "high"'), ASIDE.format("lr must be a positive number, got 'high'")),
     (lambda text: text.replace('"lr": 0.001', '"lr": 0.002'), ASIDE.format("its name is not its run's")),
     (lambda text: text.replace('"weights": "0123"', '"weights": "9999"'), ASIDE.format("its name is not its run's")),
-    (lambda text: text.replace('"task": "cola"', '"task": "rte"'), ASIDE.format("unknown task 'rte'")),
-    (lambda text: text.replace('"score": null', '"score": 0.9'), ASIDE.format("it was changed after it was written")),
+    (lambda text: text.replace('"task": "cola"', '"task": "rte"'), ASIDE.format("its name is not its run's")),
+    (lambda text: text.replace('"score": 0.5', '"score": 0.9'), ASIDE.format("it was changed after it was written")),
+    (lambda text: text.replace('"schema": 2', '"schema": 1'),
+     "left out a record of another version, .*: its schema is 1, not 2; take the version that wrote it"),
     (lambda text: text.replace('"lr": 0.001', '"lr": 0.001, "momentum": 0.9'),
      "left out a record of another version, .*: its run has momentum; take the version that wrote it"),
 ]]
 
 
-KINDS = {"run": RUNS, "budget": BUDGETS, "grid": GRIDS, "execute": EXECUTED, "study": STUDIES, "method": APPLIED,
-         "encoder": ENCODERS, "file": FILES, "command": COMMANDS, "store": STORES, "record": RECORDS}
+KINDS = {"run": RUNS, "budget": BUDGETS, "plan": PLANS, "execute": EXECUTED, "study": STUDIES, "task": TASKS,
+         "method": APPLIED, "encoder": ENCODERS, "file": FILES, "command": COMMANDS, "store": STORES, "record": RECORDS}
 CASES = [pytest.param(do, said, id=f"{kind}-{i}: {said[:60]}") for kind, cases in KINDS.items()
          for i, (do, said) in enumerate(cases)]
 
@@ -676,8 +775,8 @@ def test_a_mistake_gets_one_sentence_and_the_records_stay(here, capsys, do, said
 def test_studies_groups_and_folders_may_have_any_plain_name(here, monkeypatch, name):
     monkeypatch.setenv("STUDYKIT_HOME", str(here.at / name))
     source, encoder = (shutil.copytree(given, here.at / name / Path(given).name) for given in (here.glue, here.encoder))
-    one = load(here, STUDY, str(source), str(encoder), f"{name}.yaml")
-    table = one.execute(one.grid(task="cola", method="head", lr=1e-3, steps=2), group=f"{name} group")
+    experiment = load(here, STUDY, str(source), str(encoder), f"{name}.yaml")
+    table = experiment.execute(experiment.plan("cola", "head", rates=1e-3, steps=2), group=f"{name} group")
     assert table["status"].tolist() == ["ok"]
     results = here.at / name / "results"
     assert [file.parent for file in results.rglob("*.json")] == [results / name / f"{name} group"]
@@ -693,10 +792,10 @@ def test_a_folder_that_is_not_ours_is_said(here):
 
 def test_a_record_of_another_study_is_neither_used_nor_touched(here):
     before = here.record.read_bytes()
-    one = load(here)
-    wanted = one.grid(task="cola", method="head", lr=1e-3, steps=2)
-    assert one.recorded(wanted).empty
-    assert len(one.execute(wanted, group="before")) == 1
+    experiment = load(here)
+    wanted = experiment.plan("cola", "head", rates=1e-3, steps=2)
+    assert experiment.recorded(wanted).empty
+    assert len(experiment.execute(wanted, group="before")) == 1
     assert here.record.read_bytes() == before
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -16,14 +17,14 @@ README = benchmarks.HERE / "README.md"
 
 @pytest.fixture
 def work(tiny_study):
-    (run,) = tiny_study.grid(task="cola", method="bitfit", lr=1e-3, steps=4, precision="fp32")
-    return measure.Work(run, 4, 1, tiny_study.source, tiny_study.encoder_at, 1, scored=True)
+    (run,) = tiny_study.plan("cola", "bitfit", rates=1e-3, steps=4)
+    return measure.Work(run, tiny_study.tasks["cola"], 4, 1, tiny_study.source, tiny_study.encoder_at, 1, scored=True)
 
 
 @pytest.mark.parametrize("system", measure.SYSTEMS)
 def test_every_system_trains_the_same_parameters_for_as_many_steps(work, system, monkeypatch):
-    run = work.run if system != "peft" else work.run.__class__(**{**vars(work.run), "method": "layernorm"})
-    work = measure.Work(run, *list(vars(work).values())[1:])
+    run = work.run if system != "peft" else dataclasses.replace(work.run, method="layernorm")
+    work = dataclasses.replace(work, run=run)
     built, seen = [], []
     build = measure.with_peft if system == "peft" else runs.build
     where = measure if system == "peft" else runs
@@ -33,17 +34,17 @@ def test_every_system_trains_the_same_parameters_for_as_many_steps(work, system,
     found = measure.measure(system, work)
     assert len(seen) == 4
     assert found["seconds"] > 0 and found["tokens"] > 0 and np.isfinite(found["score"])
-    expected = methods.counts(methods.apply(run.method, runs.build(run, work.encoder_at, np.zeros(1))))["trained"]
+    expected = methods.counts(methods.apply(run.method, runs.build(run, work.task, work.encoder_at, np.zeros(1))))["trained"]
     assert sum(p.numel() for p in built[0].parameters() if p.requires_grad) == expected
 
 
 def test_work_is_whole_batches(work):
     labels = np.arange(120) % 2
     assert len(measure.examples(work, labels)) == 64
-    three = measure.Work(work.run, 9, 3, "", "", 1)
+    three = dataclasses.replace(work, steps=9, epochs=3)
     assert len(measure.examples(three, labels)) == 48
     with pytest.raises(ValueError, match="800 steps of 16 examples are more than 1 epochs of cola, which has 120"):
-        measure.examples(measure.Work(work.run, 800, 1, "", "", 1), labels)
+        measure.examples(dataclasses.replace(work, steps=800), labels)
 
 
 def encodings(lengths):

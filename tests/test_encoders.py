@@ -163,6 +163,93 @@ def test_the_digest_is_the_sha256_of_the_weights_file(tiny_encoder):
     assert encoders.digest(tiny_encoder) == hashlib.sha256(content).hexdigest()[:16]
 
 
+def test_a_checkpoint_in_parts_is_read_and_digested_whole(tiny_encoder, tmp_path):
+    transformers.AutoModel.from_pretrained(tiny_encoder).save_pretrained(tmp_path / "parts", max_shard_size="20KB")
+    parts = sorted((tmp_path / "parts").glob("*.safetensors"))
+    assert len(parts) > 1
+    assert equal(encoders.load(tmp_path / "parts").state_dict(), encoders.load(tiny_encoder).state_dict())
+    content = b"".join(part.read_bytes() for part in parts)
+    assert encoders.digest(tmp_path / "parts") == hashlib.sha256(content).hexdigest()[:16]
+    parts[1].unlink()
+    with pytest.raises(FileNotFoundError, match="lacks a part of its weights"):
+        encoders.digest(tmp_path / "parts")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_weights_are_loaded_in_fp32_whatever_the_file_and_its_configuration_say(tiny_encoder, copied, dtype):
+    model = transformers.AutoModel.from_pretrained(tiny_encoder).to(dtype)
+    model.save_pretrained(copied)
+    assert json.loads((copied / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+    for pretrained in (True, False):
+        assert {p.dtype for p in encoders.load(copied, pretrained=pretrained).parameters()} == {torch.float32}
+    expected = model.encoder.layer[0].output.dense.weight.float()
+    assert torch.equal(encoders.load(copied).bert.encoder.layer[0].output.dense.weight, expected)
+
+
+def test_a_folder_that_holds_an_adapter_model_is_refused(tiny_encoder, copied):
+    """Its adapters would be dropped without a word."""
+    methods.apply("adapter", encoders.load(tiny_encoder)).save_pretrained(copied)
+    with pytest.raises(ValueError, match=r"hold bert\.encoder\.layer\.0.*down.*, which the encoder of its config"):
+        encoders.load(copied)
+
+
+def test_more_layers_in_the_file_than_in_the_configuration_are_refused(copied):
+    save_encoder(copied, tiny_config(num_hidden_layers=3))
+    settings = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps({**settings, "num_hidden_layers": 2}))
+    with pytest.raises(ValueError, match=r"hold encoder\.layer\.2|hold bert\.encoder\.layer\.2"):
+        encoders.load(copied)
+
+
+def test_the_head_of_another_task_in_the_file_is_no_matter(copied):
+    """A masked language model's, and a pooler that the family's classifier does not use."""
+    transformers.BertForMaskedLM(tiny_config()).save_pretrained(copied)
+    assert encoders.load(copied, pooler="new")
+    config = tiny_config("mpnet")
+    transformers.MPNetModel(config).save_pretrained(copied)
+    assert encoders.load(copied, pooler="new")
+
+
+def test_a_peft_adapter_s_folder_is_refused(copied):
+    (copied / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="an adapter that peft wrote"):
+        encoders.load(copied)
+
+
+def test_a_configuration_that_asks_for_tuples_gives_outputs_all_the_same(copied):
+    settings = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps({**settings, "return_dict": False}))
+    assert encoders.load(copied)(input_ids=torch.tensor([[2, 5, 3]])).logits.shape == (1, 2)
+
+
+def test_a_head_is_drawn_where_the_configuration_names_no_deviation():
+    model = tiny_model("xlm", emb_dim=32, n_layers=1, n_heads=2)
+    assert not hasattr(model.config, "initializer_range")
+    weight = encoders.draw_head(model, 0).sequence_summary.summary.weight
+    assert 0.01 < float(weight.detach().std()) < 0.03
+
+
+@pytest.mark.parametrize("segments, kept", [(1, False), (2, True)])
+def test_segments_that_the_encoder_has_no_embedding_for_are_left_out(tmp_path, segments, kept):
+    save_encoder(tmp_path, tiny_config(type_vocab_size=segments))
+    pair = encoders.tokenizer(tmp_path)("the cat", "a dog")
+    assert ("token_type_ids" in pair) == kept
+    encoders.load(tmp_path)(**{name: torch.tensor([values]) for name, values in pair.items()})
+
+
+@pytest.mark.parametrize("texts, least", [(1, 3), (2, 5)])
+def test_max_length_leaves_room_for_each_text(tiny_encoder, texts, least):
+    model, tokenizer = encoders.load(tiny_encoder), encoders.tokenizer(tiny_encoder)
+    encoders.check_fit(tiny_encoder, model, tokenizer, least, texts)
+    with pytest.raises(ValueError, match=f"max_length must be at least {least}, got {least - 1}"):
+        encoders.check_fit(tiny_encoder, model, tokenizer, least - 1, texts)
+
+
+def test_an_encoder_may_have_no_limit_of_positions(tiny_encoder):
+    config = transformers.XLNetConfig(vocab_size=60, d_model=32, n_layer=1, n_head=2, d_inner=64)
+    encoders.check_fit("xlnet", encoders.from_config(config), encoders.tokenizer(tiny_encoder), 5000)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_text_may_be_as_long_as_the_encoder_has_positions(family, tiny_encoder):
     """RoBERTa uses up two of them: its own forward pass says where the end is."""
@@ -194,9 +281,8 @@ def test_a_block_s_parts_have_the_shapes_of_their_roles(family):
 
 
 def test_another_architecture_is_an_error_that_names_the_known_ones():
-    config = transformers.GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=60, n_positions=64)
-    model = transformers.AutoModelForSequenceClassification.from_config(config)
-    with pytest.raises(ValueError, match=r"GPT2ForSequenceClassification has no layers.*ELECTRA and DistilBERT"):
+    model = tiny_model("squeezebert", embedding_size=32, q_groups=1, k_groups=1, v_groups=1)
+    with pytest.raises(ValueError, match=r"SqueezeBert\w+ has no layers.* full and head .*BERT, RoBERTa,.*Qwen"):
         encoders.blocks(model)
 
 

@@ -11,8 +11,8 @@ from studykit.study import records
 
 PLAN = """from studykit import study
 experiment = study.load({yaml!r}, source={glue!r}, encoder={encoder!r})
-runs = experiment.grid(task="mrpc", method="full", lr=1e-3, steps=3)
-runs += experiment.grid(task="mrpc", method=["full", "bitfit"], lr=1e-3, steps=300)"""
+runs = experiment.plan("mrpc", "full", rates=1e-3, steps=3)
+runs += experiment.plan("mrpc", ["full", "bitfit"], rates=1e-3, steps=300)"""
 EXECUTE = "print(len(experiment.execute(runs, group='x', jobs={jobs})), 'rows')"
 
 

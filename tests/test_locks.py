@@ -31,7 +31,7 @@ def half_written(folder, run, process=7):
 @pytest.fixture
 def holder(tmp_path):
     """Another process that holds ``RUN``."""
-    code = ("import sys, time; from pathlib import Path; from types import SimpleNamespace; from studykit.study import locks\n"
+    code = ("import time; from pathlib import Path; from types import SimpleNamespace; from studykit.study import locks\n"
             f"with locks.reserved(Path({str(tmp_path)!r}), SimpleNamespace(key={RUN.key!r}), True):\n"
             "    print(1, flush=True); time.sleep(60)")
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=paths.REPO) as process:

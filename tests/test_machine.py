@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -103,8 +104,8 @@ def test_peak_memory_is_that_of_the_block_or_not_known(monkeypatch):
         print(json.dumps(seen))"""
 
     def seen(system):
-        done = subprocess.run([sys.executable, "-c", code, system], capture_output=True, text=True, check=True, cwd=paths.REPO)
-        return eval(done.stdout.replace("null", "None"))
+        command = [sys.executable, "-c", code, system]
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=paths.REPO).stdout)
 
     if sys.platform == "linux":
         assert seen("forgets") == pytest.approx([300, 100, 500], abs=30)

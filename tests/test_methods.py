@@ -212,7 +212,8 @@ def test_only_head():
 
 
 SAVED = [*((method, {}) for method in MEANT), ("lora", {"rank": 2, "alpha": 3.0, "roles": ("key", "intermediate")}),
-         ("ia3", {"roles": ("output",)}), ("prefix", {"tokens": 3}), ("prompt", {"tokens": 3}), ("adapter", {"placement": "parallel", "bottleneck": 8, "layernorms": False}),
+         ("ia3", {"roles": ("output",)}), ("prefix", {"tokens": 3}), ("prompt", {"tokens": 3}),
+         ("adapter", {"placement": "parallel", "bottleneck": 8, "layernorms": False}),
          ("bitfit", {"terms": ("query", "intermediate")}), ("last_k", {"k": 2})]
 TOKENS = torch.randint(5, 25, (6, 10), generator=torch.Generator().manual_seed(0))
 

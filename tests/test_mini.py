@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from studykit import methods, study, tasks
-from studykit.models import encoders
 from studykit.mini import ENCODER, pretrain
+from studykit.models import encoders
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_its_tokenizer_is_the_one_that_pretraining_makes():
 
 def test_mini_is_a_source_with_the_columns_of_the_real_tasks():
     data = tasks.load("cola", "mini")
-    assert data["train"].column_names == ["sentence", "label"]
+    assert data["train"].column_names == [*tasks.get("cola").columns, "label"] == ["sentence", "label"]
     assert tasks.digest(data) == tasks.digest(tasks.load("cola", "mini")) != tasks.get("cola").digest
 
 
@@ -58,9 +58,9 @@ def test_without_pretraining_only_the_head_is_the_same(name, tiny_encoder):
 
 
 def test_a_run_from_random_weights_is_another_run(tiny_study):
-    one, two = (tiny_study.grid(task="cola", method="full", lr=1e-3, pretrained=given)[0] for given in (True, False))
-    assert one.key != two.key
-    table = tiny_study.execute([one, two], group="x")
+    runs = [run for given in (True, False) for run in tiny_study.plan("cola", "full", rates=1e-3, pretrained=given)]
+    assert runs[0].key != runs[1].key
+    table = tiny_study.execute(runs, group="x")
     assert list(table["pretrained"]) == [True, False]
     assert table["predictions"].map(len).eq(40).all()
 

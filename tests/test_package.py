@@ -1,4 +1,5 @@
 import ast
+import importlib
 import inspect
 import json
 import subprocess
@@ -7,6 +8,7 @@ import textwrap
 import tomllib
 
 import pytest
+from conftest import made_result
 
 import studykit
 from studykit import methods, paths, study, tasks, training
@@ -38,9 +40,10 @@ def test_importing_the_package_is_quick_and_imports_no_torch():
 
 
 def test_analysis_imports_no_torch(tmp_path):
-    run = runs.Run("cola", "full", 0.5, 1e-3, "an-encoder", "0123", "4567", epochs=3)
-    result = {"status": "ok", "reason": "", "scores": {"matthews_correlation": 0.5}, "score": 0.5}
-    records.write(records.new(run, result), tmp_path / f"{run.name}.json")
+    cola = tasks.get("cola")
+    run = runs.Run("cola", cola.identity, "full", 0.5, 1e-3, "an-encoder", "0123", "4567", "fp32", epochs=3)
+    (tmp_path / "some").mkdir()
+    records.write(records.new(run, cola, None, made_result(run)), tmp_path / "some" / f"{run.name}.json")
     score, heavy = fresh("""
         import json, sys
         from studykit import study
@@ -49,8 +52,9 @@ def test_analysis_imports_no_torch(tmp_path):
         from studykit.telling import lesson, plots
         from studykit.training import budgets
         minilm = study.load("minilm")
-        assert len(minilm.recorded([*minilm.trials("cola", "bitfit"), *minilm.grid(task="cola", method="adapter", lr=1e-3)]))
-        found = stats.summary(records.table(records.read(sys.argv[1]).values()))
+        assert len(minilm.recorded([*minilm.trials("cola", "bitfit"), *minilm.plan("cola", "adapter", rates=1e-3)]))
+        assert minilm.clock(["cola"], ["full", "bitfit"], measure=False).token_seconds
+        found = stats.summary(minilm.table(records.read(sys.argv[1]).values()))
         print(json.dumps([found["score"].tolist(), sorted({"torch", "transformers", "evaluate"} & set(sys.modules))]))
     """, tmp_path)
     assert score == [50.0]
@@ -58,7 +62,8 @@ def test_analysis_imports_no_torch(tmp_path):
 
 
 def test_modules_load_when_they_are_named():
-    assert all(getattr(studykit, name).__name__ == f"studykit.{name}" for name in studykit.__all__)
+    assert all(getattr(studykit, name).__name__ == f"studykit.{place}" for name, place in studykit.MODULES.items()
+               if name in studykit.__all__)
     with pytest.raises(AttributeError, match="'studykit' has no attribute 'trainnig'"):
         _ = studykit.trainnig
 
@@ -119,12 +124,25 @@ def test_the_version_is_that_of_the_package_s_metadata():
 
 
 def test_the_stamp_says_what_a_notebook_s_numbers_are_from(tiny_study, monkeypatch):
-    monkeypatch.setattr(runs, "train_run", lambda run, *_: {
-        "status": "failed" if run.seed else "ok", "reason": "", "scores": {}, "score": 0.5,
-        "hardware": {"processor": f"processor {run.seed}"}})
-    table = tiny_study.execute(tiny_study.grid(task="cola", method="full", lr=1e-3, seed=[0, 1]), group="some")
+    monkeypatch.setattr(runs, "train_run", lambda run, *_: made_result(
+        run, collapsed=bool(run.seed), precision="fp32", hardware={"processor": f"processor {run.seed}"}))
+    table = tiny_study.execute(tiny_study.plan("cola", "full", rates=1e-3, seeds=[0, 1]), group="some")
     stamp = provenance.stamp(tiny_study, table)
     assert "tiny: tiny-bert, weights " + tiny_study.weights in stamp
     assert "2 runs, 2 seeds, 1 not ok" in stamp
     assert "processor 0, processor 1" in stamp
+    assert "precision fp32" in stamp
     assert f"transformers {provenance.versions()['transformers']}" in stamp
+
+
+NAMES = {  # that people's notebooks use
+    "studykit.tasks": ("load", "encode", "get"), "studykit.encoders": ("load", "tokenizer"),
+    "studykit.methods": ("apply", "save", "load", "counts"), "studykit.budgets": ("Budget",),
+    "studykit.training": ("train", "predict", "logits"), "studykit.study": ("load",)}
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_the_names_that_notebooks_use_are_there(module):
+    for name in NAMES[module]:
+        assert callable(getattr(getattr(studykit, module.removeprefix("studykit.")), name))
+        assert callable(getattr(importlib.import_module(module), name))

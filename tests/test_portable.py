@@ -1,4 +1,5 @@
-"""As on Windows and macOS: no ``fcntl``, ``resource``, ``pwd``, ``grp``, no ``/proc``, no ``os.getuid``."""
+"""As on Windows and macOS: no ``fcntl``, ``resource``, ``pwd``, ``grp``, no ``/proc``, no ``os.getuid``. psutil alone, which
+has its own way on every system, keeps this one's."""
 
 import json
 import os
@@ -13,6 +14,7 @@ from studykit import paths
 ABSENT = ("fcntl", "resource", "pwd", "grp")
 ELSEWHERE = f"""
 import builtins, io, os, sys
+import psutil
 
 for name in {ABSENT}:
     sys.modules.pop(name, None)  # Python's own start may have read it
@@ -29,7 +31,9 @@ for name in ("getuid", "geteuid", "getgid", "getegid", "getloadavg", "sched_geta
 
 def guarded(function):
     def call(file, *rest, **named):
-        if isinstance(file, (str, bytes, os.PathLike)) and os.fsdecode(file).startswith("/proc"):
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if (isinstance(file, (str, bytes, os.PathLike)) and os.fsdecode(file).startswith("/proc")
+                and not caller.startswith("psutil")):
             raise FileNotFoundError(2, "No such file or directory", os.fsdecode(file))
         return function(file, *rest, **named)
     return call

@@ -1,29 +1,37 @@
 import errno
-import fcntl
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from studykit.study import records
+from studykit import tasks
+from studykit.evidence.table import packed, table
+from studykit.study import locks, records
+from studykit.study.arms import Arm
 from studykit.study.runs import Run
 
-RUN = Run("cola", "adapter", 0.3, 1e-4, "an-encoder", "0123", "4567", epochs=3,
-          options=(("bottleneck", 8), ("terms", ("query", "key"))))
-PLAIN = {"task": "cola", "method": "full", "fraction": 1.0, "lr": 1e-4, "encoder": "an-encoder", "weights": "0123",
-         "data": "4567", "steps": 3}
-RESULT = {"status": "ok", "reason": "", "scores": {"matthews_correlation": 0.5}, "score": 0.5, "seconds": {"train": 1.5},
+COLA = tasks.get("cola")
+ARM = Arm(label="small adapter", method="adapter", options={"bottleneck": 8})
+PLAIN = {"task": "cola", "asks": COLA.identity, "method": "full", "fraction": 1.0, "lr": 1e-4, "encoder": "an-encoder",
+         "weights": "0123", "data": "4567", "precision": "fp32", "steps": 3}
+RUN = Run(**{**PLAIN, "method": "adapter", "fraction": 0.3, "steps": None, "epochs": 3,
+             "options": (("bottleneck", 8), ("layernorm", False), ("terms", ("query", "key")))})
+RESULT = {"status": "ok", "reason": "", "scores": {"matthews_correlation": 0.5}, "score": 0.5, "p_shuffled": 0.001,
+          "label_spread": None, "label_mean": None, "seconds": {"train": 1.5},
           "parameters": {"trained": 7, "total": 70}, "examples": 60, "steps": 30, "tokens": 600, "precision": "fp32",
           "curve": [], "hardware": {"processor": "a processor"}, "predictions": [1, 1, 1, 0, 1, 0, 0, 0],
           "labels": [1, 1, 1, 1, 0, 0, 0, 0]}
 
 
+def other(result=RESULT, **fields):
+    """A record of another run."""
+    return records.new(Run(**{**PLAIN, "subset_seed": 1, **fields}), COLA, None, result)
+
+
 @pytest.fixture
 def record():
-    return records.new(RUN, RESULT)
+    return records.new(RUN, COLA, ARM, RESULT)
 
 
 @pytest.fixture
@@ -43,10 +51,13 @@ def test_a_record_says_where_it_comes_from(record):
     assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]  # some builds add +cu130 to one only
     assert {"python", "studykit", "transformers", "numpy"} <= record["versions"].keys()
     assert "commit" in record
+    assert record["arm"] == "small adapter" and other()["arm"] == "full"  # an arm that the study has not: its method
+    assert tasks.Task(**record["task"]) == COLA  # as it was then: its labels and metrics
 
 
 def test_what_is_written_is_what_is_read(record, file, tmp_path):
     assert records.read(tmp_path) == {RUN.key: json.loads(json.dumps(record))}
+    assert records.read(tmp_path, [RUN]) == records.read(tmp_path) and not records.read(tmp_path, [Run(**PLAIN)])
     assert records.key(json.loads(file.read_text())) == RUN.key
 
 
@@ -84,12 +95,14 @@ def test_a_record_of_another_version_is_left_where_it_is(file, tmp_path, capsys)
     assert "its run has momentum" in capsys.readouterr().out
 
 
-def test_the_table_tells_near_constant_answers_and_what_one_answer_would_score(file, tmp_path):
-    record = json.loads(file.read_text())
-    record.update(predictions=[1] * 9 + [0], labels=[1, 1, 0, 1, 1, 0, 1, 1, 1, 0])
-    row = records.table([record]).iloc[0]
-    expected = {"mrpc": 100 * 2 * 7 / (2 * 7 + 3), "cola": 0.0}[record["run"]["task"]]
-    assert (row["top_answer"], row["majority"]) == pytest.approx((90, expected))
+def test_an_accident_is_no_record(record, file, tmp_path):
+    beside = tmp_path / locks.ACCIDENTS
+    beside.mkdir()
+    records.write({"run": record["run"], "key": RUN.key, "status": "accident"}, beside / file.name)
+    assert list(records.read(tmp_path)) == [RUN.key] and records.find(tmp_path, RUN) == record
+    file.unlink()
+    assert records.read(tmp_path) == {} and records.find(tmp_path, RUN) is None
+    assert (beside / file.name).exists()
 
 
 UNSOUND = {
@@ -98,6 +111,8 @@ UNSOUND = {
     "another rate": lambda text: text.replace('"lr": 0.0001', '"lr": 0.001'),
     "another seed": lambda text: text.replace('"init_seed": 0', '"init_seed": 1'),
     "impossible": lambda text: text.replace('"fraction": 0.3', '"fraction": 3'),
+    "another recipe": lambda text: text.replace('"recipe": 1', '"recipe": 2'),
+    "another precision": lambda text: text.replace('"precision": "fp32", "pooler"', '"precision": "bf16", "pooler"'),
     "missing field": lambda text: text.replace('"method": "adapter", ', ""),
     "no record": lambda text: "[1, 2]",
     "another score": lambda text: text.replace('"score": 0.5', '"score": 0.6'),
@@ -126,20 +141,89 @@ def test_a_folder_that_is_not_there_has_no_records(tmp_path):
     assert records.read(tmp_path / "nowhere") == {}
 
 
-FAILED = {"status": "failed", "reason": "RuntimeError: no", "traceback": "", "scores": {}, "score": None}
+# The table
+
+def of_study(*found, arms=None):
+    return table(found, {"cola": COLA}, arms or {ARM.does: ARM.label})
 
 
 def test_a_table_has_a_row_for_each_record_and_scores_in_points(record):
-    other = records.new(Run(**{**record["run"], "options": (), "subset_seed": 1}), FAILED)
-    table = records.table([record, other])
-    assert table["score"].tolist() == pytest.approx([50.0, np.nan], nan_ok=True)
-    assert table["matthews_correlation"].tolist() == pytest.approx([50.0, np.nan], nan_ok=True)
-    assert table["status"].tolist() == ["ok", "failed"]
-    assert table["reason"].tolist() == ["", "RuntimeError: no"]
-    assert table["seed"].tolist() == pytest.approx([0, np.nan], nan_ok=True)
-    assert table["key"].tolist() == [RUN.key, other["key"]]
-    assert table.loc[0, ["method", "lr", "trained", "total", "steps", "train_seconds"]].tolist() == [
+    rows = of_study(record, other(subset_seed=1))
+    assert rows["score"].tolist() == rows["matthews_correlation"].tolist() == [50.0, 50.0]
+    assert rows["status"].tolist() == ["ok", "ok"] and rows["learnt"].tolist() == [True, True]
+    assert rows["reason"].tolist() == ["", ""]
+    assert rows["seed"].tolist() == pytest.approx([0, np.nan], nan_ok=True)  # where the three differ there is no one seed
+    assert rows["key"].tolist() == [RUN.key, other()["key"]]
+    assert rows.loc[0, ["method", "lr", "trained", "total", "steps", "train_seconds"]].tolist() == [
         "adapter", 1e-4, 7, 70, 30, 1.5]
+    assert rows.loc[0, ["used_precision", "recipe", "task_title", "metric_title"]].tolist() == [
+        "fp32", 1, "CoLA", "Matthews correlation"]
+
+
+def test_arms_have_the_labels_and_places_of_the_study(record):
+    options = tuple(tuple(option) if not isinstance(option[1], list) else (option[0], tuple(option[1]))
+                    for option in record["run"]["options"])
+    rows = of_study(record, other(), arms={("full", ()): "everything", ("adapter", options): "adapter 8"})
+    assert rows["arm"].tolist() == ["adapter 8", "everything"] and rows["arm_place"].tolist() == [1, 0]
+    rows = of_study(record, other(), arms={("full", ()): "everything"})
+    assert rows["arm"].tolist() == ["small adapter", "everything"] and rows["arm_place"].tolist() == [1, 0]
+
+
+def test_the_table_tells_near_constant_answers_and_what_one_answer_would_score():
+    """Of 100 answers one is other than the commonest; of the labels 30 are, and a thirtieth of them is one."""
+    labels, answers = [1] * 70 + [0] * 30, [1] * 99 + [0]
+    (row,) = of_study(other({**RESULT, "labels": labels, "predictions": answers})).to_dict("records")
+    assert (row["top_answer"], row["chance"], row["status"]) == (99, 0, "ok")
+    (row,) = of_study(other({**RESULT, "labels": labels, "predictions": [1] * 100, "p_shuffled": 1.0})).to_dict("records")
+    assert (row["top_answer"], row["status"], row["learnt"]) == (100, "collapsed", False)
+    assert row["reason"] == "one answer for nearly every example"
+    assert row["score"] == 50  # of classes the score that it got
+
+
+def test_what_is_better_than_itself_shuffled_by_chance_has_not_learnt():
+    assert of_study(other({**RESULT, "p_shuffled": 0.02}))["learnt"].tolist() == [False]
+
+
+STSB, NUMBERS = tasks.get("stsb"), np.linspace(0, 5, 50)
+
+
+def number(answers, spread=1.5, **fields):
+    result = {"status": "ok", "reason": "", "score": 0.4, "scores": {"pearson": 0.4, "spearmanr": 0.3}, "p_shuffled": 0.001,
+              "labels": NUMBERS.tolist(), "predictions": list(answers), "label_spread": spread, "label_mean": 2.0, **fields}
+    record = records.new(Run(**{**PLAIN, "task": "stsb", "asks": STSB.identity}), STSB, None, result)
+    (row,) = table([record], {"stsb": STSB}, {}).to_dict("records")
+    return row
+
+
+def test_a_number_s_answers_that_spread_less_than_a_fiftieth_of_its_labels_are_a_collapse_and_count_as_0():
+    rising = NUMBERS / NUMBERS.std()  # of standard deviation 1
+    assert number(2 + 0.031 * rising)["status"] == "ok"
+    row = number(2 + 0.029 * rising)
+    assert (row["status"], row["score"], row["spearmanr"], row["learnt"]) == ("collapsed", 0, 0, False)
+    assert np.isnan(row["top_answer"])
+
+
+@pytest.mark.parametrize("task, chance", [("cola", 0.0), ("mrpc", 100 * 2 * 0.5 / 1.5)])
+def test_a_diverged_run_counts_as_the_best_constant_answer(task, chance):
+    value = tasks.get(task)
+    diverged = {**RESULT, "status": "diverged", "reason": "the loss was not finite", "scores": {}, "score": None}
+    del diverged["predictions"], diverged["p_shuffled"]
+    record = records.new(Run(**{**PLAIN, "task": task, "asks": value.identity}), value, None, diverged)
+    (row,) = table([record], {}, {}).to_dict("records")
+    assert (row["status"], row["learnt"], row["score"]) == ("diverged", False, pytest.approx(chance))
+    assert row["chance"] == row["score"] and len(set(row["predictions"])) == 1
+
+
+def test_a_metric_that_the_record_has_not_is_counted_from_its_answers():
+    """A list of metrics is no part of a run, so it may grow afterwards."""
+    more = COLA.model_copy(update={"metrics": tasks.Task(**{**COLA.model_dump(), "metrics": [
+        "matthews_correlation", "accuracy", {"f1": {"of": "unacceptable"}}, "roc_auc"]}).metrics})
+    (row,) = table([other()], {"cola": more}, {}).to_dict("records")
+    assert (row["accuracy"], row["f1"]) == (75, 75)
+    assert np.isnan(row["roc_auc"])  # it needs probabilities, which this record did not keep
+    kept = packed(np.array([[0.1, 0.9]] * 4 + [[0.8, 0.2]] * 4))
+    (row,) = table([other({**RESULT, "probabilities": kept})], {"cola": more}, {}).to_dict("records")
+    assert row["roc_auc"] == 100
 
 
 def test_a_record_without_its_digest_may_have_been_changed(file, tmp_path, record, capsys):
@@ -156,10 +240,9 @@ def test_a_record_of_another_schema_is_left_where_it_is(file, tmp_path, record, 
 
 
 def test_a_full_disk_is_said_and_leaves_what_is_there(record, file, tmp_path, monkeypatch):
-    other = records.new(Run(**{**record["run"], "options": (), "subset_seed": 1}), FAILED)
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(OSError, match=r"cannot be written \(No space left on device\); all earlier ones are safe"):
-        records.write(other, file.with_name("other.json"))
+        records.write(other(), file.with_name("other.json"))
     assert os.listdir(file.parent) == [file.name]
     assert records.read(tmp_path) == {RUN.key: record}
 
@@ -167,63 +250,6 @@ def test_a_full_disk_is_said_and_leaves_what_is_there(record, file, tmp_path, mo
 def test_a_folder_that_cannot_be_written_is_said(record, tmp_path):
     with pytest.raises(OSError, match="cannot be written"):
         records.write(record, tmp_path / "nowhere" / "x.json")
-
-
-def test_a_run_is_reserved_for_one_process_until_it_ends(tmp_path):
-    with records.reserved(tmp_path, RUN, wait=False) as mine:
-        with records.reserved(tmp_path, RUN, wait=False) as other:
-            assert (mine, other) == (True, False)
-        with records.reserved(tmp_path, Run(**{**PLAIN, "lr": 1.0}), wait=False) as another:
-            assert another
-    assert os.listdir(tmp_path) == []
-    with records.reserved(tmp_path, RUN, wait=False) as again:
-        assert again
-
-
-def test_a_reservation_ends_with_its_process(tmp_path):
-    """Killed, it leaves a file, and nobody waits for it. What it was writing goes when another process takes its run, since
-    no sweep will see a reservation then."""
-    half, others = (tmp_path / "group" / f".{run.name}.json.7.tmp" for run in (RUN, Run(**PLAIN)))
-    half.parent.mkdir()
-    code = ("import sys, time; from pathlib import Path; from studykit import records; from types import SimpleNamespace\n"
-            f"with records.reserved(Path({str(tmp_path)!r}), SimpleNamespace(key={RUN.key!r}), True): print(1, flush=True); "
-            "time.sleep(60)")
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as worker:
-        worker.stdout.readline()
-        with records.reserved(tmp_path, RUN, wait=False) as mine:
-            assert not mine
-        half.write_text("{")
-        others.write_text("{")
-        worker.kill()
-    with records.reserved(tmp_path, RUN, wait=True) as mine:
-        assert mine
-        assert [half.exists(), others.exists()] == [False, True]
-
-
-def test_a_reservation_that_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
-    lock, flock, times = tmp_path / f".{RUN.key}.lock", fcntl.flock, []
-
-    def late(held, how):
-        times.append(how)
-        if len(times) == 1:
-            lock.unlink()
-        flock(held, how)
-
-    monkeypatch.setattr(fcntl, "flock", late)
-    with records.reserved(tmp_path, RUN, wait=True) as mine:
-        assert mine and lock.exists() and len(times) == 2
-    assert os.listdir(tmp_path) == []
-
-
-def test_what_stopped_processes_left_is_swept_and_what_runs_is_not(record, file):
-    folder, running = file.parent, Run(**{**PLAIN, "lr": 1.0})
-    (folder.parent / f".{RUN.key}.lock").touch()
-    (folder / f".{file.name}.7.tmp").write_text("{")
-    with records.reserved(folder.parent, running, wait=False):
-        (folder / f".{running.name}.json.8.tmp").write_text("{")
-        assert records.sweep(folder.parent) == [RUN.key]
-        assert sorted(os.listdir(folder.parent)) == sorted([f".{running.key}.lock", folder.name])
-        assert sorted(os.listdir(folder)) == sorted([f".{running.name}.json.8.tmp", file.name])
 
 
 def test_a_record_is_found_in_any_group(record, file, tmp_path):

@@ -6,20 +6,30 @@ import numpy as np
 import pytest
 import torch
 
-from studykit import methods, tasks, training
+from studykit import paths, tasks, training
+from studykit.evidence import table
 from studykit.models import encoders
-from studykit.study import runs
-from studykit.training import budgets, machine
+from studykit.study import records, runs
 from studykit.study.runs import Run
+from studykit.tasks import Task
+from studykit.training import budgets, machine
 
-PLAIN = {"task": "mrpc", "method": "full", "fraction": 0.3, "lr": 1e-4, "encoder": "an-encoder", "weights": "0123abcd",
-         "data": "4567cdef", "epochs": 3}
+PLAIN = {"task": "mrpc", "asks": "89abcdef", "method": "full", "fraction": 0.3, "lr": 1e-4, "encoder": "an-encoder",
+         "weights": "0123abcd", "data": "4567cdef", "precision": "fp32", "epochs": 3}
 
 
 def test_the_key_stays_what_it_was():
     """It names records that are in git: if this fails, they would all be trained again."""
-    assert Run(**PLAIN).key == "1f71ef160132"
-    assert hashlib.sha256(json.dumps(PLAIN, sort_keys=True).encode()).hexdigest().startswith(Run(**PLAIN).key)
+    assert Run(**PLAIN).key == "ed0ddfa749c8"
+    decided = json.dumps({**PLAIN, "recipe": 1}, sort_keys=True)
+    assert hashlib.sha256(decided.encode()).hexdigest().startswith(Run(**PLAIN).key)
+
+
+def test_the_records_in_git_are_of_this_recipe():
+    """A recipe that is raised leaves them behind: then they are to be trained again, or taken out."""
+    kept = [json.loads(file.read_text()) for file in sorted(paths.results("minilm").glob("*/*.json"))[::60]]
+    assert len(kept) > 5
+    assert {(record["run"]["recipe"], records.key(record) == record["key"]) for record in kept} == {(runs.RECIPE, True)}
 
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Run) if field.default is not dataclasses.MISSING}
@@ -32,15 +42,17 @@ def test_a_default_that_is_spelled_out_is_the_same_run(field):
 
 @pytest.mark.parametrize("one, other", [
     ({"fraction": 1}, {"fraction": 1.0}), ({"epochs": 3}, {"epochs": 3.0}), ({"lr": 1}, {"lr": 1.0}),
-    ({"epochs": None, "seconds": 9}, {"epochs": None, "seconds": 9.0})], ids=str)
+    ({"epochs": None, "seconds": 9}, {"epochs": None, "seconds": 9.0}),
+    ({"epochs": None, "seconds": 9, "token_seconds": 1}, {"epochs": None, "seconds": 9, "token_seconds": 1.0})], ids=str)
 def test_equal_numbers_are_one_run(one, other):
     assert Run(**{**PLAIN, **one}).key == Run(**{**PLAIN, **other}).key
 
 
-OTHER = {"task": "cola", "method": "bitfit", "fraction": 0.5, "lr": 1e-3, "encoder": "another", "weights": "0", "data": "0",
-         "pooler": "new", "options": (("bottleneck", 8),), "epochs": 4, "min_steps": 10, "steps": 10, "batch_size": 8,
-         "max_length": 64, "subset_seed": 1, "init_seed": 1, "order_seed": 1, "score_on": "selection", "points": 5,
-         "precision": "fp32", "pretrained": False, "seconds": 9.0, "token_seconds": 1e-3}
+OTHER = {"task": "cola", "asks": "0", "method": "bitfit", "fraction": 0.5, "lr": 1e-3, "encoder": "another", "weights": "0",
+         "data": "0", "pooler": "new", "reads": "mean", "options": (("bottleneck", 8),), "epochs": 4, "min_steps": 10,
+         "steps": 10, "batch_size": 8, "max_length": 64, "subset_seed": 1, "init_seed": 1, "order_seed": 1,
+         "score_on": "selection", "points": 5, "precision": "bf16", "pretrained": False, "seconds": 9.0,
+         "token_seconds": 1e-3, "recipe": 2}
 
 
 def test_each_field_has_another_value_to_try():
@@ -60,13 +72,16 @@ def test_a_run_is_frozen_and_hashable():
 
 
 @pytest.mark.parametrize("field, value, message", [
-    ("task", "rte", "unknown task 'rte'"), ("fraction", 0, r"fraction must be in \(0, 1\], got 0"),
+    ("fraction", 0, r"fraction must be in \(0, 1\], got 0"),
     ("fraction", 1.5, "got 1.5"), ("fraction", "all", "got 'all'"), ("fraction", float("nan"), "got nan"),
     ("lr", 0, "lr must be a positive number, got 0"), ("lr", None, "got None"), ("lr", float("inf"), "got inf"),
     ("batch_size", 0, "batch_size must be a positive whole number, got 0"), ("batch_size", 1.5, "got 1.5"),
     ("max_length", -1, "max_length must be a positive whole number, got -1"),
     ("subset_seed", -1, "subset_seed must be a whole number, at least 0, got -1"), ("init_seed", 0.5, "init_seed"),
-    ("order_seed", None, "order_seed"),
+    ("order_seed", None, "order_seed"), ("init_seed", 2 ** 32, "at most 4294967295, got 4294967296"),
+    ("precision", "auto", "precision must be one of fp32, bf16, got 'auto'"),
+    ("reads", "all", "reads must be one of first, mean, last, got 'all'"), ("recipe", 0, "recipe must be a positive"),
+    ("options", (("bottleneck",),), "options must be a tuple of"), ("task", None, "task must be text, got None"),
     ("score_on", "test", "score_on must be one of validation, selection, got 'test'")])
 def test_a_run_that_cannot_be_is_an_error(field, value, message):
     with pytest.raises(ValueError, match=message):
@@ -94,21 +109,24 @@ def test_the_budget_is_the_run_s():
 LABELS = np.random.default_rng(0).random(400) < 0.7
 
 
+COLA = tasks.get("cola")
+
+
 def rows(**options):
-    return runs.examples(Run(**{**PLAIN, "task": "cola", **options}), LABELS)
+    return runs.examples(Run(**{**PLAIN, "task": "cola", **options}), COLA, LABELS)
 
 
 def test_a_run_trains_on_the_subset_of_its_seed_and_fraction():
     train, selection = rows(subset_seed=4, fraction=0.5)
     assert selection is None
-    assert train.tolist() == tasks.subset("cola", LABELS, 0.5, 4).tolist()
+    assert train.tolist() == tasks.subset(COLA, LABELS, 0.5, 4).tolist()
 
 
 @pytest.mark.parametrize("options", [{"score_on": "selection"}, {"points": 3}], ids=str)
 @pytest.mark.parametrize("fraction", [0.1, 1.0])
 def test_a_run_that_reads_the_selection_split_trains_without_it(options, fraction):
     train, selection = rows(fraction=fraction, **options)
-    assert selection.tolist() == tasks.selection_split("cola", LABELS)[1].tolist()
+    assert selection.tolist() == tasks.selection_split(COLA, LABELS)[1].tolist()
     assert not set(train) & set(selection)
     assert len(train) == round(fraction * (len(LABELS) - len(selection)))
     assert np.mean(LABELS[train]) == pytest.approx(np.mean(LABELS), abs=1.5 / len(train))
@@ -124,25 +142,25 @@ class Unreadable:
 @pytest.fixture
 def train_one(tiny_study):
     """A function that trains a run of the small study and returns its result."""
-    def train(task="cola", method="full", **options):
-        run, = tiny_study.grid(task=task, method=method, **{"lr": 1e-3, "fraction": 0.5, "precision": "fp32", **options})
-        return runs.train_run(run, tiny_study.source, tiny_study.encoder_at)
+    def train(task="cola", arm="full", *, seed=0, fraction=0.5, lr=1e-3, **fields):
+        run, = tiny_study.plan([task], [arm], rates=lr, fractions=[fraction], seeds=[seed], **fields)
+        return runs.train_run(run, tiny_study.tasks[task], tiny_study.source, tiny_study.encoder_at)
 
     return train
 
 
 @pytest.mark.parametrize("task", ["mrpc", "cola", "stsb"])
 def test_the_score_is_that_of_the_stored_predictions(train_one, task):
-    result = train_one(task, lr=3e-3)
+    result, task = train_one(task, lr=3e-3), tasks.get(task)
     assert result["status"] == "ok"
-    again = tasks.scores(task, result["predictions"], result["labels"])
-    assert result["scores"] == pytest.approx(again, abs=1e-4)  # values are kept to four decimals
-    assert result["score"] == result["scores"][tasks.get(task).metric]
+    again = task.scores(result["labels"], result["predictions"])
+    assert result["scores"] == pytest.approx(again, abs=1e-4)  # values are kept to six figures
+    assert result["score"] == result["scores"][task.metric.name]
     assert len(result["predictions"]) == len(result["labels"]) == 40
 
 
 def test_a_run_says_what_it_did(train_one):
-    result = train_one(method="bitfit")
+    result = train_one(arm="bitfit")
     assert (result["examples"], result["steps"], result["precision"]) == (60, 30, "fp32")
     assert result["parameters"]["trained"] == result["parameters"]["head"] + result["parameters"]["encoder"]
     assert result["seconds"].keys() == set(machine.STAGES)
@@ -156,8 +174,8 @@ def test_the_validation_set_s_labels_are_those_it_is_scored_on(train_one, tiny_g
 
 
 def test_a_selection_run_never_reads_the_validation_set(train_one, monkeypatch):
-    encodings = runs._encodings
-    monkeypatch.setattr(runs, "_encodings", lambda *where: (
+    encodings = runs.encodings
+    monkeypatch.setattr(runs, "encodings", lambda *where: (
         {"train": encodings(*where)[0]["train"], "validation": Unreadable()}, 0.0, 0.0))
     assert len(train_one(score_on="selection")["labels"]) == 18
     with pytest.raises(AssertionError, match="the validation set is read"):
@@ -179,9 +197,9 @@ def seen(monkeypatch):
 
 
 @pytest.mark.parametrize("task", ["cola", "stsb"])
-def test_methods_under_one_seed_are_paired(train_one, seen, task):
-    for method in methods.METHODS:
-        train_one(task, method, seed=3)
+def test_methods_under_one_seed_are_paired(train_one, seen, tiny_study, task):
+    for arm in tiny_study.arms:
+        train_one(task, arm, seed=3)
     head, data, seed = seen[0]
     assert seed == 3
     for other_head, other_data, other_seed in seen[1:]:
@@ -203,8 +221,8 @@ def test_each_seed_decides_its_own_draw(train_one, seen, kind):
 
 def test_a_selection_run_trains_on_the_rest(train_one, seen, tiny_study):
     train_one(score_on="selection", fraction=1.0)
-    whole = runs._encodings("cola", tiny_study.source, tiny_study.encoder_at, 32)[0]["train"]
-    rest, _ = tasks.selection_split("cola", whole.labels)
+    whole = runs.encodings(tiny_study.tasks["cola"], tiny_study.source, tiny_study.encoder_at, 32)[0]["train"]
+    rest, _ = tasks.selection_split(tiny_study.tasks["cola"], whole.labels)
     assert seen[0][1].columns == whole.take(rest).columns
 
 
@@ -215,28 +233,34 @@ def test_a_regression_starts_at_the_mean_of_its_training_labels(train_one, seen)
 
 
 def test_a_curve_is_on_the_selection_split(train_one, monkeypatch):
-    scored, predict = [], training.predict
-    monkeypatch.setattr(training, "predict", lambda model, data: scored.append(len(data)) or predict(model, data))
+    scored, logits = [], training.logits
+    monkeypatch.setattr(training, "logits", lambda model, data: scored.append(len(data)) or logits(model, data))
     result = train_one(points=3)
     assert [step for step, _, _ in result["curve"]] == [10, 20, 30]
     assert scored == [18, 18, 18, 40]
 
 
-@pytest.mark.parametrize("task, answer, score", [("mrpc", 1, "f1"), ("cola", 1, 0.0), ("stsb", 2.5, None)])
-def test_one_answer_for_everything_is_said(train_one, monkeypatch, task, answer, score):
-    monkeypatch.setattr(training, "predict", lambda model, data: np.full(len(data), answer))
+@pytest.mark.parametrize("task, constant, score", [
+    ("mrpc", [0.0, 9.0], "f1"), ("cola", [0.0, 9.0], 0.0), ("stsb", [2.5], None)])
+def test_one_answer_for_everything_is_kept_as_it_is(train_one, monkeypatch, task, constant, score):
+    """Whether that is a collapse is judged as records are read."""
+    monkeypatch.setattr(training, "logits", lambda model, data: np.tile(np.float32(constant), (len(data), 1)))
     result = train_one(task)
-    assert (result["status"], result["reason"]) == ("constant", "one answer for every example")
+    assert (result["status"], result["reason"], len(set(result["predictions"]))) == ("ok", "", 1)
     positive = np.mean(result["labels"])
     assert result["score"] == (pytest.approx(2 * positive / (1 + positive)) if score == "f1" else score)
+    assert result["p_shuffled"] == 1
     json.dumps(result, allow_nan=False)
 
 
-def test_predictions_that_are_no_numbers_are_not_ok(train_one, monkeypatch):
-    monkeypatch.setattr(training, "predict", lambda model, data: np.full(len(data), np.nan))
-    result = train_one("stsb")
-    assert result["status"] != "ok"
-    assert result["reason"]
+@pytest.mark.parametrize("task", ["cola", "stsb"])
+def test_answers_that_are_no_numbers_are_a_diverged_run(train_one, monkeypatch, task):
+    width = tasks.get(task).num_labels
+    monkeypatch.setattr(training, "logits", lambda model, data: np.full((len(data), width), np.nan))
+    result = train_one(task)
+    assert (result["status"], result["reason"]) == ("diverged", "its answers are not finite")
+    assert (result["score"], result["scores"]) == (None, {})
+    json.dumps(result, allow_nan=False)
 
 
 def test_a_diverged_run_has_a_reason_and_no_score(train_one):
@@ -247,6 +271,58 @@ def test_a_diverged_run_has_a_reason_and_no_score(train_one):
     assert result["scores"] == {}
 
 
-def test_an_error_is_raised(train_one):
+def test_an_error_is_raised(train_one, tiny_study):
+    run, = tiny_study.plan("cola", "full", rates=1e-3)
+    run = dataclasses.replace(run, method="last_k", options=(("k", 7),))
     with pytest.raises(ValueError, match="k must be 1 to 2"):
-        train_one(method="last_k", options={"k": 7})
+        runs.train_run(run, tiny_study.tasks["cola"], tiny_study.source, tiny_study.encoder_at)
+
+
+def test_probabilities_are_kept_and_are_those_of_the_predictions(train_one):
+    result = train_one("cola", lr=3e-3)
+    kept = table.unpacked(result["probabilities"])
+    assert kept.shape == (40, 2) and kept.sum(1) == pytest.approx(np.ones(40), abs=2e-4)
+    assert kept.argmax(1).tolist() == result["predictions"]
+    assert len(set(kept[:, 0])) > 10
+    assert "probabilities" not in train_one("stsb")
+
+
+def test_a_number_s_record_knows_how_far_its_training_labels_spread(train_one, seen):
+    result = train_one("stsb")
+    labels = seen[0][1].labels
+    assert result["label_spread"] == pytest.approx(np.std(labels), rel=1e-5)
+    assert result["label_mean"] == pytest.approx(np.mean(labels), rel=1e-5)
+    assert (train_one("cola")["label_spread"], train_one("cola")["label_mean"]) == (None, None)
+
+
+def test_with_heavy_outliers_the_spread_is_that_of_the_middle():
+    """The standard normal's interquartile range is 1.349: 0.741 times that is its standard deviation."""
+    task, labels = tasks.get("stsb"), np.random.default_rng(0).normal(size=4000)
+    assert runs.label_spread(task, labels) == pytest.approx(1, abs=0.05)
+    labels[0] = 1e4
+    assert np.std(labels) > 100
+    assert runs.label_spread(task, labels) == pytest.approx(1, abs=0.05)
+
+
+# The key and the task
+
+BASE = {"name": "tickets", "columns": ["text"], "labels": ["calm", "urgent"]}
+
+
+@pytest.mark.parametrize("change", [
+    {"columns": ["body"]}, {"columns": ["text", "title"]}, {"label": "class"}, {"labels": ["urgent", "calm"]},
+    {"labels": ["calm", "urgent", "other"]}, {"labels": []}], ids=str)
+def test_what_decides_training_is_in_the_task_s_identity(change):
+    assert Task(**{**BASE, **change}).identity != Task(**BASE).identity
+
+
+def test_so_is_standardisation():
+    number = {"name": "grades", "columns": ["text"]}
+    assert Task(**number).identity != Task(**number, standardise=False).identity
+
+
+@pytest.mark.parametrize("change", [
+    {"title": "Tickets"}, {"question": "How urgent?"}, {"metrics": ["accuracy"]}, {"metrics": [{"f1": {"of": "calm"}}]},
+    {"also": ["later"]}, {"name": "others"}], ids=str)
+def test_what_decides_nothing_of_training_is_not(change):
+    assert Task(**{**BASE, **change}).identity == Task(**BASE).identity

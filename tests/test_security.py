@@ -1,6 +1,7 @@
 """What looks like code is never run: names, values and files are data."""
 
 import ast
+import dataclasses
 import re
 
 import pytest
@@ -8,13 +9,14 @@ import yaml
 from conftest import STUDY
 
 from studykit import paths, study, tasks
-from studykit.models import encoders
 from studykit.__main__ import main
-from studykit.study.runs import Run
+from studykit.models import encoders
+from studykit.tasks import task
 
 HOSTILE = ["$(touch x)", "`touch x`", "; touch x", "'; import os; os.system('touch x')",
            '__import__("os").system("touch x")', "{__import__('os').system('touch x')}",
            "!!python/object/apply:os.system [touch x]", "../../x", "x\ny", "%run x"]
+TASK = {"columns": ["text"], "labels": ["no", "yes"], "metrics": ["accuracy"]}
 
 
 @pytest.fixture
@@ -70,13 +72,16 @@ def test_a_study_s_settings_are_text(at, tiny_glue, tiny_encoder, setting, word)
 @pytest.mark.parametrize("word", HOSTILE)
 def test_names_are_names(at, tiny_yaml, tiny_glue, tiny_encoder, word):
     one = study.load(str(tiny_yaml), tiny_glue, tiny_encoder)
-    for wrong in ({"task": word}, {"method": word}, {"fraction": word}, {"seed": word}, {"pooler": word},
-                  {"options": {word: 1}}, {"method": "adapter", "options": {"placement": word}}):
+    for wrong in ({"tasks": [word]}, {"arms": [word]}, {"fractions": [word]}, {"seeds": [word]}, {"pooler": word},
+                  {"options": ((word, 1),)}, {"arms": ["adapter"], "options": (("placement", word),)}, {"precision": word}):
         with pytest.raises(ValueError):
-            one.execute(one.grid(**{"task": "cola", "method": "full", "lr": 1e-3, **wrong}), group="some")
+            one.execute(one.plan(**{"tasks": ["cola"], "arms": ["full"], "rates": 1e-3, **wrong}), group="some")
+    (run,) = one.plan("cola", "full", rates=1e-3)
+    for wrong in ({"task": word}, {"method": word}, {"asks": word}):
+        with pytest.raises(ValueError):
+            one.execute([dataclasses.replace(run, **wrong)], group="some")
     for ask in (lambda: tasks.load(word), lambda: tasks.load("cola", word), lambda: encoders.load(word),
-                lambda: encoders.tokenizer(word), lambda: study.load(word),
-                lambda: Run(word, "full", 1.0, 1e-3, "e", "w", "d", steps=1)):
+                lambda: encoders.tokenizer(word), lambda: study.load(word), lambda: tasks.made(TASK | {"name": word}, "here")):
         with pytest.raises((ValueError, OSError)):
             ask()
     assert not (at / "home").exists()
@@ -86,7 +91,7 @@ def test_names_are_names(at, tiny_yaml, tiny_glue, tiny_encoder, word):
 def test_no_name_leads_out_of_the_results(at, tiny_yaml, tiny_glue, tiny_encoder, word):
     one = study.load(str(tiny_yaml), tiny_glue, tiny_encoder)
     with pytest.raises(ValueError, match="cannot be a folder's name here"):
-        one.execute(one.grid(task="cola", method="head", lr=1e-3, steps=1), group=word)
+        one.execute(one.plan("cola", "head", rates=1e-3, steps=1), group=word)
     for folder in (paths.results, paths.figures, paths.runs):
         with pytest.raises(ValueError, match="cannot be a folder's name here"):
             folder(word)
@@ -94,10 +99,14 @@ def test_no_name_leads_out_of_the_results(at, tiny_yaml, tiny_glue, tiny_encoder
 
 FORBIDDEN = {r"\bpickle\b": "pickle", r"(?<![\w.])eval\(": "eval", r"(?<![\w.])exec\(": "exec", r"torch\.load\(": "pickle",
              r"trust_remote_code\s*=\s*True": "code from the hub", r"shell\s*=\s*True": "a shell", r"os\.system": "a shell",
-             r"yaml\.(load|unsafe_load|full_load)\(": "YAML that makes objects", r"allow_pickle\s*=\s*True": "pickle"}
+             r"yaml\.(unsafe_load|full_load)\(|yaml\.load\((?!.*, _Plain\))": "YAML that makes objects", r"allow_pickle\s*=\s*True": "pickle"}
 
 
 @pytest.mark.parametrize("file", sorted((paths.REPO / "studykit").rglob("*.py")), ids=lambda file: file.stem)
 def test_the_package_opens_nothing_that_could_run_code(file):
     found = [what for pattern, what in FORBIDDEN.items() if re.search(pattern, file.read_text())]
     assert found == []
+
+
+def test_the_loader_of_tasks_is_a_safe_one():
+    assert issubclass(task._Plain, yaml.SafeLoader) and not task._Plain.yaml_multi_constructors

@@ -1,6 +1,7 @@
 import contextlib
 import errno
 import itertools
+import json
 import math
 import os
 import random
@@ -15,95 +16,87 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from conftest import rows, save_encoder, write_split
+from conftest import changed, made_result, rows, save_encoder, write_split
 
 from studykit import paths, study, tasks
 from studykit.models import encoders
-from studykit.study import records, runs
+from studykit.study import locks, rates, records, runs
 
-METHODS = ["full", "bitfit", "adapter", "head"]
-RATES = {(task, method): 10 ** -(i + 1.0)
-         for i, (task, method) in enumerate(itertools.product(["mrpc", "cola", "stsb"], METHODS))}
+ARMS = ["full", "bitfit", "adapter", "head"]
+RATES = {(task, arm): 10 ** -(i + 1.0)
+         for i, (task, arm) in enumerate(itertools.product(["mrpc", "cola", "stsb"], ARMS))}
 
 
-# The grid
+# The plan
 
-def test_a_grid_is_all_combinations(tiny_study):
-    axes = {"task": ["mrpc", "cola"], "method": METHODS, "fraction": [0.1, 1.0], "seed": range(3)}
-    grid = tiny_study.grid(**axes, lr=1e-3)
-    found = {(run.task, run.method, run.fraction, run.seed) for run in grid}
+def test_a_plan_is_all_combinations(tiny_study):
+    axes = {"tasks": ["mrpc", "cola"], "arms": ARMS, "fractions": [0.1, 1.0], "seeds": range(3)}
+    plan = tiny_study.plan(**axes, rates=1e-3)
+    found = {(run.task, run.method, run.fraction, run.seed) for run in plan}
     assert found == set(itertools.product(*axes.values()))
-    assert len(grid) == len({run.key for run in grid}) == 2 * 4 * 2 * 3
+    assert len(plan) == len({run.key for run in plan}) == 2 * 4 * 2 * 3
 
 
-def test_a_grid_has_the_study_s_settings(tiny_study, tiny_encoder, tiny_glue):
-    run, = tiny_study.grid(task="cola", method="full", lr=1e-3)
+def test_a_plan_is_of_all_tasks_and_arms_where_none_are_named(tiny_study):
+    plan = tiny_study.plan(rates=RATES)
+    assert [(run.task, run.method) for run in plan] == list(itertools.product(["mrpc", "cola", "stsb"], ARMS))
+
+
+def test_a_plan_has_the_study_s_settings(tiny_study, tiny_encoder, tiny_glue):
+    run, = tiny_study.plan("cola", "full", rates=1e-3)
     assert (run.encoder, run.pooler, run.batch_size, run.max_length) == ("tiny-bert", "new", 16, 32)
     assert (run.epochs, run.min_steps, run.fraction, run.seed) == (4, 30, 1.0, 0)
+    assert (run.precision, run.recipe, run.asks) == ("fp32", runs.RECIPE, tasks.get("cola").identity)
     assert run.data == tasks.digest(tasks.load("cola", tiny_glue))
     assert run.weights == encoders.digest(tiny_encoder)
 
 
-def test_runs_of_a_grid_differ_in_nothing_but_its_axes(tiny_study):
-    """So all methods under one seed share their examples, head and order."""
-    one, other = tiny_study.grid(task="cola", method=["full", "adapter"], seed=4, lr=1e-3)
-    fields = vars(one).keys() | vars(other).keys()
-    assert {name for name in fields - {"key"} if getattr(one, name) != getattr(other, name)} == {"method"}
-    assert (one.subset_seed, one.init_seed, one.order_seed) == (4, 4, 4)
+def test_runs_of_a_plan_differ_in_nothing_but_its_axes(tiny_study):
+    """So all arms under one seed share their examples, head and order."""
+    full, adapter = tiny_study.plan("cola", ["full", "adapter"], seeds=[4], rates=1e-3)
+    fields = vars(full).keys() | vars(adapter).keys()
+    assert {name for name in fields - {"key"} if getattr(full, name) != getattr(adapter, name)} == {"method"}
+    assert (full.subset_seed, full.init_seed, full.order_seed) == (4, 4, 4)
 
 
-def test_rates_may_differ_by_task_and_method(tiny_study):
-    grid = tiny_study.grid(task=["mrpc", "cola", "stsb"], method=METHODS, lr=RATES, seed=[0, 1])
-    assert all(run.lr == RATES[run.task, run.method] for run in grid)
+def test_rates_may_differ_by_task_and_arm(tiny_study):
+    plan = tiny_study.plan(rates=RATES, seeds=[0, 1])
+    assert all(run.lr == RATES[run.task, run.method] for run in plan)
 
 
 def test_fixed_fields_go_to_every_run(tiny_study):
-    grid = tiny_study.grid(task="cola", method=["adapter"], seed=[1, 2], lr=1e-3, steps=7, order_seed=9,
-                           options={"placement": "parallel", "bottleneck": 8})
-    assert [(run.subset_seed, run.order_seed) for run in grid] == [(1, 9), (2, 9)]
-    assert {(run.steps, run.epochs, run.options) for run in grid} == {
-        (7, None, (("bottleneck", 8), ("placement", "parallel")))}
+    plan = tiny_study.plan("cola", ["adapter"], seeds=[1, 2], rates=1e-3, steps=7, order_seed=9, precision="bf16")
+    assert [(run.subset_seed, run.order_seed) for run in plan] == [(1, 9), (2, 9)]
+    assert {(run.steps, run.epochs, run.precision) for run in plan} == {(7, None, "bf16")}
 
 
-def test_options_may_be_lists_as_yaml_has_them(tiny_study):
-    one, = tiny_study.grid(task="cola", method="bitfit", lr=1e-3, options={"terms": ["query"]})
-    other, = tiny_study.grid(task="cola", method="bitfit", lr=1e-3, options={"terms": ("query",)})
-    assert one == other
-    assert len({one, other}) == 1
+def test_options_are_an_arm_s_and_may_be_lists_as_yaml_has_them(tiny_yaml, tiny_glue, tiny_encoder, tiny_study):
+    arms = {"query": {"method": "bitfit", "options": {"terms": ["query"]}, "rates": [0.01]},
+            "small": {"method": "adapter", "options": {"placement": "parallel", "bottleneck": 8}, "rates": [0.01]}}
+    own = study.load(changed(tiny_yaml, arms=arms), tiny_glue, tiny_encoder)
+    query, small = own.plan("cola", rates=1e-3)
+    assert (query.method, query.options) == ("bitfit", (("terms", ("query",)),))
+    assert (small.method, small.options) == ("adapter", (("bottleneck", 8), ("placement", "parallel")))
+    assert len({query, *own.plan("cola", "query", rates=1e-3)}) == 1
 
 
 @pytest.mark.parametrize("axes, message", [
-    ({"task": "rte"}, "unknown task 'rte'"), ({"method": ["full", "bitfitt"]}, "unknown method 'bitfitt'"),
-    ({"fraction": 1.5}, "fraction must be in"), ({"lr": {("cola", "bitfit"): 1e-3}}, "no lr for cola full")])
-def test_a_grid_that_cannot_be_is_an_error(tiny_study, axes, message):
+    ({"tasks": ["rte"]}, "study tiny has no task 'rte': it has mrpc, cola, stsb; add it to its YAML file"),
+    ({"arms": ["full", "bitfitt"]}, "study tiny has no arm 'bitfitt': it has full, bitfit, adapter, head"),
+    ({"fractions": [1.5]}, "fraction must be in"), ({"rates": {("cola", "bitfit"): 1e-3}}, "no rate for cola full"),
+    ({"seeds": [2 ** 32]}, "subset_seed must be a whole number, at most 4294967295, got 4294967296"),
+    ({"lr": 1e-3}, "plan has no setting lr: besides tasks, arms, rates, fractions and seeds it takes batch_size"),
+    ({"options": ()}, "plan has no setting options"), ({"momentum": 0.9}, "plan has no setting momentum")])
+def test_a_plan_that_cannot_be_is_an_error(tiny_study, axes, message):
     with pytest.raises(ValueError, match=message):
-        tiny_study.grid(**{"task": "cola", "method": "full", "lr": 1e-3, **axes})
+        tiny_study.plan(**{"tasks": "cola", "arms": "full", "rates": 1e-3, **axes})
 
 
 # Loading a study
 
-def changed(tiny_yaml, **settings):
-    """The study's YAML file with other settings; ``None`` takes one out."""
-    merged = {**yaml.safe_load(tiny_yaml.read_text()), **settings}
-    tiny_yaml.write_text(yaml.safe_dump({key: value for key, value in merged.items() if value is not None}))
-    return str(tiny_yaml)
-
-
 def test_an_unknown_study_is_an_error_that_names_the_known_ones():
     with pytest.raises(ValueError, match=r"unknown study 'nonesuch': choose from .*minilm"):
         study.load("nonesuch")
-
-
-def test_a_study_without_a_setting_is_an_error(tiny_yaml):
-    with pytest.raises(ValueError, match="lacks batch_size, trials"):
-        study.load(changed(tiny_yaml, batch_size=None, trials=None))
-
-
-def test_methods_with_different_numbers_of_trials_are_an_error(tiny_yaml, tiny_encoder):
-    trials = yaml.safe_load(tiny_yaml.read_text())["trials"]
-    trials["rates"]["bitfit"].append(0.1)
-    with pytest.raises(ValueError, match="different numbers of trials"):
-        study.load(changed(tiny_yaml, trials=trials), encoder=tiny_encoder)
 
 
 def test_a_study_about_other_weights_refuses_these(tiny_yaml, tiny_encoder):
@@ -127,7 +120,7 @@ def test_the_encoder_s_name_is_the_study_s_wherever_it_lies(tiny_study, tiny_yam
     moved = shutil.copytree(tiny_encoder, tmp_path / "moved")
     glue = shutil.copytree(tiny_glue, tmp_path / "moved-glue")
     elsewhere = study.load(str(tiny_yaml), source=str(glue), encoder=str(moved))
-    keys = [[run.key for run in one.grid(task="cola", method="full", lr=1e-3)] for one in (tiny_study, elsewhere)]
+    keys = [[run.key for run in here.plan("cola", "full", rates=1e-3)] for here in (tiny_study, elsewhere)]
     assert keys[0] == keys[1]
 
 
@@ -138,60 +131,85 @@ def trained(monkeypatch):
     """Training that is not done: the list of runs that would have been trained, each scored by its own learning rate."""
     called = []
 
-    def train_run(run, source, encoder_at):
+    def train_run(run, task, source, encoder_at):
         called.append(run)
-        return {"status": "ok", "reason": "", "scores": {}, "score": run.lr}
+        return made_result(run, run.lr)
 
     monkeypatch.setattr(runs, "train_run", train_run)
     return called
 
 
 @pytest.fixture
-def grid(tiny_study):
-    return tiny_study.grid(task="cola", method=["full", "head"], fraction=[1.0, 0.5], seed=[0, 1], lr=1e-3)
+def wanted(tiny_study):
+    return tiny_study.plan("cola", ["full", "head"], fractions=[1.0, 0.5], seeds=[0, 1], rates=1e-3)
 
 
 def files(tiny_study, pattern="*.json"):
     return sorted(paths.results(tiny_study.name).rglob(pattern))
 
 
-def test_what_has_a_record_is_not_trained_again(tiny_study, grid, trained):
-    first = tiny_study.execute(grid[:3], group="some")
+def accidents():
+    """What is kept of accidents, by key."""
+    kept = [json.loads(file.read_text()) for file in (paths.results("tiny") / locks.ACCIDENTS).glob("*.json")]
+    return {accident["key"]: accident for accident in kept}
+
+
+def test_what_has_a_record_is_not_trained_again(tiny_study, wanted, trained):
+    first = tiny_study.execute(wanted[:3], group="some")
     assert len(trained) == 3
-    again = tiny_study.execute(grid[:3], group="others")
+    again = tiny_study.execute(wanted[:3], group="others")
     assert len(trained) == 3
     assert first["score"].tolist() == again["score"].tolist()
-    tiny_study.execute(grid, group="others")
-    assert sorted(run.key for run in trained) == sorted(run.key for run in grid)
+    tiny_study.execute(wanted, group="others")
+    assert sorted(run.key for run in trained) == sorted(run.key for run in wanted)
     assert [file.parent.name for file in files(tiny_study)] == ["others"] * 5 + ["some"] * 3
 
 
+def test_reading_trains_nothing_and_leaves_out_what_has_no_record(tiny_study, wanted, trained):
+    tiny_study.execute(wanted[:2], group="some")
+    trained.clear()
+    assert tiny_study.recorded(wanted)["key"].tolist() == [run.key for run in wanted[:2]]
+    assert not trained
+
+
 def test_a_table_is_the_same_whether_its_runs_were_trained_now_or_before(tiny_study):
-    run, = tiny_study.grid(task="cola", method="adapter", lr=1e-3, fraction=0.5, options={"bottleneck": 8}, points=2)
-    now, before = (tiny_study.execute([run], group="some").iloc[0].dropna().to_dict() for _ in range(2))
+    run, = tiny_study.plan("cola", "adapter", rates=1e-3, fractions=[0.5], points=2)
+    now, before = (tiny_study.execute([run], group="some").iloc[0].map(str).to_dict() for _ in range(2))
     assert now == before
 
 
-def test_rows_are_in_the_order_of_the_runs_and_small_fractions_train_first(tiny_study, grid, trained):
-    tiny_study.execute(grid[2:4], group="some")
-    table = tiny_study.execute([*grid, grid[0]], group="some")
-    assert table["key"].tolist() == [run.key for run in grid]
+def test_rows_are_in_the_order_of_the_runs_and_small_fractions_train_first(tiny_study, wanted, trained):
+    tiny_study.execute(wanted[2:4], group="some")
+    table = tiny_study.execute([*wanted, wanted[0]], group="some")
+    assert table["key"].tolist() == [run.key for run in wanted]
     assert [run.fraction for run in trained[2:]] == sorted(run.fraction for run in trained[2:])
 
 
+def test_rows_say_what_figures_and_prose_need(tiny_study, trained):
+    table = tiny_study.execute(tiny_study.plan(["stsb", "mrpc"], ["adapter", "full"], rates=0.25), group="some")
+    assert table["arm"].tolist() == ["adapter", "full"] * 2 and table["arm_place"].tolist() == [2, 0] * 2
+    assert table["task_place"].tolist() == [2, 2, 0, 0]  # the study's, whatever the order of the plan
+    assert table["task_title"].tolist() == ["STS-B"] * 2 + ["MRPC"] * 2
+    assert table["metric_axis"].tolist() == ["Pearson correlation × 100"] * 2 + ["F1 × 100"] * 2
+    assert table[["metric_low", "metric_high", "better"]].values.tolist() == [[-100, 100, 1]] * 2 + [[0, 100, 1]] * 2
+    assert table["score"].tolist() == pytest.approx([25] * 4)
+    assert table["chance"].tolist() == pytest.approx([0, 0, 200 / 3, 200 / 3])
+    assert table["learnt"].all() and set(table["status"]) == {"ok"}
+
+
 def test_real_training_gives_rows_with_scores_in_points(tiny_study, monkeypatch):
-    grid = tiny_study.grid(task="cola", method=["head", "bitfit"], lr=3e-2, fraction=0.5)
-    table = tiny_study.execute(grid, group="some")
+    wanted = tiny_study.plan("cola", ["head", "bitfit"], rates=3e-2, fractions=[0.5])
+    table = tiny_study.execute(wanted, group="some")
     stored = records.read(paths.results("tiny"))
-    assert table["score"].tolist() == pytest.approx([100 * stored[run.key]["score"] for run in grid])
+    assert table["score"].tolist() == pytest.approx([100 * stored[run.key]["score"] for run in wanted])
     assert table["score"].max() > 1
     monkeypatch.setattr(runs, "train_run", lambda *_: pytest.fail("trained again"))
-    assert tiny_study.execute(grid, group="some")["score"].tolist() == table["score"].tolist()
+    assert tiny_study.execute(wanted, group="some")["score"].tolist() == table["score"].tolist()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no luck"), MemoryError("no room"), torch.OutOfMemoryError("no room there")],
                          ids=lambda error: type(error).__name__)
-def test_a_run_that_fails_is_a_record_and_the_others_go_on(tiny_study, grid, trained, error, monkeypatch, capsys):
+def test_a_run_that_meets_an_accident_has_no_row_and_others_go_on(tiny_study, wanted, trained, error, monkeypatch, capsys):
     train_run = runs.train_run
 
     def fail_on_head(run, *where):
@@ -200,25 +218,37 @@ def test_a_run_that_fails_is_a_record_and_the_others_go_on(tiny_study, grid, tra
         return train_run(run, *where)
 
     monkeypatch.setattr(runs, "train_run", fail_on_head)
-    table = tiny_study.execute(grid, group="some")
-    assert table["status"].tolist() == ["failed" if run.method == "head" else "ok" for run in grid]
-    assert set(table["reason"]) == {"", f"{type(error).__name__}: {error}"}
-    assert table["score"].isna().tolist() == [run.method == "head" for run in grid]
-    assert "8 trained, 4 not ok" in capsys.readouterr().out
-    record = records.read(paths.results("tiny"))[grid[1].key]
-    assert "fail_on_head" in record["traceback"]
+    table = tiny_study.execute(wanted, group="some")
+    assert table["key"].tolist() == [run.key for run in wanted if run.method != "head"]
+    reason = f"{type(error).__name__}: {error}"
+    assert ("4 trained, 0 not ok, 4 accidents; they have no result, and the next call tries them again. The first: cola "
+            f"head: {reason}") in capsys.readouterr().out
+    assert {accident["reason"] for accident in accidents().values()} == {reason}
+    assert "fail_on_head" in accidents()[wanted[1].key]["traceback"]
+    assert not any(file.stem.endswith(wanted[1].key) for file in files(tiny_study) if file.parent.name == "some")
+    monkeypatch.setattr(runs, "train_run", train_run)
+    assert tiny_study.execute(wanted, group="some")["key"].tolist() == [run.key for run in wanted]
+    assert accidents() == {}
 
 
-def test_a_run_that_diverges_is_a_record_and_the_others_go_on(tiny_study):
-    one, = tiny_study.grid(task="cola", method="full", lr=1e38, fraction=0.5, precision="fp32")
-    other, = tiny_study.grid(task="cola", method="head", lr=1e-2, fraction=0.5)
-    table = tiny_study.execute([one, other], group="some")
+def test_where_accidents_leave_nothing_it_is_an_error(tiny_study, wanted, monkeypatch):
+    monkeypatch.setattr(runs, "train_run", lambda *_: 1 / 0)
+    with pytest.raises(RuntimeError, match="all 8 runs met an accident, the first: ZeroDivisionError: division by zero"):
+        tiny_study.execute(wanted, group="some")
+
+
+def test_a_run_that_diverges_is_a_result_at_the_score_of_knowing_nothing(tiny_study):
+    wild, = tiny_study.plan("mrpc", "full", rates=1e38, fractions=[0.5])
+    other, = tiny_study.plan("mrpc", "head", rates=1e-2, fractions=[0.5])
+    table = tiny_study.execute([wild, other], group="some")
     assert table["status"].tolist() == ["diverged", "ok"]
-    assert table["score"].isna().tolist() == [True, False]
+    assert table["learnt"].tolist()[0] is False
+    assert table["score"][0] == table["chance"][0] > 50
+    assert accidents() == {}
 
 
 @pytest.mark.parametrize("stopped_at", [0, 2])
-def test_stopped_it_loses_only_the_run_in_flight(tiny_study, grid, trained, monkeypatch, stopped_at):
+def test_stopped_it_loses_only_the_run_in_flight(tiny_study, wanted, trained, monkeypatch, stopped_at):
     train_run = runs.train_run
 
     def stop(run, *where):
@@ -228,21 +258,21 @@ def test_stopped_it_loses_only_the_run_in_flight(tiny_study, grid, trained, monk
 
     monkeypatch.setattr(runs, "train_run", stop)
     with pytest.raises(KeyboardInterrupt):
-        tiny_study.execute(grid, group="some")
+        tiny_study.execute(wanted, group="some")
     assert len(files(tiny_study)) == stopped_at
     monkeypatch.setattr(runs, "train_run", train_run)
-    table = tiny_study.execute(grid, group="some")
-    assert len(trained) == len({run.key for run in trained}) == len(grid)
+    table = tiny_study.execute(wanted, group="some")
+    assert len(trained) == len({run.key for run in trained}) == len(wanted)
     assert (table["status"] == "ok").all()
 
 
-def test_a_record_that_is_not_sound_is_trained_again(tiny_study, grid, trained, capsys):
-    tiny_study.execute(grid, group="some")
+def test_a_record_that_is_not_sound_is_trained_again(tiny_study, wanted, trained, capsys):
+    tiny_study.execute(wanted, group="some")
     truncated, edited, *_ = files(tiny_study)
     truncated.write_text(truncated.read_text()[:100])
     edited.write_text(edited.read_text().replace('"lr": 0.001', '"lr": 0.002'))
     trained.clear()
-    table = tiny_study.execute(grid, group="some")
+    table = tiny_study.execute(wanted, group="some")
     assert {f"{run.name}.json" for run in trained} == {truncated.name, edited.name}
     assert len(files(tiny_study, "*.broken")) == 2
     assert capsys.readouterr().out.count("set aside a record that is not sound") == 2
@@ -250,31 +280,31 @@ def test_a_record_that_is_not_sound_is_trained_again(tiny_study, grid, trained, 
 
 
 def test_two_processes_at_once_give_the_scores_of_one(tiny_study, monkeypatch, tmp_path):
-    grid = tiny_study.grid(task="cola", method=["full", "adapter"], seed=[0, 1], fraction=0.5, lr=1e-3)
+    wanted = tiny_study.plan("cola", ["full", "adapter"], seeds=[0, 1], fractions=[0.5], rates=1e-3)
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "two"))
-    two = tiny_study.execute(grid, group="some", jobs=2)
+    two = tiny_study.execute(wanted, group="some", jobs=2)
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "one"))
-    one = tiny_study.execute(grid, group="some")
-    stored = [records.read(tmp_path / home / "results") for home in ("two", "one")]
+    one = tiny_study.execute(wanted, group="some")
+    stored = [records.read(tmp_path / home / "results" / "tiny") for home in ("two", "one")]
     assert two["score"].tolist() == one["score"].tolist()
-    for run in grid:
+    for run in wanted:
         assert stored[0][run.key]["losses"] == stored[1][run.key]["losses"]
         assert stored[0][run.key]["predictions"] == stored[1][run.key]["predictions"]
 
 
 # Input errors, before anything trains
 
-def refuses(tiny_study, grid, message):
+def refuses(tiny_study, wanted, message):
     with pytest.raises(ValueError, match=message):
-        tiny_study.execute(grid, group="some")
+        tiny_study.execute(wanted, group="some")
     assert not files(tiny_study)
 
 
 def test_other_data_than_the_published_is_refused(tiny_yaml, tiny_encoder, tiny_glue, tiny_study, trained):
     pinned = study.load(changed(tiny_yaml, data="published"), source=tiny_glue, encoder=tiny_encoder)
-    grid = pinned.grid(task=["cola"], method="full", lr=1e-3)
-    assert grid[0].data == tasks.get("cola").digest
-    refuses(pinned, grid, "is not the published data")
+    wanted = pinned.plan("cola", "full", rates=1e-3)
+    assert wanted[0].data == tasks.get("cola").digest
+    refuses(pinned, wanted, "is not the published data")
     assert not trained
 
 
@@ -282,62 +312,129 @@ def test_weights_that_changed_since_are_refused(tiny_yaml, tiny_glue, tiny_study
     folder = save_encoder(tmp_path / "encoder")
     loaded = study.load(str(tiny_yaml), source=tiny_glue, encoder=str(folder))
     save_encoder(folder, seed=1)
-    refuses(loaded, loaded.grid(task="cola", method="full", lr=1e-3), "are not those of study tiny")
+    refuses(loaded, loaded.plan("cola", "full", rates=1e-3), "are not those of study tiny")
     assert not trained
 
 
-def test_unsound_data_is_refused_when_the_grid_is_made(tiny_yaml, tiny_encoder, tmp_path):
+def test_unsound_data_is_refused_when_the_plan_is_made(tiny_yaml, tiny_encoder, tmp_path):
     for split in ("train", "validation"):
         write_split(tmp_path / "glue", "mrpc", split, [{**row, "label": 7} for row in rows("mrpc", split)])
     loaded = study.load(str(tiny_yaml), source=str(tmp_path / "glue"), encoder=tiny_encoder)
-    with pytest.raises(ValueError, match="mrpc train: label 7 is out of range"):
-        loaded.grid(task="mrpc", method="full", lr=1e-3)
+    with pytest.raises(ValueError, match=r"mrpc.*train.*label 7 is not known"):
+        loaded.plan("mrpc", "full", rates=1e-3)
 
 
-def test_one_run_that_cannot_train_stops_those_before_it(tiny_study, grid, trained):
-    wrong = tiny_study.grid(task="cola", method="last_k", lr=1e-3, options={"k": 7})
-    refuses(tiny_study, [*grid, *wrong], "k must be 1 to 2")
+def with_arm(tiny_yaml, tiny_glue, tiny_encoder, **settings):
+    """The study with the arm that these settings make, and no other."""
+    return study.load(changed(tiny_yaml, arms={"odd": {"rates": [0.01], **settings}}), tiny_glue, tiny_encoder)
+
+
+def test_one_run_that_cannot_train_stops_those_before_it(tiny_study, wanted, trained, tiny_yaml, tiny_glue, tiny_encoder):
+    odd = with_arm(tiny_yaml, tiny_glue, tiny_encoder, method="last_k", options={"k": 7})
+    refuses(tiny_study, [*wanted, *odd.plan("cola", rates=1e-3)], "k must be 1 to 2")
     assert not trained
 
 
-@pytest.mark.parametrize("wrong, message", [
-    ({"method": "adapter", "options": {"botleneck": 8}}, "botleneck"),
+@pytest.mark.parametrize("arm, message", [
+    ({"method": "adapter", "options": {"botleneck": 8}}, r"tiny\.yaml: arms: 0: adapter has no option botleneck"),
     ({"method": "bitfit", "options": {"terms": ["quarry"]}}, "unknown bitfit term quarry"),
-    ({"method": "last_k", "options": {"k": 7}}, "k must be 1 to 2"),
-    ({"pooler": "fresh"}, "pooler must be one of"),
-    ({"precision": "fp16"}, "precision must be"),
-    ({"steps": 0}, "steps must be a positive whole number, got 0"),
-    ({"points": -1}, "points"),
-], ids=str)
-def test_settings_that_cannot_train_are_refused(tiny_study, wrong, message):
-    """Rather than trained, and recorded as so many failed runs."""
+    ({"method": "last_k", "options": {"k": 7}}, "k must be 1 to 2")], ids=str)
+def test_arms_that_cannot_train_are_refused(tiny_yaml, tiny_glue, tiny_encoder, tiny_study, arm, message):
+    """Rather than trained, and met by so many accidents."""
     def execute():
-        grid = tiny_study.grid(**{"task": "cola", "method": "full", "lr": 1e-3, "fraction": 0.5, **wrong})
-        tiny_study.execute(grid, group="some")
+        odd = with_arm(tiny_yaml, tiny_glue, tiny_encoder, **arm)
+        odd.execute(odd.plan("cola", rates=1e-3), group="some")
 
     with pytest.raises(ValueError, match=message):
         execute()
     assert not files(tiny_study)
 
 
+@pytest.mark.parametrize("wrong, message", [
+    ({"pooler": "fresh"}, "pooler must be one of"),
+    ({"precision": "fp16"}, "precision must be"),
+    ({"steps": 0}, "steps must be a positive whole number, got 0"),
+    ({"points": -1}, "points"),
+    ({"steps": 3, "seconds": 1}, "a budget is one of epochs, steps and seconds"),
+    ({"max_length": 3}, "max_length must be at least 4, for 3 special tokens and one of each text|max_length"),
+    ({"max_length": 65}, "max_length"),
+], ids=str)
+def test_settings_that_cannot_train_are_refused(tiny_study, wrong, message):
+    def execute():
+        wanted = tiny_study.plan("mrpc", "full", rates=1e-3, fractions=[0.5], **wrong)
+        tiny_study.execute(wanted, group="some")
+
+    with pytest.raises(ValueError, match=message):
+        execute()
+    assert not files(tiny_study)
+
+
+def test_bf16_on_a_machine_without_it_is_refused_in_one_sentence(tiny_yaml, tiny_glue, tiny_encoder, tiny_study, trained,
+                                                                  monkeypatch):
+    from studykit.training import machine
+
+    own = study.load(changed(tiny_yaml, precision="bf16"), tiny_glue, tiny_encoder)
+    wanted = own.plan("cola", "full", rates=1e-3)
+    assert {run.precision for run in wanted} == {"bf16"}
+    monkeypatch.setattr(machine, "best_precision", lambda device: "fp32")
+    refuses(own, wanted, "^study tiny trains in bf16, which this machine .*precision: fp32, whose records are kept apart$")
+    assert not trained
+    monkeypatch.setattr(machine, "best_precision", lambda device: "bf16")
+    own.execute(wanted, group="some")
+    assert trained == wanted
+    monkeypatch.setattr(machine, "best_precision", lambda device: "fp32")
+    assert len(own.execute(wanted, group="some")) == 1  # a reader takes the record, whatever his machine can
+
+
+def test_runs_in_another_precision_are_other_runs(tiny_study, trained):
+    both = [*tiny_study.plan("cola", "full", rates=1e-3), *tiny_study.plan("cola", "full", rates=1e-3, precision="bf16")]
+    assert len({run.key for run in both}) == 2
+
+
+def few(tiny_glue, tmp_path, count):
+    """A folder in which MRPC has so few rows to train on."""
+    for split, made in (("train", rows("mrpc", "train")[:count]), ("validation", rows("mrpc", "validation"))):
+        write_split(tmp_path / "few", "mrpc", split, made)
+    return str(tmp_path / "few")
+
+
+def test_too_few_rows_to_choose_rates_on_are_refused_and_how_many_it_takes_is_said(tiny_yaml, tiny_glue, tiny_encoder,
+                                                                                   tiny_study, tmp_path, trained):
+    small = study.load(str(tiny_yaml), few(tiny_glue, tmp_path, 10), tiny_encoder)
+    with pytest.raises(ValueError, match=r"mrpc has 10 rows to train on, too few .* (\d+) rows with these shares .* would do"
+                       ) as refusal:
+        small.choose_rates("mrpc")
+    assert not trained and not files(tiny_study)
+    needed = int(str(refusal.value).split(": ")[-1].split()[0])
+    assert 13 < needed < 120
+    enough = study.load(str(tiny_yaml), few(tiny_glue, tmp_path, needed), tiny_encoder)
+    enough.choose_rates("mrpc", "full")
+    assert trained
+
+
 # Learning rates
 
-def test_each_method_has_as_many_trials_on_the_selection_split(tiny_study, trained):
-    table = tiny_study.execute(tiny_study.trials(["mrpc", "cola"], METHODS), group="02_learning_rates")
-    assert set(table.groupby(["task", "method"]).size()) == {2}
+def test_each_arm_has_as_many_trials_on_the_selection_split(tiny_study, trained):
+    table = tiny_study.execute(tiny_study.trials(["mrpc", "cola"]), group="02_learning_rates")
+    assert set(table.groupby(["task", "arm"]).size()) == {2}
     assert {run.score_on for run in trained} == {"selection"}
     assert {(run.fraction, run.seed) for run in trained} == {(0.5, 1000)}
     assert [file.parent.name for file in files(tiny_study)] == ["02_learning_rates"] * 16
 
 
+def scored(monkeypatch, score, **fields):
+    """Training that is not done: each run's score is that of this function."""
+    monkeypatch.setattr(runs, "train_run", lambda run, *_: made_result(
+        run, score(run), **{name: field(run) for name, field in fields.items()}))
+
+
 def test_a_best_rate_at_the_edge_has_the_range_widened_there(tiny_study, monkeypatch):
     """The best rates lie outside the two that the study tries."""
     best = {"full": 1e-3, "bitfit": 0.1, "adapter": 5e-4, "head": 1e-9}
-    monkeypatch.setattr(runs, "train_run", lambda run, *_: {
-        "status": "ok", "reason": "", "scores": {}, "score": -abs(math.log(run.lr / best[run.method]))})
-    rates, trials = tiny_study.choose_rates("mrpc", METHODS)
-    tried = {method: sorted(of["lr"]) for method, of in trials.groupby("method")}
-    given = tiny_study.settings["trials"]["rates"]
+    scored(monkeypatch, lambda run: -abs(math.log(run.lr / best[run.method])))
+    rates, trials = tiny_study.choose_rates("mrpc", ARMS)
+    tried = {arm: sorted(of["lr"]) for arm, of in trials.groupby("arm")}
+    given = {arm: list(tiny_study.arms[arm].rates) for arm in ARMS}
     assert tried["full"] == [3e-4, 1e-3, 3e-3]
     assert tried["bitfit"] == [*given["bitfit"], 0.1, 0.3]
     assert tried["adapter"] == [3e-4, 1e-3, *given["adapter"]]
@@ -347,57 +444,31 @@ def test_a_best_rate_at_the_edge_has_the_range_widened_there(tiny_study, monkeyp
 
 
 def test_the_rate_with_the_best_score_is_chosen(tiny_study, monkeypatch):
-    """Here the higher rate scores better for BitFit, and the lower one for the others."""
-    monkeypatch.setattr(runs, "train_run", lambda run, *_: {
-        "status": "ok", "reason": "", "scores": {}, "score": run.lr if run.method == "bitfit" else 1 - run.lr})
-    monkeypatch.setattr(study, "WIDEN", 0)
-    rates, _ = tiny_study.choose_rates(["mrpc", "cola"], METHODS)
-    tried = tiny_study.settings["trials"]["rates"]
-    assert rates == {(task, method): (max if method == "bitfit" else min)(tried[method])
-                     for task in ("mrpc", "cola") for method in METHODS}
+    """Here the higher rate scores better for BitFit, and the lower one for the others, on the same answers."""
+    scored(monkeypatch, lambda run: run.lr if run.method == "bitfit" else 1 - run.lr)
+    monkeypatch.setattr(rates, "WIDEN", 0)
+    chosen, _ = tiny_study.choose_rates(["mrpc", "cola"], ARMS)
+    tried = {arm: tiny_study.arms[arm].rates for arm in ARMS}
+    assert chosen == {(task, arm): (max if arm == "bitfit" else min)(tried[arm])
+                      for task in ("mrpc", "cola") for arm in ARMS}
 
 
-def test_a_method_with_one_rate_has_no_edge():
-    run = SimpleNamespace(task="cola", method="full", lr=1e-3)
-    assert study._beyond(run, [run]) == []
-
-
-def test_a_clock_that_was_not_measured_is_said(tiny_study, monkeypatch):
-    monkeypatch.setattr(runs, "train_run", lambda *_: 1 / 0)
-    with pytest.raises(ValueError, match="no clock: a run that measures it failed, of cola full ZeroDivisionError"):
-        tiny_study.calibrate("cola", "full", 1e-3)
-
-
-def test_a_calibrated_clock_is_measured_once_and_gives_runs_their_steps(tiny_study):
-    clock, measured = tiny_study.calibrate("cola", ["full", "bitfit"], 1e-3)
-    assert measured["steps"].tolist() == [study.CALIBRATION] * 2
-    assert list(clock) == [("cola", "full"), ("cola", "bitfit")]
-    assert clock["cola", "full"] == pytest.approx(measured["train_seconds"][0] / measured["tokens"][0], rel=0.01)
-    assert tiny_study.calibrate("cola", ["full", "bitfit"], 1e-3)[0] == clock
-    wanted = tiny_study.grid(task="cola", method=["full", "bitfit"], lr=1e-3, seconds=0.05, token_seconds=clock)
-    table = tiny_study.execute(wanted, group="04_time_budgets")
-    assert (table["tokens"] * list(clock.values())).tolist() == pytest.approx([0.05] * 2, rel=0.3)
-    assert tiny_study.recorded([*wanted, *tiny_study.grid(task="mrpc", method="full", lr=1.0)])["key"].tolist() == [
-        run.key for run in wanted]
+def test_an_arm_with_one_rate_has_no_edge():
+    assert rates.beyond(SimpleNamespace(learnt=True, rate=1e-3, best=1e-3), [1e-3]) == []
 
 
 def test_a_constant_answer_is_not_chosen_however_well_it_scores(tiny_study, monkeypatch):
-    monkeypatch.setattr(runs, "train_run", lambda run, *_: {
-        "status": "constant" if run.lr > 2e-3 else "ok", "reason": "", "scores": {}, "score": run.lr})
+    scored(monkeypatch, lambda run: run.lr, collapsed=lambda run: run.lr > 2e-3)
     assert tiny_study.choose_rates("mrpc", "full")[0] == {("mrpc", "full"): 1e-3}
 
 
-def test_where_no_rate_taught_anything_there_is_none_to_choose(tiny_study, monkeypatch):
-    monkeypatch.setattr(runs, "train_run", lambda run, *_: {
-        "status": "constant" if run.method == "head" else "ok", "reason": "", "scores": {}, "score": 0.5})
-    with pytest.raises(ValueError, match=r"no rate taught \[\('mrpc', 'head'\)\] anything"):
-        tiny_study.choose_rates("mrpc", ["full", "head"])
-
-
-def test_a_method_without_rates_to_try_is_an_error(tiny_study, trained):
-    with pytest.raises(ValueError, match="study tiny has no learning rates to try for layernorm"):
-        tiny_study.choose_rates("mrpc", ["full", "layernorm"])
-    assert not trained
+def test_where_no_rate_taught_anything_the_middle_one_is_run_and_marked(tiny_study, monkeypatch):
+    scored(monkeypatch, lambda run: 0.5, collapsed=lambda run: run.method == "head")
+    chosen, trials = tiny_study.choose_rates("mrpc", ["full", "head"])
+    assert chosen["mrpc", "head"] == 3e-2  # of two the upper
+    choices = rates.judged(trials).set_index("arm")
+    assert choices["learnt"].to_dict() == {"full": True, "head": False}
+    assert len(trials[trials["arm"] == "head"]) == 2  # nothing is widened
 
 
 def test_trials_may_have_epochs_of_their_own(tiny_yaml, tiny_encoder, tiny_glue, tiny_study, trained):
@@ -408,7 +479,7 @@ def test_trials_may_have_epochs_of_their_own(tiny_yaml, tiny_encoder, tiny_glue,
 
 
 def test_killed_it_loses_only_the_run_in_flight(tiny_study, tiny_yaml, tiny_glue, tiny_encoder, capsys):
-    plan = "grid(task=['mrpc', 'cola', 'stsb'], method=['full', 'bitfit'], seed=[0, 1], lr=1e-3)"
+    plan = "plan(arms=['full', 'bitfit'], seeds=[0, 1], rates=1e-3)"
     load = f"study.load({str(tiny_yaml)!r}, source={tiny_glue!r}, encoder={tiny_encoder!r})"
     code = f"from studykit import study; s = {load}; s.execute(s.{plan}, group='x')"
     worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
@@ -419,15 +490,15 @@ def test_killed_it_loses_only_the_run_in_flight(tiny_study, tiny_yaml, tiny_glue
     worker.kill()
     worker.wait()
     done = {file.name: file.read_bytes() for file in folder.rglob("*.json")}
-    wanted = tiny_study.grid(task=["mrpc", "cola", "stsb"], method=["full", "bitfit"], seed=[0, 1], lr=1e-3)
+    wanted = tiny_study.plan(arms=["full", "bitfit"], seeds=[0, 1], rates=1e-3)
     table = tiny_study.execute(wanted, group="x")
     assert f"{len(done)} read from records, {len(wanted) - len(done)} trained" in capsys.readouterr().out
-    assert len(done) < len(wanted) == len(table) and (table["status"] != "failed").all()
+    assert len(done) < len(wanted) == len(table)
     assert all((folder / "x" / name).read_bytes() == made for name, made in done.items())
 
 
 def driver(tiny_yaml, tiny_glue, tiny_encoder, log, jobs=1, group="x", seeds=3):
-    """A process that executes ``plan`` and, with one job, writes the key of each run that it really trains to a log."""
+    """A process that executes what is ``planned`` and, with one job, writes to a log the key of each run that it trains."""
     code = f"""
 import os
 from studykit import study
@@ -439,13 +510,13 @@ def logged(run, *where):
     return train(run, *where)
 runs.train_run = logged
 s = study.load({str(tiny_yaml)!r}, source={tiny_glue!r}, encoder={tiny_encoder!r})
-s.execute(s.grid(**{plan(seeds)}), group={group!r}, jobs={jobs})
+s.execute(s.plan(**{planned(seeds)}), group={group!r}, jobs={jobs})
 """
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def plan(seeds):
-    return {"task": ["mrpc", "cola", "stsb"], "method": ["full", "bitfit"], "seed": [*range(seeds)], "lr": 1e-3, "steps": 3}
+def planned(seeds):
+    return {"arms": ["full", "bitfit"], "seeds": [*range(seeds)], "rates": 1e-3, "steps": 3}
 
 
 def scores_of(table):
@@ -470,7 +541,7 @@ def test_killed_again_and_again_the_table_is_that_of_an_undisturbed_run(tiny_stu
                                                                         tmp_path, monkeypatch, jobs):
     """At random moments, the driver or, of two jobs, now and then a worker of its."""
     rng, seeds, kills = random.Random(jobs), 17 if KILLS else 3, -(-KILLS // 2) or 3
-    wanted, deaths, started = tiny_study.grid(**plan(seeds)), 0, None
+    wanted, deaths, started = tiny_study.plan(**planned(seeds)), 0, None
     while deaths < kills and len(files(tiny_study)) < len(wanted):
         if started is None or started.poll() is not None:
             started = driver(tiny_yaml, tiny_glue, tiny_encoder, tmp_path / "log", jobs, seeds=seeds)
@@ -488,7 +559,7 @@ def test_killed_again_and_again_the_table_is_that_of_an_undisturbed_run(tiny_stu
     assert deaths >= min(kills, 3)
     disturbed = tiny_study.execute(wanted, group="x")
     assert not list(paths.results(tiny_study.name).rglob("*.broken"))
-    assert len(files(tiny_study)) == len(wanted) and (disturbed["status"] != "failed").all()
+    assert len(files(tiny_study)) == len(wanted) == len(disturbed)
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "undisturbed"))
     assert scores_of(tiny_study.execute(wanted, group="x")) == scores_of(disturbed)
 
@@ -504,7 +575,7 @@ def workers(driver):
 
 
 def test_on_a_full_disk_it_stops_with_one_sentence_and_goes_on_later(tiny_study, monkeypatch):
-    wanted, replace = tiny_study.grid(task=["mrpc", "cola"], method="bitfit", lr=1e-3, steps=2), os.replace
+    wanted, replace = tiny_study.plan(["mrpc", "cola"], "bitfit", rates=1e-3, steps=2), os.replace
     written = []
 
     def full(*names):
@@ -523,7 +594,7 @@ def test_on_a_full_disk_it_stops_with_one_sentence_and_goes_on_later(tiny_study,
 
 
 def test_an_edited_record_is_set_aside_and_trained_again(tiny_study, capsys):
-    wanted = tiny_study.grid(task="mrpc", method="bitfit", lr=1e-3, steps=2)
+    wanted = tiny_study.plan("mrpc", "bitfit", rates=1e-3, steps=2)
     before = tiny_study.execute(wanted, group="x")
     (file,) = files(tiny_study)
     file.write_text(file.read_text().replace('"steps": 2', '"steps": 3', 1).replace('"status": "ok"', '"status": "fine"'))

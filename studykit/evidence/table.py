@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from studykit.tasks import Metric, Task
+from studykit.tasks.metrics import written
 
 COLLAPSED = {"number": 1 / 50, "classes": 1 / 30}  # of the spread of labels, of the labels other than the commonest
 LEARNT = 0.01  # p value of the same answers shuffled over the rows
@@ -43,52 +44,74 @@ def _tuples(options) -> tuple:
 
 def _about(task: Task, place: int) -> dict:
     metric = task.metric
-    return {"task_title": task.title, "task_place": place, "scored_by": metric, "metric": metric.name, "metric_title": metric.title,
-            "metric_axis": metric.axis, "metric_low": metric.factor * metric.range[0],
+    return {"task_title": task.title, "task_place": place, "scored_by": metric, "metric": metric.name,
+            "metric_title": metric.title, "metric_axis": metric.axis, "metric_low": metric.factor * metric.range[0],
             "metric_high": metric.factor * metric.range[1], "better": metric.sign}
 
 
 def _outcome(record: dict, task: Task) -> dict:
     """What came of a run: status, scores, answers."""
-    metric, labels = task.metric, np.asarray(record["labels"])
-    chance = _chance(metric, labels.dtype.str, labels.tobytes())
-    if record["status"] == "diverged":
-        answers, scores = constant(task, labels, record.get("label_mean")), {metric.name: chance}
+    metric, labels, diverged = task.metric, np.asarray(record["labels"]), record["status"] == "diverged"
+    chances = {kind.name: _chance(kind, labels.dtype.str, labels.tobytes()) for kind in task.metrics}
+    kept = record.get("probabilities")
+    if diverged:
+        answers, scores, kept = constant(task, labels, record.get("label_mean")), chances, _shares(task, labels)
     else:
         answers = np.asarray(record["predictions"])
         scores = {kind.name: _score(record, kind, labels, answers) for kind in task.metrics}
-    fallen = record["status"] != "diverged" and collapsed(answers, labels, record.get("label_spread"))
+    fallen = not diverged and collapsed(answers, labels, record.get("label_spread"))
     if fallen and not task.labels:  # what is left of its answers is rounding
         answers = np.full(len(labels), float(np.mean(answers)))
         scores |= {kind.name: 0.0 for kind in task.metrics if kind.correlation}
-    if record["run"]["score_on"] == "validation":
-        scores |= {name: value for name, value in record["scores"].items() if name not in scores}
+    others = {name: value for name, value in record["scores"].items()  # of further sets: "mismatched accuracy"
+              if name not in scores and name.endswith(tuple(f" {kind.name}" for kind in task.metrics))}
     status = "collapsed" if fallen else record["status"]
-    main = scores[metric.name]
-    if np.isnan(main) and (metric.reads != "probabilities" or "probabilities" in record):
-        main = chance  # a correlation that is not defined
+    main, values = scores[metric.name], scores | {name: np.nan if value is None else value for name, value in others.items()}
+    if np.isnan(main) and (metric.reads != "probabilities" or kept is not None):
+        main = chances[metric.name]  # a correlation that is not defined
     return {"status": status, "reason": "one answer for nearly every example" if fallen else record["reason"],
-            "learnt": status == "ok" and record["p_shuffled"] < LEARNT,
-            "chance": metric.factor * chance,
+            "learnt": status == "ok" and _p_shuffled(record, metric, labels, answers) < LEARNT,
+            "chance": metric.factor * chances[metric.name],
             "score": metric.factor * main,
             "top_answer": 100 * np.bincount(answers).max() / len(answers) if task.labels else np.nan,
-            **{name: _factor(task, name) * value for name, value in scores.items()},
-            "predictions": answers, "labels": labels, "probabilities": record.get("probabilities")}
+            **{name: _factor(task, name) * value for name, value in values.items()},
+            "predictions": answers, "labels": labels, "probabilities": kept}
 
 
 def _factor(task: Task, name: str) -> float:
-    return next((kind.factor for kind in task.metrics if name.endswith(kind.name)), 1.0)
+    return next(kind.factor for kind in task.metrics if name == kind.name or name.endswith(f" {kind.name}"))
 
 
 def _score(record: dict, metric: Metric, labels: np.ndarray, answers: np.ndarray) -> float:
-    """A metric of a record, counted anew where the record does not have it; NaN where it needs what was not kept."""
-    if metric.name in record["scores"] and not metric.of and not metric.options:
+    """A metric of a record, counted anew where the record has it otherwise or not; NaN where it needs what was not kept."""
+    if metric.name in record["scores"] and any(_same(metric, kept) for kept in record["task"]["metrics"]):
         value = record["scores"][metric.name]
         return np.nan if value is None else value
     if metric.reads == "probabilities":
         kept = record.get("probabilities")
         return np.nan if kept is None else metric.score(labels, unpacked(kept))
     return metric.score(labels, answers)
+
+
+def _same(metric: Metric, kept: dict) -> bool:
+    """Whether a record's metric gives the same score as this one, whatever it is called."""
+    return kept["name"] == metric.name and written(kept).model_copy(update={"title": metric.title}) == metric
+
+
+def _p_shuffled(record: dict, metric: Metric, labels: np.ndarray, answers: np.ndarray) -> float:
+    """That of the main metric: the record's own where it was its main one too, or where it needs what was not kept."""
+    kept = record.get("probabilities")
+    if _same(metric, record["task"]["metrics"][0]) or (metric.reads == "probabilities" and kept is None):
+        return record["p_shuffled"]
+    return metric.p_shuffled(labels, unpacked(kept) if metric.reads == "probabilities" else answers)
+
+
+def _shares(task: Task, labels: np.ndarray) -> dict | None:
+    """The best constant probabilities for these labels, where the main metric reads probabilities."""
+    if task.metric.reads != "probabilities":
+        return None
+    shares = np.bincount(labels, minlength=len(task.labels)) / len(labels)
+    return packed(np.tile(shares, (len(labels), 1)))
 
 
 def packed(probabilities: np.ndarray) -> dict:

@@ -29,7 +29,7 @@ __all__ = ["METHODS", "adapter", "apply", "bitfit", "check", "counts", "full", "
 METHODS: dict[str, Callable] = {
     "full": full, "bitfit": bitfit, "adapter": adapter, "lora": lora, "ia3": ia3, "prefix": prefix, "prompt": prompt,
     "head": head, "layernorm": layernorm, "random": random, "last_k": last_k}
-INSERTED = {".lora_": "lora", ".ia3_": "ia3", "prefix.": "prefix", "prompt.": "prompt"}  # part of a name -> what it is part of
+INSERTED = {".lora_": "lora", ".ia3_": "ia3", "prefix.": "prefix", "prompt.": "prompt"}  # piece of a name -> part
 
 
 def get(name: str) -> Callable:
@@ -60,7 +60,7 @@ def apply(name: str, model: "PreTrainedModel", seed: int = 0, **options) -> "Pre
     model.requires_grad_(False)
     method(model, **options, **drawn)
     train(parameter for _, parameter in encoders.head_parameters(model))
-    model.method = {"method": name, "options": options}
+    vars(model)["method"] = {"method": name, "options": options}
     return model
 
 
@@ -77,11 +77,11 @@ def counts(model: "PreTrainedModel") -> dict[str, int]:
 
 
 def shares(model: "PreTrainedModel") -> dict[str, float]:
-    """The share of each part's weights that trains, from 0 to 1, by part: embeddings, the roles of linear layers, LayerNorms,
-    what was inserted, pooler, the task's layers, and whatever else a family has."""
+    """The share of each part's weights that trains, from 0 to 1, by part: embeddings, the roles of linear layers,
+    LayerNorms, what was inserted, pooler, the task's layers, and whatever else a family has."""
     parts = _parts(model)
-    order = ("embeddings", *encoders.ROLES, *encoders.MORE_ROLES, "LayerNorms", "adapters", *INSERTED.values(), "other", "pooler",
-             "task layers")
+    order = ("embeddings", *encoders.ROLES, *encoders.MORE_ROLES, "LayerNorms", "adapters", *INSERTED.values(), "other",
+             "pooler", "task layers")
     sizes = {name: [0, 0] for name in order}
     for p in model.parameters():
         sizes[parts[id(p)]][0] += _trained(p)
@@ -101,7 +101,9 @@ def _parts(model):
         parts |= {id(p): role for role, linear in block.linear.items() for p in linear.parameters()}
     if getattr(base, "pooler", None) is not None:
         parts |= {id(p): "pooler" for p in base.pooler.parameters()}
-    parts |= {id(p): "adapters" for module in base.modules() if isinstance(module, adapters.Adapter) for p in module.parameters()}
+    for module in base.modules():
+        if isinstance(module, adapters.Adapter):
+            parts |= {id(p): "adapters" for p in module.parameters()}
     return parts | {id(p): part for name, p in base.named_parameters() for piece, part in INSERTED.items()
                     if (piece in name if piece.startswith(".") else name.startswith(piece))}
 

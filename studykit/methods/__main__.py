@@ -3,20 +3,23 @@
     python -m studykit.methods
 """
 
+import copy
 import tempfile
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from studykit import methods, paths
 from studykit.models import encoders, families
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
          "max_position_embeddings": 80, "vocab_size": 60, "pad_token_id": 0}
-GROUPED = {"num_key_value_heads": 1, "head_dim": 16}
-OWN = {  # what a kind's tiny configuration has besides, or, with its own names, in place of the sizes
+GROUPED: dict[str, int] = {"num_key_value_heads": 1, "head_dim": 16}
+OWN: dict[str, dict] = {  # what a kind's tiny configuration has besides, or, with its own names, in place of the sizes
     "albert": {"embedding_size": 16}, "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
     "deberta-v2": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False},
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}, "electra": {"embedding_size": 16},
@@ -32,10 +35,13 @@ FILE = paths.REPO / "docs" / "methods_by_family.md"
 TITLE = """\
 # Which method works with which encoder
 
-Written by `python -m studykit.methods`, which makes a tiny model of each kind's own configuration, applies the method, takes a
-step, saves what was trained, opens it on the same encoder, and compares the answers. Rows are the model types that
+Written by `python -m studykit.methods`, which makes a tiny model of each kind's own configuration, applies the method,
+takes a step, saves what was trained, opens it on the same encoder, and compares the answers. Rows are the model types that
 `studykit/models/families.py` knows, and one that it does not; columns are the methods with their options left alone.
 A number is the sentence with which the method is refused, before anything trains.
+
+Where a family keeps query, key and value in one layer (DeBERTa, ModernBERT, GPT-2), `lora` and `ia3` change that layer
+whole.
 """
 
 
@@ -46,11 +52,11 @@ def config(kind: str, **options):
     return AutoConfig.for_model(kind, **{**special, "initializer_range": 0.2, **options})
 
 
-def encoder(kind: str, folder: str | Path, seed: int = 0, **options) -> str:
+def encoder(kind: str, folder: str | Path, seed: int = 0, dtype: torch.dtype = torch.float32, **options) -> str:
     """The folder that an encoder of this type was saved to, with random weights and a tokenizer of a few words."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        AutoModel.from_config(config(kind, **options)).save_pretrained(folder)
+        AutoModel.from_config(config(kind, **options)).to(dtype).save_pretrained(folder)
     words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(["[PAD]", "[UNK]", "a", "b"])}, "[UNK]"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder)
@@ -72,10 +78,11 @@ def step(model: PreTrainedModel, rate: float = 1e-2) -> None:
     optimizer.zero_grad()
 
 
-def tried(method: str, folder: str, **options) -> str:
-    """``""`` where the method trains, is scored, saved and opened with the same answers; else why it is refused."""
+def tried(method: str, untrained: nn.Module, folder: str) -> str:
+    """``""`` where the method trains a copy of the model, which is that of the folder, and it is scored, saved and opened
+    with the same answers; else why it is refused."""
     try:
-        model = methods.apply(method, encoders.load(folder, pooler="new"), **options)
+        model = methods.apply(method, copy.deepcopy(untrained))
     except ValueError as error:
         return str(error)
     before = logits(model)
@@ -102,7 +109,8 @@ def table() -> str:
     for kind in kinds():
         with tempfile.TemporaryDirectory() as place:
             folder = encoder(kind, Path(place) / kind)
-            refusals = [tried(method, folder) for method in methods.METHODS]
+            model = encoders.load(folder, pooler="new")
+            refusals = [tried(method, model, folder) for method in methods.METHODS]
         cells = [f"[{notes.setdefault(refusal, len(notes) + 1)}]" if refusal else "yes" for refusal in refusals]
         rows.append(f"| {kind} | {' | '.join(cells)} |")
     head = f"| | {' | '.join(methods.METHODS)} |\n|---|{'---|' * len(methods.METHODS)}"
@@ -110,6 +118,7 @@ def table() -> str:
 
 
 if __name__ == "__main__":
+    logging.disable_progress_bar()
     FILE.parent.mkdir(exist_ok=True)
     FILE.write_text(table())
     print(f"wrote {FILE}")

@@ -59,8 +59,8 @@ def insert(model: nn.Module, placement: str = "houlsby", bottleneck: int = 64, s
         raise ValueError(f"bottleneck must be a whole number of units, at least 1, got {bottleneck!r}")
     blocks, generator = encoders.blocks(model), encoders.generator(seed, 1)
     if any(site is None for site in _sites(blocks[0], placement)):
-        raise ValueError(f"{type(model).__name__} has no one module that is its feed-forward, so no adapter can stand beside it: "
-                         "use houlsby or pfeiffer in place of parallel")
+        raise ValueError(f"{type(model).__name__} has no one module that is its feed-forward, so no adapter can stand "
+                         "beside it: use houlsby or pfeiffer in place of parallel")
     with torch.random.fork_rng(devices=[]):  # nn.Linear draws from the global generator before we redraw
         return [_place(site, block.width, placement, bottleneck, generator)
                 for block in blocks for site in _sites(block, placement)]

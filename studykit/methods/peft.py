@@ -2,9 +2,9 @@
 other method.
 
 LoRA and IA³ go into linear layers, which ``peft`` wraps. Prefix and prompt tuning put virtual tokens before the text:
-``peft``'s own encoder of them becomes a part of the base model, and hooks hand its tokens to the base model's forward pass.
-``peft``'s wrapper around the whole model would do the same, but would rename every parameter, and let the head read a virtual
-token.
+``peft``'s own encoder of them becomes a part of the base model, and hooks hand its tokens to the base model's forward
+pass. ``peft``'s wrapper around the whole model would do the same, but would rename every parameter, and let the head read a
+virtual token.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from studykit import Later
-from studykit.methods import options, plain
+from studykit.methods import options, plain, saving
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,8 @@ FUSED = ("query", "key", "value")  # roles that some families keep in one layer,
 
 def lora(model: "PreTrainedModel", rank: int = 8, alpha: float | None = None, dropout: float = 0.0,
          roles: Sequence[str] = ("query", "value"), seed: int = 0) -> None:
-    """A change of low rank beside the linear layers of some roles (Hu et al. 2021, arXiv 2106.09685): ``x A B · alpha / rank``.
+    """A change of low rank beside the linear layers of some roles (Hu et al. 2021, arXiv 2106.09685): ``x`` is changed by
+    ``x A B · alpha / rank``, where ``B`` starts at zero.
 
     ``alpha`` is 2 · ``rank`` unless given. Where a family keeps query, key and value in one layer, that is changed whole.
     """
@@ -41,19 +42,20 @@ def lora(model: "PreTrainedModel", rank: int = 8, alpha: float | None = None, dr
 
     options.check(lora, {"rank": rank, "alpha": alpha, "dropout": dropout, "roles": roles})
     names = _layers(model, roles)
-    _inject(model, LoraConfig(r=rank, lora_alpha=2 * rank if alpha is None else alpha, lora_dropout=dropout,
-                              target_modules=names, fan_in_fan_out=_transposed(model, names)))
+    scale = 2 * rank if alpha is None else alpha
+    _inject(model, LoraConfig(r=rank, lora_alpha=scale, lora_dropout=dropout, target_modules=names,  # type: ignore[arg-type]
+                              fan_in_fan_out=_transposed(model, names)))
     generator = encoders.generator(seed, 3)
     for layer in model.modules():
         if isinstance(layer, LoraLayer):
-            down = layer.lora_A["default"].weight
+            down = layer.get_parameter("lora_A.default.weight")
             drawn = nn.init.kaiming_uniform_(torch.empty(down.shape), a=math.sqrt(5), generator=generator)
             down.data.copy_(drawn)  # as peft draws it; the other factor starts at zero
 
 
 def ia3(model: "PreTrainedModel", roles: Sequence[str] = ("key", "value", "output")) -> None:
-    """A factor for each output of the linear layers of some roles, or, of ``output``, for each input: keys, values and what is
-    between the feed-forward's two layers (Liu et al. 2022, arXiv 2205.05638). They start at one."""
+    """A factor for each output of the linear layers of some roles, or, of ``output``, for each input: keys, values and what
+    is between the feed-forward's two layers (Liu et al. 2022, arXiv 2205.05638). They start at one."""
     from peft import IA3Config
     from peft.tuners.ia3 import IA3Layer
 
@@ -83,17 +85,17 @@ def prefix(model: "PreTrainedModel", tokens: int = 20, seed: int = 0) -> None:
 
 
 def prompt(model: "PreTrainedModel", tokens: int = 20, seed: int = 0) -> None:
-    """Embeddings of virtual tokens before the text (Lester et al. 2021, arXiv 2104.08691). They start as those of words drawn
-    from the vocabulary (section 3.2). The head reads the text's own tokens; the text has that much less room."""
+    """Embeddings of virtual tokens before the text (Lester et al. 2021, arXiv 2104.08691). They start as those of words
+    drawn from the vocabulary (section 3.2). The head reads the text's own tokens; the text has that much less room."""
     from peft import PromptEmbedding, PromptTuningConfig
 
     options.check(prompt, {"tokens": tokens})
-    words = model.get_input_embeddings().weight
+    words = model.get_input_embeddings().get_parameter("weight")
     with _drawing_nothing():
         encoder = PromptEmbedding(PromptTuningConfig(num_virtual_tokens=tokens, token_dim=words.shape[1],
                                                      num_transformer_submodules=1), None)
     drawn = torch.randint(len(words), (tokens,), generator=encoders.generator(seed, 5))
-    encoder.embedding.weight.data = words.data[drawn.to(words.device)].clone()
+    encoder.embedding.weight = nn.Parameter(words.detach()[drawn.to(words.device)])
     base = _added(model, "prompt", encoder)
     base.register_forward_pre_hook(functools.partial(_with_prompt, tokens=tokens), with_kwargs=True)
     base.register_forward_hook(functools.partial(_without_prompt, tokens=tokens), with_kwargs=True, prepend=True)
@@ -103,9 +105,10 @@ def prompt(model: "PreTrainedModel", tokens: int = 20, seed: int = 0) -> None:
 def _layers(model, roles):
     """Full dotted names of the layers that play these roles."""
     blocks = encoders.blocks(model)
-    own = {*blocks[0].linear, *(FUSED if "qkv" in blocks[0].linear else ())}
+    own = [*(FUSED if "qkv" in blocks[0].linear else ()), *blocks[0].linear]
     if unknown := [role for role in roles if role not in own]:
-        raise ValueError(f"{type(model).__name__} has no layers of the role {', '.join(unknown)}: choose from {', '.join(own)}")
+        raise ValueError(f"{type(model).__name__} has no layers of the role {', '.join(unknown)}: choose from "
+                         + ", ".join(own))
     names = {id(module): name for name, module in model.named_modules()}
     linear = [block.linear[role if role in block.linear else "qkv"] for block in blocks for role in roles]
     return list(dict.fromkeys(names[id(layer)] for layer in linear))
@@ -176,7 +179,8 @@ def _with_prefix(base, args, kwargs, heads, tokens):
     for layer, (key, value) in enumerate(values.permute(1, 2, 3, 0, 4)):
         cache.update(key.expand(shape[0], -1, -1, -1), value.expand(shape[0], -1, -1, -1), layer)
     mask = _longer(given.get("attention_mask"), shape, tokens, device)
-    name = "cache" if "cache" in inspect.signature(base.forward).parameters else "past_key_values"  # transformers 5.24 renames it
+    renamed = "cache" in inspect.signature(base.forward).parameters  # transformers 5.24 calls it that
+    name = "cache" if renamed else "past_key_values"
     return (), {**given, name: cache, "attention_mask": mask}
 
 
@@ -219,8 +223,8 @@ def _check_room(base, length, tokens):
         return
     positions = table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
     if length + tokens > positions:
-        raise ValueError(f"{type(base).__name__} has {positions} positions, too few for {tokens} virtual tokens and a text of "
-                         f"{length}: max_length must be at most {positions - tokens}, or there must be fewer tokens")
+        raise ValueError(f"{type(base).__name__} has {positions} positions, too few for {tokens} virtual tokens and a text "
+                         f"of {length}: max_length must be at most {positions - tokens}, or there must be fewer tokens")
 
 
 def _prove(model, name, weight):
@@ -229,20 +233,19 @@ def _prove(model, name, weight):
     if weight.device.type == "meta":  # nothing there can be computed
         return
     tokens = torch.tensor([[word for word in range(9) if word != model.config.pad_token_id][:6]], device=weight.device)
-    training, reason = model.training, ""
+    training, cause = model.training, None
     model.eval()
     try:
         logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits
-        if not logits.requires_grad or not _all_reach(model, name, torch.autograd.grad(logits.square().sum(), [weight])[0]):
-            reason = "its forward pass leaves the virtual tokens out"
+        reached = logits.requires_grad and _all_reach(model, name, torch.autograd.grad(logits.square().sum(), [weight])[0])
     except Exception as error:  # whatever a family raises where it cannot take them
-        reason, *_ = (str(error).strip() or type(error).__name__).splitlines()
+        reached, cause = False, error
     finally:
         model.train(training)
-    if reason:
+    if not reached:
         others = "lora, ia3 or adapter" if families.family(model.config) else "full or head"
-        raise ValueError(f"{name} cannot be used with {type(model).__name__} in this version of transformers ({reason}): use "
-                         f"{others} in its place")
+        raise ValueError(f"{name} cannot be used with {type(model).__name__} in this version of transformers, whose layers "
+                         f"do not take the virtual tokens: use {others} in its place") from cause
 
 
 def _all_reach(model, name, gradient):
@@ -251,19 +254,21 @@ def _all_reach(model, name, gradient):
     return bool(gradient.unflatten(1, (parts, -1)).any(-1).all())
 
 
-def merged(model: "PreTrainedModel") -> "PreTrainedModel":
+def merged(model: "PreTrainedModel", labels: Sequence[str] = ()) -> "PreTrainedModel":
     """A copy of a model whose LoRA or IA³ is multiplied into its weights, so that it is one of the plain architecture again,
-    in fp32: the same logits to rounding, and ``save_pretrained`` writes a folder that ``transformers`` opens.
+    in fp32: the same logits to rounding, and ``save_pretrained`` writes a folder that ``transformers`` opens, with the names
+    of the ``labels`` in it.
 
     A model of ``full``, ``head`` or any other method that adds no parameters is copied as it is. Raises ``ValueError`` for
     ``adapter``, ``prefix`` and ``prompt``, which are no change of weights.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    if (name := model.method["method"]) in ("adapter", "prefix", "prompt"):
-        raise ValueError(f"{name} cannot be merged into the encoder's weights: keep what was trained with methods.save, and open "
-                         "it with methods.load")
+    if (name := vars(model)["method"]["method"]) in ("adapter", "prefix", "prompt"):
+        raise ValueError(f"{name} cannot be merged into the encoder's weights: keep what was trained with methods.save, and "
+                         "open it with methods.load")
     plain_model = copy.deepcopy(model).float()
+    saving.name_labels(plain_model, labels)
     for name, module in list(plain_model.named_modules()):
         if isinstance(module, BaseTunerLayer):
             module.merge()

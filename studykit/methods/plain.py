@@ -34,7 +34,8 @@ def bitfit(model: "PreTrainedModel", terms: Sequence[str] | None = None) -> None
     """
     chosen = biases(model) if terms is None else _biases_of_roles(model, terms)
     if not chosen:
-        raise ValueError(f"{type(model).__name__} has no biases to train: bitfit cannot be used with it; {_others(model)} can")
+        raise ValueError(f"{type(model).__name__} has no biases to train: bitfit cannot be used with it; "
+                         f"{_others(model)} can")
     train(chosen)
 
 
@@ -52,8 +53,8 @@ def layernorm(model: "PreTrainedModel") -> None:
     """Weights and biases of the LayerNorms, or of what the family has in their place: a control for BitFit."""
     norms = [parameter for module, _, parameter in encoder_parameters(model) if is_norm(module)]
     if not norms:
-        raise ValueError(f"{type(model).__name__} has no LayerNorms with weights of their own: layernorm cannot be used with it; "
-                         "full or head can")
+        raise ValueError(f"{type(model).__name__} has no LayerNorms with weights of their own: layernorm cannot be used "
+                         "with it; full or head can")
     train(norms)
 
 
@@ -98,8 +99,8 @@ def encoder_parameters(model: "PreTrainedModel") -> list[tuple["nn.Module", str,
 
 
 def biases(model: "PreTrainedModel") -> list["nn.Parameter"]:
-    """The encoder's additive biases. They are known by their own name, not by a part of a longer one: DeBERTa's ``q_bias`` is
-    a bias, the ``weight`` of MPNet's embedding ``relative_attention_bias`` is none."""
+    """The encoder's additive biases. They are known by their own name, not by a part of a longer one: DeBERTa's ``q_bias``
+    is a bias, the ``weight`` of MPNet's embedding ``relative_attention_bias`` is none."""
     return [parameter for _, name, parameter in encoder_parameters(model) if name == "bias" or name.endswith("_bias")]
 
 
@@ -108,8 +109,8 @@ def _biases_of_roles(model, roles):
         raise ValueError(f"unknown bitfit term {', '.join(sorted(unknown))}: choose from {', '.join(encoders.ROLES)}")
     blocks = encoders.blocks(model)
     if absent := sorted(set(roles) - blocks[0].linear.keys()):
-        raise ValueError(f"{type(model).__name__} has no layer of its own for {', '.join(absent)}: choose bitfit's terms from "
-                         f"{', '.join(role for role in blocks[0].linear if role in encoders.ROLES)}")
+        raise ValueError(f"{type(model).__name__} has no layer of its own for {', '.join(absent)}: choose bitfit's terms "
+                         f"from {', '.join(role for role in blocks[0].linear if role in encoders.ROLES)}")
     return [bias for block in blocks for role in roles if (bias := block.linear[role].bias) is not None]
 
 

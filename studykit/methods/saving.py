@@ -1,5 +1,6 @@
 """Keep what was trained, in a small file, and open it again on the same encoder."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from os import PathLike
@@ -19,43 +20,52 @@ else:
 def save(model: "PreTrainedModel", file: str | PathLike, labels: Sequence[str] = (), **notes) -> None:
     """Write what was trained, and nothing else, to a safetensors file.
 
-    Its metadata hold label names, method and options, what the head reads, and the digest of the encoder's weights, as
-    ``encoders.load`` left it on the model; ``notes`` are added.
+    Its metadata hold label names, method and options, what the head reads, and a digest of the weights that were frozen;
+    ``notes`` are added.
     """
     from safetensors.torch import save_file
 
-    _check_labels(labels, model.config.num_labels, "")
+    _check_labels(labels, model.config.num_labels)
     tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
                if parameter.requires_grad}
     about = {**model.method, "labels": list(labels), "num_labels": model.config.num_labels,
              "pooler": "new" if getattr(model.config, "new_pooler", False) else "pretrained",
-             "reads": getattr(model.config, "reads", ""), "base": getattr(model, "base_digest", ""), **notes}
+             "reads": getattr(model.config, "reads", ""), "frozen": _frozen(model), **notes}
     save_file(tensors, file, metadata={"studykit": json.dumps(about)})
 
 
 def load(file: str | PathLike, encoder: str | PathLike) -> "PreTrainedModel":
     """The fine-tuned model again: the encoder's weights with the saved ones on top, in evaluation mode.
 
-    ``encoder`` must be the one that was fine-tuned. Raises ``ValueError`` where its weights are others, or tensors do not fit.
+    ``encoder`` must be the one that was fine-tuned. Raises ``ValueError`` where its weights are others, or tensors do not
+    fit.
     """
     about, tensors = _read(file)
     _check_labels(about["labels"], about["num_labels"], f"{file}: ")
-    base = about.get("base", "")
-    if base and base != (digest := encoders.digest(encoder)):
-        raise ValueError(f"{file} was trained on other weights ({base}) than those of {encoder} ({digest}): give the encoder that "
-                         "was fine-tuned")
     reads = {"reads": about["reads"]} if about.get("reads") else {}
     model = encoders.load(encoder, about["num_labels"], pooler=about["pooler"], **reads)
-    if about["labels"]:
-        name_labels(model, about["labels"])
+    name_labels(model, about["labels"])
     methods.apply(about["method"], model, **about["options"])
     own = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
     stored = {name: tensor.shape for name, tensor in tensors.items()}
     if wrong := sorted(name for name in own.keys() | stored.keys() if own.get(name) != stored.get(name)):
         raise ValueError(f"{file} does not fit {encoder} ({wrong[0]} is in one of them only, or has another shape): give "
                          "the encoder that was fine-tuned")
+    if about.get("frozen") and about["frozen"] != _frozen(model):  # files of before have none
+        raise ValueError(f"{file} was trained on other weights than those of {encoder}: give the encoder that was "
+                         "fine-tuned")
     model.load_state_dict(tensors, strict=False)
     return model.eval()
+
+
+def _frozen(model):
+    """SHA-256 of the weights that do not train, which are the encoder's own (first 16 hex digits)."""
+    sha = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        if not parameter.requires_grad:
+            sha.update(name.encode())
+            sha.update(parameter.detach().cpu().contiguous().numpy())
+    return sha.hexdigest()[:16]
 
 
 def _read(file):
@@ -73,12 +83,14 @@ def _read(file):
     return json.loads(metadata["studykit"]), tensors
 
 
-def _check_labels(labels, outputs, where):
+def _check_labels(labels, outputs, where=""):
     if labels and len(labels) != outputs:
         raise ValueError(f"{where}labels must be the names of the model's {outputs} outputs, or none, got {list(labels)}")
 
 
 def name_labels(model: "PreTrainedModel", labels: Sequence[str]) -> None:
-    """Put label names into the model's configuration, where ``transformers.pipeline`` looks for them."""
-    model.config.id2label = dict(enumerate(labels))
-    model.config.label2id = {label: i for i, label in enumerate(labels)}
+    """Put label names, if there are any, into the model's configuration, where ``transformers.pipeline`` looks for them."""
+    _check_labels(labels, model.config.num_labels)
+    if labels:
+        model.config.id2label = dict(enumerate(labels))
+        model.config.label2id = {label: i for i, label in enumerate(labels)}

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Generator, nn
@@ -13,23 +14,26 @@ from studykit import checks
 from studykit.models import families
 from studykit.models.families import MORE_ROLES, READINGS, ROLES, Block, blocks, head_parameters
 
-__all__ = ["MORE_ROLES", "READINGS", "ROLES", "Block", "blocks", "check_fit", "digest", "draw_head", "from_config", "generator",
-           "head_parameters", "load", "located", "tokenizer", "weights_file"]
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["MORE_ROLES", "READINGS", "ROLES", "Block", "blocks", "check_fit", "digest", "draw_head", "from_config",
+           "generator", "head_parameters", "load", "located", "tokenizer", "weights_file"]
 DEVIATION = 0.02  # of a head's weights, where the encoder's configuration names none
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"  # in one file, or in parts
-STRAY = re.compile(r"(position_ids|inv_freq|attn\.(masked_)?bias|word_embeddings\._weight)$")  # that older versions saved
+STRAY = re.compile(r"(position_ids|inv_freq|attn\.(masked_)?bias|word_embeddings\._weight)$")  # as older versions saved
 
 
-def load(encoder: str | Path, num_labels: int = 2, seed: int = 0, pooler: str = "pretrained", output_bias: float | None = None,
-         pretrained: bool = True, reads: str = "") -> nn.Module:
+def load(encoder: str | Path, num_labels: int = 2, seed: int = 0, pooler: str = "pretrained",
+         output_bias: float | None = None, pretrained: bool = True, reads: str = "") -> "PreTrainedModel":
     """A sequence classifier with the encoder's weights, in fp32, and a head drawn by ``seed`` alone.
 
     ``encoder`` is a hub id, a folder, or ``"mini"``, the miniature that comes with the package. The head is what the task
     adds: everything outside the base model, and with ``pooler="new"`` the pooler too, for encoders whose pre-training
-    never trained theirs. It ``reads`` the ``first`` token, the ``mean`` or the ``last`` token, or (``""``) what the folder's
-    own configuration says. ``output_bias`` starts the output's bias there (a regression's mean label); a decoder's output has
-    no bias, and starts at none. The same seed gives the same head whatever was drawn before. With ``pretrained=False`` the
-    encoder's weights are random, drawn by ``seed``.
+    never trained theirs. It ``reads`` the ``first`` token, the ``mean`` or the ``last`` token, or (``""``) what the
+    encoder's own class does. ``output_bias`` starts the output's bias there (a regression's mean label); a decoder's output
+    has no bias, and starts without. The same seed gives the same head whatever was drawn before. With ``pretrained=False``
+    the encoder's weights are random, drawn by ``seed``.
     Raises ``FileNotFoundError`` or ``ValueError`` for a folder that is not a safetensors checkpoint of an encoder.
     """
     import torch
@@ -41,7 +45,7 @@ def load(encoder: str | Path, num_labels: int = 2, seed: int = 0, pooler: str = 
     config = _config(encoder, num_labels=num_labels)
     config.new_pooler, config.return_dict = pooler == "new", True
     _set_reading(config, reads, encoder)
-    if families.own_reading(config) == "last":  # it looks for the last token that is no padding, so both must mean the same
+    if families.own_reading(config) in ("last", ""):  # it may look for the last token that is no padding: the tokenizer's
         config.pad_token_id, config.use_cache = tokenizer(encoder).pad_token_id, False
     if not pretrained:
         return from_config(config, seed, output_bias)
@@ -62,22 +66,21 @@ def _config(encoder, **settings):
 
 
 def _set_reading(config, reads, encoder):
-    """Let the configuration say what the head reads: ``config.reads``, which is ``""`` where the family's own classifier
-    reads that by itself."""
+    """Let the configuration say what the head reads: ``config.reads``, or (``""``) what the family's own classifier does."""
     if reads not in ("", *families.READINGS):
         raise ValueError(f"reads must be one of {', '.join(families.READINGS)}, or left out, got {reads!r}")
     reads, own = reads or getattr(config, "reads", ""), families.own_reading(config)
     if reads and not own:
-        raise ValueError(f"reads must be left out for {encoder}, a {config.model_type}: what its head reads can be chosen for "
-                         f"{families.KNOWN}")
+        raise ValueError(f"reads must be left out for {encoder}, a {config.model_type}: what the head reads can be chosen "
+                         f"for {families.KNOWN}")
     if config.model_type == "modernbert" and reads in ("first", "mean"):  # its own classifier does either
         config.classifier_pooling = "cls" if reads == "first" else "mean"
-    config.reads = "" if reads == families.own_reading(config) else reads
+    config.reads = reads
 
 
 def _presented(model):
     """The model, its head reading what its configuration says."""
-    if getattr(model.config, "reads", ""):
+    if families.reading(model.config) != families.own_reading(model.config):
         model.base_model.register_forward_hook(families.present, with_kwargs=True)
     return model
 
@@ -88,8 +91,8 @@ def _check_weights(model, loading, encoder):
     strange = [name for name in sorted(loading["unexpected_keys"])
                if name.removeprefix(prefix).split(".")[0] in parts and not STRAY.search(name)]
     if strange:
-        raise ValueError(f"the weights of {encoder} hold {strange[0]}, which the encoder of its config.json has not: it would be "
-                         "dropped; give a folder with the encoder alone (methods.load opens what methods.save wrote)")
+        raise ValueError(f"the weights of {encoder} hold {strange[0]}, which the encoder of its config.json has not: it "
+                         "would be dropped; give a folder with the encoder alone (methods.load opens what was saved)")
     head = {name for name, _ in head_parameters(model)}
     lost = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
     if lost := sorted(lost & {name for name, _ in model.named_parameters()} - head):
@@ -98,14 +101,14 @@ def _check_weights(model, loading, encoder):
                             else ": fetch its folder anew"))
 
 
-def located(encoder):
+def located(encoder: str | Path) -> str:
     """Where an encoder's files are: the package's folder for ``"mini"``, else what was given."""
     from studykit import mini
 
     return str(mini.ENCODER) if encoder == "mini" else str(encoder)
 
 
-def from_config(config, seed: int = 0, output_bias: float | None = None) -> nn.Module:
+def from_config(config: "PretrainedConfig", seed: int = 0, output_bias: float | None = None) -> "PreTrainedModel":
     """The same architecture with random weights: for counting, for tests, and to see what pre-training buys."""
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -116,7 +119,7 @@ def from_config(config, seed: int = 0, output_bias: float | None = None) -> nn.M
     return draw_head(_presented(model), seed, output_bias)
 
 
-def draw_head(model: nn.Module, seed: int, output_bias: float | None = None) -> nn.Module:
+def draw_head(model: "PreTrainedModel", seed: int, output_bias: float | None = None) -> "PreTrainedModel":
     """Redraw the head in place from a generator of its own: normal weights, zero biases. Returns the model."""
     generator = Generator().manual_seed(seed)
     head = {id(parameter) for _, parameter in head_parameters(model)}
@@ -135,13 +138,13 @@ def draw_head(model: nn.Module, seed: int, output_bias: float | None = None) -> 
     return model
 
 
-def generator(seed, stream):
+def generator(seed: int, stream: int) -> Generator:
     """A generator whose draws have nothing in common with those of another stream of the same seed. (torch's own takes only
     the low 32 bits of a seed, so adding a large constant would give the same draws again.)"""
     return Generator().manual_seed(int(np.random.SeedSequence([seed, stream]).generate_state(1)[0]))
 
 
-def tokenizer(encoder: str | Path):
+def tokenizer(encoder: str | Path) -> "PreTrainedTokenizerBase":
     """The encoder's tokenizer. It gives no segments (``token_type_ids``) that the encoder has no embedding for, and where a
     decoder's has no padding token, its end of text pads. Raises ``ValueError`` where there is none, or it cannot pad."""
     from transformers import AutoTokenizer
@@ -151,7 +154,7 @@ def tokenizer(encoder: str | Path):
         loaded = AutoTokenizer.from_pretrained(located(encoder), trust_remote_code=False)
     if len(loaded) <= len(loaded.all_special_ids):  # what transformers makes of a folder without a tokenizer
         raise ValueError(f"{encoder} has no tokenizer: put the tokenizer.json that it was pre-trained with into its folder")
-    if loaded.pad_token_id is None and families.own_reading(config) == "last":
+    if loaded.pad_token_id is None and families.own_reading(config) in ("last", ""):
         loaded.pad_token = loaded.eos_token
     if loaded.pad_token_id is None:
         raise ValueError(f"the tokenizer of {encoder} has no padding token, so batches cannot be made: name one as "
@@ -162,10 +165,12 @@ def tokenizer(encoder: str | Path):
     return loaded
 
 
-def check_fit(encoder: str | Path, model: nn.Module, tokenizer, max_length: int, texts: int = 1) -> None:
+def check_fit(encoder: str | Path, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", max_length: int,
+              texts: int = 1) -> None:
     """Raise ``ValueError`` where the encoder has no embedding for a token of the tokenizer or for one of its positions, or
     where ``max_length`` leaves no room for a task's one or two texts."""
-    if len(tokenizer) > (words := model.get_input_embeddings().num_embeddings):
+    words: int = model.get_input_embeddings().num_embeddings  # type: ignore[assignment,union-attr]
+    if len(tokenizer) > words:
         raise ValueError(f"the tokenizer of {encoder} has {len(tokenizer)} tokens, its weights {words}: put its own there")
     special = tokenizer.num_special_tokens_to_add(pair=texts == 2)
     if max_length < special + texts:
@@ -175,8 +180,8 @@ def check_fit(encoder: str | Path, model: nn.Module, tokenizer, max_length: int,
     if positions is None or positions < 1:  # relative ones alone
         return
     table = getattr(getattr(families.classifier(model).base_model, "embeddings", None), "position_embeddings", None)
-    if getattr(table, "padding_idx", None) is not None:  # RoBERTa counts its positions from after the padding's
-        positions -= table.padding_idx + 1
+    if (padding := getattr(table, "padding_idx", None)) is not None:  # RoBERTa counts its positions from after the padding's
+        positions -= padding + 1
     if max_length > positions:
         raise ValueError(f"max_length must be at most {positions}, the positions that {encoder} has, got {max_length}")
 
@@ -190,8 +195,8 @@ def weights_file(encoder: str | Path) -> Path | None:
                                     "model.safetensors")
         return None
     if (folder / "adapter_config.json").is_file():
-        raise ValueError(f"{encoder} holds an adapter that peft wrote, not an encoder alone: give the encoder that it was trained "
-                         "on, or merge the two and save the whole")
+        raise ValueError(f"{encoder} holds an adapter that peft wrote, not an encoder alone: give the encoder that it was "
+                         "trained on, or merge the two and save the whole")
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{encoder} has no config.json: give an encoder's folder, as save_pretrained writes it")
     for name in (WEIGHTS, INDEX):
@@ -208,8 +213,8 @@ def digest(encoder: str | Path) -> str:
     hub id are fetched, or taken from the cache."""
     file = weights_file(encoder) or _fetched(encoder, WEIGHTS) or _fetched(encoder, INDEX)
     if file is None:
-        raise FileNotFoundError(f"the weights of {encoder} are not here and could not be fetched from the hub: give --encoder a "
-                                "folder that holds them")
+        raise FileNotFoundError(f"the weights of {encoder} are not here and could not be fetched from the hub: give "
+                                "--encoder a folder that holds them")
     parts = [file]
     if file.name == INDEX:
         with _reading(INDEX, encoder):

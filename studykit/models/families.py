@@ -5,8 +5,12 @@ adapter goes, and what the family's own classifier reads.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 ROLES = ("query", "key", "value", "attention_output", "intermediate", "output")
 MORE_ROLES = ("qkv", "gate")  # query, key and value in one product; what a gated feed-forward multiplies by
@@ -15,7 +19,7 @@ READINGS = ("first", "mean", "last")
 
 @dataclass(frozen=True)
 class Family:
-    """A family's row. Names are dotted; layers are named from the base model (``*``: each of a list), the rest from a layer."""
+    """A family's row. Names are dotted: of layers from the base model (``*``: each of a list), of the rest from a layer."""
 
     name: str
     kinds: tuple[str, ...]  # the model types of its configurations
@@ -40,8 +44,8 @@ class Block:
     @property
     def width(self) -> int:
         """Features of a token between layers."""
-        module = self.linear["output"]
-        return getattr(module, "nf", None) or module.out_features
+        output: Any = self.linear["output"]
+        return getattr(output, "nf", None) or output.out_features
 
 
 def _roles(attention: str, feedforward: str) -> dict[str, str]:
@@ -92,50 +96,48 @@ FAMILIES = (
 KNOWN = ", ".join(family.name for family in FAMILIES)
 
 
-def family(config) -> Family | None:
+def family(config: "PretrainedConfig") -> Family | None:
     """The row of a configuration's model type, or ``None``."""
     return next((row for row in FAMILIES if config.model_type in row.kinds), None)
 
 
-def own_reading(config) -> str:
+def own_reading(config: "PretrainedConfig") -> str:
     """What the family's own classifier reads: ``first``, ``mean`` or ``last``; ``""`` where the family is not known."""
     if config.model_type == "modernbert":
         return "mean" if config.classifier_pooling == "mean" else "first"
     return row.reads if (row := family(config)) else ""
 
 
-def reading(config) -> str:
+def reading(config: "PretrainedConfig") -> str:
     """What the head reads: as the study says, else as the family's own classifier does (``""``: not known)."""
     return getattr(config, "reads", "") or own_reading(config)
 
 
-def classifier(model: nn.Module) -> nn.Module:
+def classifier(model: Any) -> "PreTrainedModel":
     """The transformers model with the head, also where peft's wrapper is around it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def blocks(model: nn.Module) -> list[Block]:
+def blocks(model: "PreTrainedModel") -> list[Block]:
     """The encoder's layers as ``Block``s, in order; a layer that is used several times is there once. Raises ``ValueError``
     for a family without a row."""
     row, base = family(model.config), classifier(model).base_model
     if row is None:
-        raise ValueError(f"{type(classifier(model)).__name__} has no layers that this study knows, so full and head work with it "
-                         f"and nothing that goes by layers or roles: the families known are {KNOWN}")
-    return [Block(layer, {role: _at(layer, name) for role, name in row.linear.items()},
-                  *(_site(layer, name) for name in (row.attention, row.feedforward, row.parallel)))
+        raise ValueError(f"{type(classifier(model)).__name__} has no layers that this study knows, so full and head work "
+                         f"with it and nothing that goes by layers or roles: the families known are {KNOWN}")
+    return [Block(layer, {role: _at(layer, name) for role, name in row.linear.items()}, _site(layer, row.attention),
+                  _site(layer, row.feedforward), _site(layer, row.parallel) if row.parallel else None)
             for layer in _layers(base, row.layers)]
 
 
-def _layers(base: nn.Module, path: str) -> list[nn.Module]:
-    modules = [base]
+def _layers(base: Any, path: str) -> list[nn.Module]:
+    modules: list[Any] = [base]
     for name in path.split("."):
         modules = [child for module in modules for child in (module if name == "*" else [_plain(getattr(module, name))])]
     return modules
 
 
-def _site(layer: nn.Module, path: str) -> tuple[nn.Module, str] | None:
-    if not path:
-        return None
+def _site(layer: nn.Module, path: str) -> tuple[nn.Module, str]:
     *parents, attribute = path.split(".")
     return _at(layer, ".".join(parents)) if parents else layer, attribute
 
@@ -146,7 +148,7 @@ def _at(module: nn.Module, path: str) -> nn.Module:
     return module
 
 
-def _plain(module: nn.Module) -> nn.Module:
+def _plain(module: Any) -> nn.Module:
     """A module without the adapters that were put after, beside or around it."""
     while True:
         if isinstance(module, nn.Sequential):
@@ -157,13 +159,13 @@ def _plain(module: nn.Module) -> nn.Module:
             return module
 
 
-def head_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+def head_parameters(model: "PreTrainedModel") -> list[tuple[str, nn.Parameter]]:
     """``(name, parameter)`` of what the task adds to the encoder: all of the classification model outside its base, and the
     base's pooler where the study says that it is new."""
     plain = classifier(model)
     base = getattr(plain, plain.base_model_prefix, None)
     if base is None:
-        raise ValueError(f"{type(plain).__name__} does not keep its encoder apart from its head: it cannot be fine-tuned here")
+        raise ValueError(f"{type(plain).__name__} does not keep its encoder apart from its head: give another encoder")
     encoder = {id(parameter) for parameter in base.parameters()}
     if getattr(plain.config, "new_pooler", False) and (pooler := getattr(base, "pooler", None)) is not None:
         encoder -= {id(parameter) for parameter in pooler.parameters()}
@@ -185,7 +187,7 @@ def pool(hidden: Tensor, reads: str, real: Tensor | None) -> Tensor:
     return hidden.take_along_dim(places.argmax(1)[:, None, None], 1).squeeze(1)
 
 
-def pooled(base: nn.Module, hidden: Tensor) -> Tensor | None:
+def pooled(base: Any, hidden: Tensor) -> Tensor | None:
     """What the base model's own pooler, if it has one, makes of ``hidden`` (batch, length, width)."""
     pooler = getattr(base, "pooler", None)
     if pooler is None:
@@ -195,7 +197,7 @@ def pooled(base: nn.Module, hidden: Tensor) -> Tensor | None:
     return pooler(hidden)
 
 
-def present(base: nn.Module, _, inputs: dict, outputs):
+def present(base: Any, _, inputs: dict, outputs: Any) -> Any:
     """A forward hook of a base model whose head is to read otherwise than its family's own does: every token of the outputs
     becomes what is to be read, so the head finds it wherever it looks."""
     mask = inputs.get("attention_mask")

@@ -3,6 +3,7 @@
 A run is its configuration. Its hash names its record, so executing a plan twice trains nothing the second time.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import pandas as pd
 
 from studykit import checks, paths
 from studykit.evidence.table import table
-from studykit.study import clock, design, engines, locks, rates, records, runs
+from studykit.study import clock as clocks
+from studykit.study import design, engines, locks, rates, records, runs
 from studykit.study.arms import Arm
 from studykit.study.design import Design
 from studykit.study.progress import Progress
@@ -20,6 +22,7 @@ from studykit.study.runs import Run
 from studykit.tasks import Task
 
 Cell = tuple[str, str]  # a task's name and an arm's label
+PLANNED = {"task", "asks", "method", "options", "fraction", "lr", "encoder", "weights", "data"}  # of a run: plan sets them
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,9 @@ class Study:
         and seeds, each of which is all three of a run's. ``rates`` and ``token_seconds`` are a number, or one per task and
         arm; ``fields`` are any others of ``Run``."""
         chosen = self._named(tasks, arms)
-        if unknown := fields.keys() - records.FIELDS:
-            raise ValueError(f"a run has no {', '.join(sorted(unknown))}: it has {', '.join(sorted(records.FIELDS))}")
+        if unknown := fields.keys() - (records.FIELDS - PLANNED):
+            raise ValueError(f"plan has no setting {', '.join(sorted(unknown))}: besides tasks, arms, rates, fractions and seeds "
+                             f"it takes {', '.join(sorted(records.FIELDS - PLANNED))}")
         return [self._run(*place, rates, token_seconds, fields)
                 for place in itertools.product(_plain(seeds), _plain(fractions), *chosen)]
 
@@ -79,8 +83,8 @@ class Study:
         budget = {} if {"steps", "seconds"} & fields.keys() else {"epochs": own.epochs, "min_steps": own.min_steps}
         settings = {"batch_size": own.batch_size, "max_length": own.max_length, "precision": own.precision,
                     "pooler": own.pooler, "reads": own.reads, "subset_seed": seed, "init_seed": seed, "order_seed": seed,
-                    "options": value.options, **budget, **fields}
-        return Run(task=task, asks=self.tasks[task].identity, method=value.method, fraction=fraction, lr=lr,
+                    **budget, **fields}
+        return Run(task=task, asks=self.tasks[task].identity, method=value.method, options=value.options, fraction=fraction, lr=lr,
                    encoder=self.encoder, weights=self.weights, data=self.data_digest(task), token_seconds=pace, **settings)
 
     def _named(self, tasks: Sequence[str], arms: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -93,6 +97,15 @@ class Study:
                                  "its YAML file")
             chosen.append(names)
         return chosen[0], chosen[1]
+
+    def check(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), *, seeds: Sequence[int] = (0,),
+              at_least: int = 1) -> None:
+        """Raise ``ValueError``, before anything trains, where tasks or arms are not the study's, or there are fewer seeds than
+        the spread or gap that a notebook estimates needs."""
+        self._named(tasks, arms)
+        if len(set(seeds)) < at_least:
+            raise ValueError(f"seeds must be at least {at_least} different ones, since their spread is estimated, got "
+                             f"{list(seeds)}")
 
     def trials(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), **fields) -> list[Run]:
         """The runs that learning rates are chosen from, as many for every arm: on a part of train and scored on the
@@ -130,22 +143,38 @@ class Study:
                                      **fields)]
 
     def clock(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), rates: Mapping[Cell, float] | float = 0.001, *,
-              measure: bool = True) -> clock.Clock:
+              measure: bool = True) -> clocks.Clock:
         """The calibrated clock of tasks and arms, from the study's file of it; measured, and kept there, where that lacks one
         of them. On a machine that is busy it is a refusal. With ``measure=False`` nothing is measured."""
         file = paths.results(self.name) / "clock.json"
         tasks, arms = self._named(tasks, arms)
         cells = list(itertools.product(tasks, arms))
-        if kept := clock.read(file, {(task, arm): self.arms[arm].does for task, arm in cells}):
-            return kept
+        if kept := clocks.read(file, {(task, arm): self.arms[arm].does for task, arm in cells}, self.design.precision):
+            return self._placed(kept)
         if not measure:
-            return clock.Clock(refusal=f"study {self.name} has no clock of these tasks and arms: run notebook 04")
+            return clocks.Clock(refusal=f"study {self.name} has no clock of these tasks and arms: run notebook 04")
         short = {(task, arm): self.plan([task], [arm], rates=rates, steps=1)[0] for task, arm in cells}
         _check(self, list(short.values()), alone=True)
-        measured = clock.measure(short, self.tasks, self.source, self.encoder_at)
+        measured = clocks.measure(short, self.tasks, self.source, self.encoder_at)
         if not measured.refusal:
-            clock.write(measured, file)
-        return measured
+            clocks.write(measured, file)
+        return self._placed(measured)
+
+    def _placed(self, measured: clocks.Clock) -> clocks.Clock:
+        """The clock with titles and places, as the study's table has them."""
+        titles, tasks, arms = self.tasks, list(self.tasks), list(self.arms)
+        paces = [{**pace, "task_title": titles[pace["task"]].title, "task_place": tasks.index(pace["task"]),
+                  "arm_place": arms.index(pace["arm"])} for pace in measured.paces]
+        return dataclasses.replace(measured, paces=paces)
+
+    def timed(self, rates: Mapping[Cell, float], budgets: Sequence[float] = (), seeds: Sequence[int] = ()) -> list[Run]:
+        """The runs within budgets in seconds on the study's clock, of the tasks and arms that it has; none without one."""
+        file = paths.results(self.name) / "clock.json"
+        if not (kept := clocks.read(file, clocks.cells(file, self.tasks, self.arms), self.design.precision)):
+            return []
+        return [run for seconds in budgets or self.design.budgets for (task, arm) in kept.token_seconds
+                for run in self.plan([task], [arm], rates=rates, seeds=seeds or self.design.seeds, seconds=seconds,
+                                     token_seconds=kept.token_seconds)]
 
     def table(self, found: Iterable[dict]) -> pd.DataFrame:
         """Records as the study's table: its tasks' titles and metrics, its arms' labels and order."""

@@ -1,6 +1,5 @@
 """The calibrated clock: what a real token of training costs each arm on a machine, measured so that a passing load is seen."""
 
-import dataclasses
 import json
 import os
 import time
@@ -50,16 +49,25 @@ class Clock:
                 f"{known['rounds']} rounds of {known['steps']} steps" if self.paces else self.refusal)
 
 
-def read(file: Path, wanted: Mapping[tuple[str, str], tuple]) -> Clock | None:
-    """The clock of a file, in the order of ``wanted``, (task, arm) -> what the arm does; ``None`` where the file is not there
-    or lacks one of them."""
-    if not file.is_file():
+def read(file: Path, wanted: Mapping[tuple[str, str], tuple], precision: str) -> Clock | None:
+    """The clock of a file, in the order of ``wanted``, (task, arm) -> what the arm does; ``None`` where the file is not there,
+    lacks one of them, or was measured in another precision or by another recipe."""
+    if not file.is_file() or not wanted:
         return None
     kept = json.loads(file.read_text())
+    if (kept["machine"]["precision"], kept["machine"]["recipe"]) != (precision, runs.RECIPE):
+        return None
     paces = {(pace["task"], (pace["method"], _tuples(pace["options"]))): pace for pace in kept["paces"]}
     if any((task, does) not in paces for (task, _), does in wanted.items()):
         return None
     return Clock([{**paces[task, does], "arm": arm} for (task, arm), does in wanted.items()], kept["machine"])
+
+
+def cells(file: Path, tasks: Mapping[str, Task], arms: Mapping) -> dict[tuple[str, str], tuple]:
+    """Of these tasks and arms those that a clock's file has: (task, arm) -> what the arm does."""
+    kept = json.loads(file.read_text())["paces"] if file.is_file() else []
+    there = {(pace["task"], (pace["method"], _tuples(pace["options"]))) for pace in kept}
+    return {(task, label): arm.does for task in tasks for label, arm in arms.items() if (task, arm.does) in there}
 
 
 def _tuples(options: list) -> tuple:
@@ -115,12 +123,12 @@ def _rounds(arms: dict[str, Run], task: Task, source: str, encoder_at: str) -> t
     """``(rounds, others)``: of each round the outcome by arm, and the part of a core that other processes took."""
     from studykit.training import loop, machine
 
-    parts = {arm: runs.prepared(dataclasses.replace(run, score_on="selection"), task, source, encoder_at)
-             for arm, run in arms.items()}
+    device = machine.best_device()
+    parts = {arm: runs.prepared(run, task, source, encoder_at, machine.Ledger(device)) for arm, run in arms.items()}
     rounds = []
     with machine.busy() as load:
         for _ in range(ROUNDS):
-            rounds.append({arm: loop.train(part.model, part.train, Budget(steps=STEPS + 2), lr=1e-9, seed=0,
+            rounds.append({arm: loop.train(part.model, part.train, Budget(steps=STEPS + 2), lr=1e-9, seed=0, timed=True,
                                            batch_size=arms[arm].batch_size, precision=arms[arm].precision)
                            for arm, part in parts.items()})
     return rounds, load.others
@@ -138,10 +146,10 @@ def _pace(rounds: list) -> dict:
             "tokens_a_step": round(float(tokens.mean()), 1), "flops": rounds[0].flops / rounds[0].tokens}
 
 
-def apart(table: pd.DataFrame, clock: Clock, by: float = 0.25) -> pd.DataFrame:
-    """Where runs on the calibrated clock went at another pace than it says, by more than this share: ``task``, ``arm``,
-    ``ratio`` of what a token took to what the clock says, held against the ratio of all runs together, since another machine
-    may be slower for all."""
+def apart(table: pd.DataFrame, by: float = 0.25) -> pd.DataFrame:
+    """Where runs on a calibrated clock went at another pace than it says, by more than this share: ``task``, ``arm``, ``ratio``
+    of what a token took to what the clock says, held against the ratio of all runs together, since another machine may be
+    slower for all."""
     paced = table[table["token_seconds"] > 0]
     if paced.empty:
         return pd.DataFrame(columns=["task", "arm", "ratio"])

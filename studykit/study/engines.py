@@ -22,8 +22,8 @@ QUEUE = 24 * 3600  # seconds to wait for a cluster's first worker
 
 @dataclass
 class Round:
-    """Runs that train in any order: a list holds those that can train at once. ``wait`` for those that other processes are
-    at, or leave them out. ``deaths`` of a worker that are this round's own: no run was in flight, or the round has just one."""
+    """Runs that train in any order: a list holds those that can train at once. With ``wait``, those that other processes are
+    at are waited for, else left out. ``deaths``: of a worker, where no run was in flight or the round has only one."""
 
     lists: list[list[Run]]
     wait: bool

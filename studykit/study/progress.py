@@ -12,8 +12,8 @@ BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<LEFT, {rate_fmt}{postfix}]"
 
 
 class Progress:
-    """``total`` runs, of which those that have no record are trained, in this order; ``costs`` say how long each takes beside
-    the others, in any unit."""
+    """``total`` runs, of which those that have no record are trained; ``costs`` say, in their order, how long each takes
+    beside the others, in any unit."""
 
     def __init__(self, total: int, costs: Sequence[float]):
         self.total, self.missing, self.done, self.not_ok = total, len(costs), 0, 0
@@ -91,7 +91,9 @@ def _time(seconds):
     >>> _time(41.2), _time(200), _time(7000)
     ('41 s', '3 min', '1.9 h')
     """
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _in_terminal():

@@ -19,7 +19,7 @@ def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that numbers depend on; ``None`` for one that is not installed."""
     import studykit
 
-    found = {"python": platform.python_version(), "studykit": studykit.__version__}
+    found: dict[str, str | None] = {"python": platform.python_version(), "studykit": studykit.__version__}
     for package in PACKAGES[1:]:
         try:
             found[package] = importlib.metadata.version(package)

@@ -14,33 +14,43 @@ WIDEN = 2  # how often a range of learning rates is widened where a choice lies 
 def judged(trials: pd.DataFrame, rule: str = RULES[0]) -> pd.DataFrame:
     """A row per task and arm: the ``rate`` that these trials choose, and how.
 
-    Rates that learnt in most of their trials are looked at. By the rule ``lowest within one error``, of these those whose gap
-    to the best is at most its standard error (paired, over rows and seeds), and of these the lowest rate; by ``best score``
-    the best. Where no rate learnt there is no choice: ``learnt`` is false, and the middle rate is taken. Columns: ``task``,
-    ``arm``, ``rate``, ``learnt``, ``best`` (rate), ``level`` (how many rates cannot be told from the best), ``tried`` (rates),
-    ``runs``, ``score`` (mean at the rate), ``behind`` (the best's lead over it) and ``error`` (of that).
+    By the rule ``lowest within one error`` the rates that learnt most often are looked at: of these, those whose gap to the
+    best is at most its standard error (paired, over rows and seeds), and of these the lowest. Where none learnt there is no
+    choice: ``learnt`` is false, and the middle rate is taken. By ``best score``, the first edition's rule, which records on
+    file follow, the rates that collapsed least often are looked at, and the best mean decides, whether it has learnt or
+    not; where all collapsed and none is better than another, the middle rate is taken.
+
+    Columns: ``task``, ``arm``, ``rate``, ``learnt``, ``best`` (rate), ``level`` (how many rates cannot be told from the
+    best), ``tried`` (rates), ``runs``, ``score`` (mean at the rate), ``behind`` (the best's lead over it) and ``error`` (of
+    that). Raises ``ValueError`` where trials have no score, or for an unknown rule.
     """
     if rule not in RULES:
         raise ValueError(f"a rule for rates is one of {', '.join(RULES)}, got {rule!r:.80}")
-    return pd.DataFrame([{"task": task, "arm": arm, **_choice(runs, rule), **{name: runs[name].iloc[0] for name in stats.CARRIED}}
+    lost = trials[trials["score"].isna()]
+    if len(lost):
+        run = lost.iloc[0]
+        raise ValueError(f"{len(lost)} trials of {run['arm']} on {run['task']} have no {run['metric_title']}, for their "
+                         "records lack what it needs: choose rates by another main metric, or train these trials anew")
+    return pd.DataFrame([{"task": task, "arm": arm, **_choice(runs, rule), **runs.iloc[0][list(stats.CARRIED)]}
                          for (task, arm), runs in trials.groupby(["task", "arm"], sort=False)])
 
 
 def _choice(runs: pd.DataFrame, rule: str) -> dict:
     by_rate = {rate: of_rate.sort_values("seed") for rate, of_rate in runs.sort_values("lr").groupby("lr")}
     rates, learnt = list(by_rate), {rate: of_rate["learnt"].mean() for rate, of_rate in by_rate.items()}
+    means = {rate: (of_rate["score"] * of_rate["better"]).mean() for rate, of_rate in by_rate.items()}
+    shares = learnt if rule == RULES[0] else {rate: (of_rate["status"] == "ok").mean() for rate, of_rate in by_rate.items()}
     about = {"tried": len(rates), "runs": len(runs)}
-    if not max(learnt.values()):
+    if not max(shares.values()) and (rule == RULES[0] or len(set(means.values())) == 1):
         middle = rates[len(rates) // 2]
         return {"rate": middle, "learnt": False, "best": math.nan, "level": 0, **about,
                 "score": by_rate[middle]["score"].mean(), "behind": math.nan, "error": math.nan}
-    steady = [rate for rate in rates if learnt[rate] == max(learnt.values())]
-    means = {rate: (by_rate[rate]["score"] * by_rate[rate]["better"]).mean() for rate in steady}
+    steady = [rate for rate in rates if shares[rate] == max(shares.values())]
     best = max(steady, key=means.__getitem__)
     behind = {rate: _behind(by_rate[best], by_rate[rate]) for rate in steady}
     level = [rate for rate in steady if behind[rate][0] <= behind[rate][1]]
     chosen = min(level) if rule == RULES[0] else best
-    return {"rate": chosen, "learnt": True, "best": best, "level": len(level), **about,
+    return {"rate": chosen, "learnt": bool(learnt[chosen]), "best": best, "level": len(level), **about,
             "score": by_rate[chosen]["score"].mean(), "behind": behind[chosen][0], "error": behind[chosen][1]}
 
 
@@ -59,8 +69,8 @@ def beyond(choice, tried: list[float]) -> list[float]:
     tried = sorted(tried)
     if len(tried) < 2 or not choice.learnt:
         return []
-    edges = [pair for pair in (tried[:2], tried[:-3:-1]) if pair[0] in (choice.rate, choice.best)]
-    return [_rounded(edge ** 2 / inner) for edge, inner in edges]
+    ends = ((tried[0], tried[1]), (tried[-1], tried[-2]))
+    return [_rounded(end ** 2 / inner) for end, inner in ends if end in (choice.rate, choice.best)]
 
 
 def _rounded(rate: float) -> float:

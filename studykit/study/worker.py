@@ -34,8 +34,8 @@ def outcomes_of(place: Place, members: list[Run], wait: bool) -> list[dict]:
 
     for run in members:
         if (given := _digests(place.tasks[run.task], place.source, place.encoder_at)) != (run.data, run.weights):
-            raise ValueError(f"data and weights at {place.source} and {place.encoder_at} have digests {given}, but {run.name} "
-                             f"is about {run.data, run.weights}: give this machine the study's files")
+            raise ValueError(f"data and weights at {place.source} and {place.encoder_at} have digests {given}, but "
+                             f"{run.name} is about {run.data, run.weights}: give this machine the study's files")
     paths.made(place.folder)
     with machine.leased():
         done = _together(place, members) if len(members) > 1 else {}

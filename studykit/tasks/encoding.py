@@ -46,8 +46,8 @@ def encode(task: str | Task, data, tokenizer, max_length: int = 128) -> Encoding
     task = get(task)
     special = tokenizer.num_special_tokens_to_add(pair=len(task.columns) == 2)
     if max_length < special + len(task.columns):
-        raise ValueError(f"max_length must be at least {special + len(task.columns)}, for {special} special tokens and one of "
-                         f"each text, got {max_length}")
+        raise ValueError(f"max_length must be at least {special + len(task.columns)}, for {special} special tokens and one "
+                         f"of each text, got {max_length}")
     tokens = tokenizer(*[data[column][:] for column in task.columns], truncation=True, max_length=max_length)
     pad = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id, "attention_mask": 0}
     columns = {key: values for key, values in tokens.items() if key in pad}

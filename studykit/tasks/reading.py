@@ -1,228 +1,158 @@
-"""Where a task's rows come from: the hub, the miniature, files. What is not sound is an error; nothing is repaired silently."""
+"""Where a task's rows come from: the hub, the miniature, files as people have them. What is not sound is an error that names
+file, line and remedy; no row is lost, nothing is repaired silently."""
 
-import csv
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from studykit.tasks import splits
+from studykit.tasks.sheets import KINDS, LINE_END, Sheet, by_name, name, need, number, sheet, sound
 from studykit.tasks.task import Task, get
 
-KINDS = ("parquet", "csv", "tsv", "jsonl", "json")
+NAMES = {"validation": ("validation", "valid", "val", "dev")}  # what people call a split
+TRUTH = {"true": ("true", "True"), "false": ("false", "False")}  # how programs write it
 
 
-def load(task: str | Task, source: str = "hub"):
-    """A task's rows as a ``datasets.DatasetDict``: ``train``, ``validation`` and what the task scores ``also``, with its text
-    columns and ``label``, a class's number or a number.
+def load(task: str | Path | Task, source: str | Path = "hub"):
+    """A task's rows as a ``datasets.DatasetDict``: ``train``, ``validation`` and what the task scores ``also``, with its
+    text columns and ``label``, a class's number or a number. Line breaks within texts are ``\\n``.
 
     ``source`` is ``"hub"`` (at the task's pinned revision), ``"mini"`` (the miniature, generated) or a folder: laid out as
-    the hub's, ``<folder>/<task>/<split>-*.parquet``, or with one file a split, ``<folder>/<task>/<split>.csv``, ``.tsv``,
-    ``.jsonl``, ``.json`` or ``.parquet``. A task that names its own ``data`` is read from there, wherever the others are: a
-    folder with a file a split, or one file, of which a fifth is held out. Raises ``FileNotFoundError`` where files are missing
+    the hub's, ``<folder>/<task>/<split>-*.parquet``, or with CSV, TSV, JSON lines, a JSON array or Parquet for a split, in
+    one file or in numbered parts. A task that names its own ``data`` is read from there, wherever the others are: a
+    folder like that, or one file, of which a fifth is held out. Raises ``FileNotFoundError`` where files are missing
     and ``ValueError`` where rows, columns or labels are not sound.
     """
     import datasets
 
     task = get(task)
-    names = ("train", "validation", *task.also)
+    wanted = (*task.columns, task.label)
     if task.data and Path(task.data).is_file():
-        rows = _checked(task, _table(task, [Path(task.data)]), Path(task.data).name)
-        kept, held = splits.held_out(task, rows["label"][:])
+        if task.also:
+            raise ValueError(f"{task.name} also scores {', '.join(task.also)}, which one file does not hold: give a folder")
+        rows = _rows(task, [sheet(Path(task.data), wanted)], Path(task.data).name)
+        texts = list(zip(*(rows[column][:] for column in task.columns), strict=True))
+        kept, held = splits.held_out(task, rows["label"][:], texts)
         return datasets.DatasetDict(train=rows.select(kept), validation=rows.select(held))
-    if task.data:
-        data = {split: _read(task, Path(task.data), split) for split in names}
-    elif source == "hub":
-        data = _from_hub(task, names)
-    elif source == "mini":
+    names = ("train", "validation", *task.also)
+    if not task.data and source == "hub":
+        sheets = _from_hub(task, names)
+    elif not task.data and source == "mini":
         from studykit.mini import corpus
 
-        data = corpus.load(task.name)
+        sheets = {split: [_of_dataset(task, rows, split)] for split, rows in corpus.load(task.name).items()}
     else:
-        data = {split: _read(task, Path(source) / task.name, split) for split in names}
-    return datasets.DatasetDict({split: _checked(task, data[split], split) for split in names})
+        folder = Path(task.data or Path(source) / task.name)
+        sheets = {split: [sheet(file, wanted) for file in files(folder, task.stored(split), task.name)] for split in names}
+    return datasets.DatasetDict({split: _rows(task, sheets[split], f"{task.name} {split}") for split in names})
 
 
-def _from_hub(task: Task, names: tuple):
+def _from_hub(task: Task, names: Iterable[str]) -> dict[str, list[Sheet]]:
     import datasets
 
     if not task.hub:
-        raise ValueError(f"{task.name} does not say where it is on the hub: give --source a folder, or its YAML data: or hub:")
+        raise ValueError(f"{task.name} does not say where it is on the hub: give --source a folder, or its YAML data: or "
+                         "hub:")
     try:
         found = datasets.load_dataset(task.hub.path, task.hub.config, revision=task.hub.revision)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(f"{task.name} is not here and could not be fetched from the hub ({type(error).__name__}): "
                                 f"give --source a folder laid out as a downloaded copy of {task.hub.path}") from None
-    return {split: found[task.stored(split)] for split in names}
+    return {split: [_of_dataset(task, found[task.stored(split)], split)] for split in names}
 
 
-def _read(task: Task, here: Path, split: str):
-    """A split from its one kind of file."""
-    stored = task.stored(split)
-    patterns = (f"{stored}-*.parquet", *(f"{stored}.{kind}" for kind in KINDS))
-    found = {pattern: files for pattern in patterns if (files := sorted(here.glob(pattern)))}
+def _of_dataset(task: Task, rows, split: str) -> Sheet:
+    wanted, where = (*task.columns, task.label), f"{task.name} {split}"
+    need(wanted, rows.column_names, where)
+    columns = {name: rows[name][:] for name in wanted}
+    columns[task.label] = by_name(columns[task.label], getattr(rows.features[task.label], "names", None))
+    return Sheet(where, columns, "as datasets has it")
+
+
+def files(folder: Path, split: str, name: str) -> list[Path]:
+    """The files of a split of the task of that name, all of one kind: one, or parts in the order of their numbers."""
+    called = NAMES.get(split, (split,))
+    pattern = re.compile(rf"({'|'.join(called)})([-_]?\d+(?:-of-(\d+))?(?:-[0-9a-f]+)?)?\.({'|'.join(KINDS)})", re.I)
+    matches = [match for file in (folder.iterdir() if folder.is_dir() else ()) if (match := pattern.fullmatch(file.name))]
+    found: dict[str, list] = {}
+    for match in sorted(matches, key=lambda match: [int(part) for part in re.findall(r"\d+", match[2] or "")]):
+        found.setdefault(f"{match[1]}{'-*' if match[2] else ''}.{match[4]}", []).append(match)
     if not found:
-        raise FileNotFoundError(f"no {task.name} data at {here}: expected {', '.join(patterns[:-1])} or {patterns[-1]} "
-                                "there. Give --source a folder laid out as a downloaded copy of the hub's, or --source hub")
+        raise FileNotFoundError(f"no {name} data at {folder}: expected {split}.csv, .tsv, .jsonl, .json or .parquet there, "
+                                f"or parts such as {split}-1.csv or {split}-00000-of-00001.parquet: put them there, or give "
+                                "another folder as --source, or as data: in the task's YAML")
     if len(found) > 1:
-        raise ValueError(f"{here} holds {split} more than once, as {' and as '.join(found)}: keep one of them")
-    (files,) = found.values()
-    if folders := [file for file in files if not file.is_file()]:
-        raise ValueError(f"{folders[0]} is a folder: it must be a file with the rows of {task.name} {split}")
-    return _table(task, files)
+        raise ValueError(f"{folder} holds {split} more than once, as {' and as '.join(sorted(found))}: keep one of them")
+    ((kind, parts),) = found.items()
+    if (totals := {part[3] for part in parts}) != {None} and {int(total or 0) for total in totals} != {len(parts)}:
+        raise ValueError(f"{folder} holds {len(parts)} of the parts {kind}, where their names say "
+                         f"{', '.join(map(str, totals))}: put all of them there, and no others")
+    if folders := [folder / part[0] for part in parts if not (folder / part[0]).is_file()]:
+        raise ValueError(f"{folders[0]} is a folder: it must be a file with the rows of {name} {split}")
+    return [folder / part[0] for part in parts]
 
 
-def _table(task: Task, files: list[Path]):
-    """The rows of some files as a ``datasets.Dataset`` with the task's columns alone."""
+def _rows(task: Task, sheets: list[Sheet], where: str):
+    """A split's ``datasets.Dataset``, once all that the task needs is known to be sound."""
     import datasets
-
-    if files[0].suffix[1:] not in KINDS:
-        raise ValueError(f"{files[0]} is of a kind that is not read here: save it as one of {', '.join(KINDS)}")
-    read = _parquet if files[0].suffix == ".parquet" else _lines
-    return datasets.concatenate_datasets([datasets.Dataset(read(task, file)) for file in files])
-
-
-def _parquet(task: Task, file: Path):
     import pyarrow as pa
-    import pyarrow.parquet
 
-    wanted = [*task.columns, task.label]
-    try:
-        here = pyarrow.parquet.read_schema(file)
-        if missing := [column for column in wanted if column not in here.names]:
-            raise ValueError(f"column {', '.join(missing)} is missing; the file has {', '.join(here.names)}")
-        table = pyarrow.parquet.read_table(file, columns=wanted)
-        table.validate(full=True)  # that its texts are UTF-8
-    except (ValueError, OSError) as error:
-        if "is missing" in str(error):
-            raise ValueError(f"{file}: {error}: rename what it holds") from None
-        raise ValueError(f"{file} is not a sound Parquet file ({str(error).splitlines()[0]}): fetch or write it "
-                         "again") from None
-    labels = _by_the_files_names(task, here, table[task.label].to_pylist())
-    kind = pa.int64() if task.labels and all(isinstance(label, int) for label in labels) else None
-    columns = [table[column].cast(pa.large_string()) if pa.types.is_string(table[column].type) else table[column]
-               for column in task.columns]
-    return pa.table([*columns, pa.array(labels, kind)], names=[*task.columns, "label"])
-
-
-def _by_the_files_names(task: Task, schema, labels: list) -> list:
-    """Labels by the task's numbers: of numbers by the file's own names for them, where it has some, as ``datasets`` writes."""
-    about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    names = about.get("info", {}).get("features", {}).get(task.label, {}).get("names")
-    if not names or not task.labels or tuple(names) == task.labels:
-        return labels
-    if set(names) == set(task.labels):
-        return [names[label] if isinstance(label, int) and 0 <= label < len(names) else label for label in labels]
-    raise ValueError(f"the file's names of labels are {', '.join(names)}, the task's {', '.join(task.labels)}: give the task "
-                     "the file's")
-
-
-def _lines(task: Task, file: Path):
-    """The table of a UTF-8 text file with a row in each line: CSV, TSV (without quoting, as GLUE has it) or JSON lines.
-
-    A line that is no whole row is an error that names it, so that no quote can swallow the rows after it.
-    """
-    import pyarrow
-
-    try:
-        text = file.read_bytes().decode().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 at byte {error.start}: save it as UTF-8") from None
-    kind, header, rows = file.suffix[1:], None, []
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
-        if not line:
-            continue
-        try:
-            values = LINE[kind](line)
-            if kind in ("csv", "tsv") and header is None:
-                header = values
-                continue
-            rows.append(_row(task, values if header is None else _by_name(header, values)))
-        except ValueError as error:
-            whole = "JSON object" if header is None else f"row of {kind.upper()}, the first the names of the columns"
-            raise ValueError(f"{file}, line {number}: {getattr(error, 'msg', error)}; each line must be one whole "
-                             f"{whole}") from None
-    return pyarrow.Table.from_pylist(rows)
-
-
-def _csv(line: str) -> list:
-    csv.field_size_limit(2 ** 31 - 1)  # a long text is no error: it is cut at max_length tokens
-    try:
-        return next(csv.reader([line], strict=True))
-    except csv.Error as error:
-        raise ValueError(f"its quotes are not balanced ({error})") from None
-
-
-LINE = {"csv": _csv, "tsv": lambda line: line.split("\t"), "jsonl": json.loads, "json": json.loads}  # kind -> reads a line
-
-
-def _by_name(header: list, values: list) -> dict:
-    if len(values) != len(header) or len(set(header)) != len(header):
-        raise ValueError(f"it has {len(values)} values for the columns {', '.join(header)}")
-    return dict(zip(header, values, strict=True))
-
-
-def _row(task: Task, values) -> dict:
-    """The task's columns of a line, its label as a number."""
-    if not isinstance(values, dict):
-        raise ValueError("it is not a JSON object")
-    if missing := [column for column in (*task.columns, task.label) if column not in values]:
-        raise ValueError(f"column {', '.join(missing)} is missing; the file has {', '.join(values)}")
-    if bad := [column for column in task.columns if not isinstance(values[column], str)]:
-        raise ValueError(f"{bad[0]} {values[bad[0]]!r:.80} is not text")
-    return {**{column: values[column] for column in task.columns}, "label": _number(task, values[task.label])}
-
-
-def _number(task: Task, label) -> float:
-    """A label as a number: a class by its name, or by its number in the order of the names."""
-    if isinstance(label, str) and label in task.labels:
-        return task.labels.index(label)
-    try:
-        number = float(None if isinstance(label, bool) else label)
-    except (TypeError, ValueError):
-        raise ValueError(f"label {label!r:.80} is not " + (f"one of {', '.join(task.labels)}" if task.labels else "a number")
-                         ) from None
-    return int(number) if number in range(len(task.labels)) else number
-
-
-def _checked(task: Task, data, split: str):
-    """The columns that the task needs, once they are known to be sound."""
-    import datasets
-
-    where, (low, high) = f"{task.name} {split}", task.bounds
-    expected = f"{', '.join(task.labels)}, or {low} to {high}" if task.labels else f"{low:g} to {high:g}"
-    if not len(data):
+    if not any(map(len, sheets)):
         raise ValueError(f"{where}: the file has no rows; give it at least two, with different labels")
-    if task.label != "label" and task.label in data.column_names and "label" not in data.column_names:
-        data = data.rename_column(task.label, "label")
-    if missing := [column for column in (*task.columns, "label") if column not in data.column_names]:
-        raise ValueError(f"{where}: column {', '.join(missing)} is missing; the file has {', '.join(data.column_names)}: "
-                         "rename what it holds")
-    data = data.select_columns([*task.columns, "label"])
-    for column in task.columns:
-        texts = data[column][:]
-        if bad := sum(not isinstance(text, str) for text in texts):
-            raise ValueError(f"{where}: {bad} values of column {column} are not text: every row needs one")
-        if bad := sum(not text.strip() for text in texts):
-            raise ValueError(f"{where}: {bad} texts of column {column} are empty: fill them in or take these rows out")
-    given = data["label"][:]
-    if wrong := [label for label in given if isinstance(label, bool)
-                 or not isinstance(label, int | float | None) and label not in task.labels]:
-        raise ValueError(f"{where}: label {wrong[0]!r:.80} is not {'a number' if not task.labels else 'known'}: expected "
-                         f"{expected}")
-    numbers = [task.labels.index(label) if isinstance(label, str) else label for label in given]
-    labels = np.array(numbers, dtype=float)  # a label that is missing becomes NaN
-    if not np.isfinite(labels).all():
-        raise ValueError(f"{where}: {np.sum(~np.isfinite(labels))} labels are missing or not finite: expected {expected}")
-    if (wrong := (labels < low) | (labels > high) | (bool(task.labels) & (labels % 1 != 0))).any():
-        raise ValueError(f"{where}: label {labels[wrong][0]:g} is out of range, expected {expected}")
-    if (labels == labels[0]).all():
-        raise ValueError(f"{where}: every label is {task.labels[int(labels[0])] if task.labels else labels[0]}; at least two "
+    texts = {column: [text for part in sheets for text in _texts(part, column)] for column in task.columns}
+    for column, given in texts.items():
+        if not any(map(str.strip, given)):
+            raise ValueError(f"{where}: every text of column {column} is empty: fill them in, or name another column")
+    labels = [number for part in sheets if len(part) for number in _labels(task, part)]
+    if len(set(labels)) < 2:
+        raise ValueError(f"{where}: every label is {task.labels[labels[0]] if task.labels else labels[0]}; at least two "
                          "different ones are needed")
-    if numbers != given:
-        data = data.remove_columns("label").add_column("label", datasets.Dataset.from_dict({"label": numbers})["label"][:])
-    return data
+    columns = {column: pa.array(given, pa.large_string()) for column, given in texts.items()}
+    return datasets.Dataset(pa.table({**columns, "label": pa.array(labels, pa.int64() if task.labels else pa.float64())}))
+
+
+def _texts(part: Sheet, column: str) -> list[str]:
+    texts = part.columns[column]
+    if wrong := [row for row, text in enumerate(texts) if not sound(text)]:
+        value = texts[wrong[0]]
+        problem = "holds half a character (a lone surrogate): mend it" if isinstance(value, str) else \
+            "is not text: give it one, or an empty one"
+        raise ValueError(f"{part.place(wrong)}: {column} {value!r:.80} {problem}")
+    return [LINE_END.sub("\n", text) if "\r" in text else text for text in texts]
+
+
+def _labels(task: Task, part: Sheet) -> list:
+    """Labels as numbers: of a class its name's place among the task's, or its number where no name is one."""
+    places = {name: place for place, name in enumerate(task.labels)}
+    by_number = range(0 if any(number(name) is not None for name in task.labels) else len(task.labels))
+    low, high = task.bounds
+
+    def read(value: Any) -> float | None:
+        found = number(value, part.comma)
+        if not task.labels:
+            return found if found is not None and low <= found <= high else None
+        spellings = (str(value).strip(), name(value), *TRUTH.get(str(value).strip().lower(), ()))
+        place = next((places[spelling] for spelling in spellings if spelling in places), None)
+        return place if place is not None else int(found) if found in by_number else None  # type: ignore[arg-type]
+
+    given = part.columns[task.label]
+    numbers = [read(value) for value in given]
+    if wrong := [row for row, found in enumerate(numbers) if found is None]:
+        value, where = given[wrong[0]], part.place(wrong)
+        if value is None or value != value or not str(value).strip():
+            raise ValueError(f"{where}: label is missing: fill it in, or take the row out")
+        if task.labels:
+            expected = f"{', '.join(task.labels):.300}" + (f", or 0 to {len(by_number) - 1}" if by_number else "")
+            raise ValueError(f"{where}: label {value!r:.80} is not known: expected {expected}")
+        problem = "not a number, or too large a one" if number(value, part.comma) is None else "out of range"
+        raise ValueError(f"{where}: label {value!r:.80} is {problem}: expected "
+                         + (f"{low:g} to {high:g}" if task.range else "one such as 3.5"))
+    return numbers
 
 
 def digest(data) -> str:

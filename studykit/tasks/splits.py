@@ -1,5 +1,7 @@
 """How rows are drawn: strata, shares that nest, and the part that learning rates are chosen on."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -67,16 +69,34 @@ def selection_split(task: Task, labels: npt.ArrayLike) -> tuple[np.ndarray, np.n
     return rest, selection
 
 
-def rows_needed(labels: np.ndarray) -> int:
-    """Rows of which the selection split would hold two labels, at the shares that labels have now."""
-    _, counts = np.unique(labels, return_counts=True)
-    second = np.sort(counts)[-2] / len(labels) if len(counts) > 1 else 0.5
-    return int(np.ceil(max(2, 2 / second) / SELECTION_SHARE))
+def rows_needed(labels: npt.ArrayLike, share: float = SELECTION_SHARE) -> int:
+    """Rows of which that share would hold two different labels, at the shares that labels have now."""
+    _, counts = np.unique(np.asarray(labels), return_counts=True)
+    others = 1 - counts.max() / counts.sum() if len(counts) > 1 else 0.5  # than the commonest
+    return int(np.ceil(max(2, 2 / others) / share))
 
 
-def held_out(task: Task, labels: npt.ArrayLike, share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
+def held_out(task: Task, labels: npt.ArrayLike, texts: Sequence = (), share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
     """``(train, validation)`` indices of a data set that comes in one piece: a stratified fifth is held out, always the
-    same one."""
-    order = stratified_order(strata(task, labels), [0, 5])
-    cut = max(1, round(share * len(order)))
-    return np.sort(order[cut:]), np.sort(order[:cut])
+    same one.
+
+    Rows of equal ``texts`` stay together, so that none of validation stands in train; the only row of a class is trained
+    on. Raises ``ValueError`` where there are too few rows for a part whose labels differ.
+    """
+    labels = np.asarray(labels)
+    place: dict = {}
+    texts = [place.setdefault(text, len(place)) for text in (texts or range(len(labels)))]  # which different text it is
+    firsts = np.unique(texts, return_index=True)[1]
+    groups = strata(task, labels)
+    order = firsts[stratified_order(groups[firsts], [0, 5])]
+    if task.labels:
+        alone = np.bincount(groups)[groups[order]] == 1
+        order = np.concatenate([order[~alone], order[alone]])
+    cut = round(share * len(order))
+    chosen = np.isin(texts, np.asarray(texts)[order[:cut]])
+    train, held = np.flatnonzero(~chosen), np.flatnonzero(chosen)
+    if len(np.unique(labels[train])) < 2 or len(np.unique(labels[held])) < 2:
+        raise ValueError(f"{task.name} has {len(labels)} rows, too few to hold {share:.0%} of them out to score on, which "
+                         f"must hold different labels: {rows_needed(labels, share)} rows with these shares of the labels "
+                         "would do")
+    return train, held

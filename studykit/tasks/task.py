@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ class Task(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> "Task":
+        if "label" in self.columns:
+            raise ValueError("a text column must not be called label, which is what rows' labels are called: rename it")
         if len({*self.columns, self.label}) != len(self.columns) + 1:
             raise ValueError(f"columns and label must be different, got {', '.join((*self.columns, self.label))}")
         if self.labels and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
@@ -135,12 +138,22 @@ def get(task: str | Path | Task) -> Task:
     return read(known[task])
 
 
+class _Plain(yaml.SafeLoader):
+    """YAML whose yes, no, on and off are text, as in its newer edition: labels are often called so."""
+
+
+TRUTH = "tag:yaml.org,2002:bool"
+_Plain.yaml_implicit_resolvers = {first: [pair for pair in pairs if pair[0] != TRUTH]
+                                  for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Plain.add_implicit_resolver(TRUTH, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
 def read(file: Path) -> Task:
     """The task that a YAML file describes, by the file's name. Raises ``ValueError``, with the place in the file."""
     if not file.is_file():
         raise ValueError(f"no task at {file}: give a YAML file like those in params/tasks")
     try:
-        settings = yaml.safe_load(file.read_bytes())
+        settings = yaml.load(file.read_bytes(), _Plain)  # a safe loader
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{file} is not YAML ({' '.join(str(error).split())}): mend it there") from None
     if not isinstance(settings, dict):

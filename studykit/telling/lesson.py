@@ -1,16 +1,25 @@
-"""What a reader needs: code to look at where it is used, and numbers beside the ones they should be."""
+"""What a reader needs: code to look at where it is used, numbers beside the ones they should be, tables folded, runs to explore."""
 
 import ast
+import html
 import inspect
 import math
 import re
 import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from studykit.tasks import Metric, metrics
+from studykit.telling import story, style, words
 
 
-def show(function):
+def show(function: Callable) -> None:
     """Print a function's or class's code without its docstrings: the reader sees the code that runs, not a copy."""
     source = textwrap.dedent(inspect.getsource(function))
-    lines = source.splitlines()
+    lines: list[str | None] = [*source.splitlines()]
     for node in ast.walk(ast.parse(source)):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_docstring(body[0]):
@@ -22,70 +31,107 @@ def show(function):
     print(re.sub(r":\n\n", ":\n", kept))  # where a docstring stood, no empty line stays
 
 
-def _is_docstring(node):
+def _is_docstring(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def check(what, seen, expected, within=0.0):
+def check(what: str, seen: Any, expected: Any, within: float = 0.0) -> None:
     """Print what we see beside what is expected, and whether they match; ``within`` is how far apart they may be."""
     same = abs(seen - expected) <= within if within else seen == expected
     text = [f"{value:,}" if type(value) is int else str(value) for value in (seen, expected)]
     print(f"{what}: we see {text[0]} · expected {text[1]} · {'match' if same else 'NO MATCH'}")
-    return None
 
 
-def explored(table, task, methods=(), metric="", axis="fraction", about=""):
-    """The figure of one task's runs: a metric, or the main one, against one of ``plots.AXES``, for these methods or all.
-    ``table`` is a study's table."""
-    from studykit import tasks
+def fold(table: pd.DataFrame, title: str, rows: int = 3, digits: int = 1) -> None:
+    """Show a table's first rows, those that matter, under its title, and fold the others away: in a notebook a click opens them.
+    Elsewhere the first rows are printed, and how many more there are. ``digits`` after the point are shown of what is no whole
+    number. Sort the table first, so that what matters stands on top."""
+    shown, rest = table.head(rows), len(table) - min(rows, len(table))
+    if not story.in_notebook():
+        more = f"\n… and {rest} more" if rest else ""
+        print(f"{title}\n{shown.to_string(index=_named(table), float_format=f'{{:.{digits}f}}'.format, na_rep='–')}{more}")
+        return
+    from IPython.display import HTML, display
+
+    folded = f"<details><summary>and {rest} more</summary>{_html(table.iloc[rows:], digits)}</details>" if rest else ""
+    display(HTML(f"<p><b>{html.escape(title)}</b></p>{_html(shown, digits)}{folded}"))
+
+
+def _named(table: pd.DataFrame) -> bool:
+    """Whether a table's index says something."""
+    return not isinstance(table.index, pd.RangeIndex) and any(name is not None for name in table.index.names)
+
+
+def _html(table: pd.DataFrame, digits: int) -> str:
+    return table.to_html(index=_named(table), border=0, na_rep="–", float_format=f"{{:.{digits}f}}".format)
+
+
+def explored(table: pd.DataFrame, task: str, arms: Sequence[str] = (), metric: str = "", axis: str = "fraction",
+             about: str = "") -> Figure:
+    """The figure of one task's runs: a metric, or the main one, against one of ``plots.AXES``, for these arms or all. ``table`` is
+    a study's table. Runs without that metric, whose records lack what it needs, are left out, and their number is under the
+    figure."""
     from studykit.telling import plots
 
-    rows = table[(table["task"] == task) & (table["method"].isin(methods) if methods else True)]
-    if metric and metric != tasks.get(task).metric:
-        rows = rows.assign(score=rows[metric], majority=math.nan)
-    fig = plots.AXES[axis](rows, about)
-    fig.axes[0].set_ylabel(f"{tasks.METRIC_NAMES[metric or tasks.get(task).metric]} × 100")
-    return fig
+    rows = table[(table["task"] == task) & (table["arm"].isin(list(arms)) if len(arms) else True)]
+    kinds = {kind.name: kind for kind in metrics_of(rows)}
+    rows = with_metric(rows, kinds[metric]) if metric else rows
+    lost = int(rows["score"].isna().sum())
+    note = f"{about} · {words.counted(lost, 'run')} without this metric" if lost else about
+    return plots.AXES[axis](rows[rows["score"].notna()], note)
 
 
-def choices(table):
-    """``(metrics, methods, axes)`` that ``explored`` can show of a table: metrics by task, the main one first, and the axes
-    along which runs differ; that of a single seed only where seeds differ one at a time."""
-    from studykit import tasks
+def metrics_of(rows: pd.DataFrame) -> list[Metric]:
+    """Metrics that one task's runs have a value of, the main one first."""
+    main = rows["scored_by"].iloc[0]
+    others = [metrics.known(name) for name in metrics.KNOWN if name in rows and name != main.name and rows[name].notna().any()]
+    return [main, *others]
+
+
+def with_metric(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+    """One task's runs with another of its metrics as their score; what chance scores by it is not known."""
+    if metric == rows["scored_by"].iloc[0]:
+        return rows
+    return rows.assign(score=rows[metric.name], chance=math.nan, scored_by=[metric] * len(rows), metric=metric.name, metric_title=metric.title,
+                       metric_axis=metric.axis, better=metric.sign, metric_low=metric.factor * metric.range[0],
+                       metric_high=metric.factor * metric.range[1])
+
+
+def choices(table: pd.DataFrame) -> tuple[dict[str, list[str]], list[str], list[str]]:
+    """``(metrics, arms, axes)`` that ``explored`` can show of a table: metrics by task, the main one first, and the axes along which
+    runs differ; that of a single seed only where seeds differ one at a time."""
     from studykit.telling import plots
 
-    metrics = {task: [tasks.get(task).metric] for task in table["task"].unique()}
-    for task, of in table.groupby("task"):
-        metrics[task] += [name for name in tasks.METRIC_NAMES if name in of and of[name].any() and name not in metrics[task]]
+    known = {task: [kind.name for kind in metrics_of(table[table["task"] == task])] for task in style.titles(table)}
     apart = table["seed"].isna().any()
     axes = [name for name in plots.AXES if name in table and table[name].nunique() > 1 and (apart or "_seed" not in name)]
-    return metrics, [name for name in plots.STYLE if name in set(table["method"])], axes or ["fraction"]
+    return known, list(style.styles(table)), axes or ["fraction"]
 
 
-def explore(table, about="", task="", metric="", axis=""):
+def explore(table: pd.DataFrame, about: str = "", task: str = "", metric: str = "", axis: str = "") -> Any:
     """Show ``explored``, beginning with this task, metric and axis where the table has them. Where the cell of a page asks,
-    as JupyterLab's does, these and the methods can be chosen; for papermill, nbconvert or a test the figure stands alone."""
-    metrics, methods, axes = choices(table)
-    task = task if task in metrics else next(iter(metrics))
-    metric = metric if metric in metrics[task] else metrics[task][0]
+    as JupyterLab's does, these and the arms can be chosen; for papermill, nbconvert or a test the figure stands alone."""
+    known, arms, axes = choices(table)
+    task = task if task in known else next(iter(known))
+    metric = metric if metric in known[task] else known[task][0]
     axis = axis if axis in axes else axes[0]
     if not _asked_by_a_page():
         explored(table, task, metric=metric, axis=axis, about=about)
         return None
     import ipywidgets as widgets
 
-    def draw(task, methods, metric, axis):
-        explored(table, task, methods, metric, axis, about)
+    def draw(task, arms, metric, axis):
+        explored(table, task, arms, metric, axis, about)
 
-    asked = {"task": widgets.Dropdown(options=list(metrics), value=task),
-             "methods": widgets.SelectMultiple(options=methods, value=methods, rows=len(methods)),
-             "metric": widgets.Dropdown(options=metrics[task], value=metric),
+    asked = {"task": widgets.Dropdown(options=[(title, name) for name, title in style.titles(table).items()], value=task),
+             "arms": widgets.SelectMultiple(options=arms, value=arms, rows=len(arms)),
+             "metric": widgets.Dropdown(options=known[task], value=metric),
              "axis": widgets.Dropdown(options=axes, value=axis)}
-    asked["task"].observe(lambda change: setattr(asked["metric"], "options", metrics[change["new"]]), "value")
+    asked["task"].observe(lambda change: setattr(asked["metric"], "options", known[change["new"]]), "value")
     return widgets.interactive(draw, **asked)
 
 
-def _asked_by_a_page():
+def _asked_by_a_page() -> bool:
     from IPython import get_ipython
 
     kernel = getattr(get_ipython(), "kernel", None)  # a page with cells says which of them asks

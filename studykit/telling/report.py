@@ -1,230 +1,246 @@
-"""What is written for people: README's tables from the records, executed notebooks as HTML, and a page about a whole run."""
+"""README's tables and a study's report, from its records; nothing here trains or measures."""
 
-import base64
-import html
-import itertools
 import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from studykit import paths, study
-from studykit.evidence import paper as claims, stats
-from studykit.study import provenance, records
+from studykit.evidence import advice, paper, stats
+from studykit.study import rates
+from studykit.telling import comparisons, facts, plots, words
+from studykit.telling.lesson import metrics_of, with_metric
+from studykit.telling.pages import as_html, write_index
+
+__all__ = ["REFERENCE", "Evidence", "advice_markdown", "answer_markdown", "as_html", "claims_markdown", "evidence", "filled",
+           "gaps_markdown", "parameters_markdown", "rates_markdown", "report_markdown", "scores_markdown", "write_index",
+           "write_readme"]
 
 README = paths.REPO / "README.md"
-REFERENCE = "minilm"
-TASK_TITLES = {"mrpc": "MRPC (F1)", "cola": "CoLA (Matthews)", "stsb": "STS-B (Pearson)"}
-FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
-METHODS = ("full", "bitfit", "adapter", "head")
-CLAIMED = {"fractions": FRACTIONS, "budgets": (10, 20, 40), "seeds": (0, 1, 2, 3, 4)}  # notebook 06's
+REFERENCE = "minilm"  # the study that README is about
+EXAMPLES = (1000, 3000)  # of training: where README's advice changes row
 
 
-def as_html(notebook):
-    """Write an executed notebook as one HTML file beside it: figures inside, each with its caption as alternative text,
-    links to the other notebooks' HTML, and no scripts, so that it needs no network. Returns its path."""
-    import nbformat
-    from nbconvert import HTMLExporter
+@dataclass(frozen=True)
+class Evidence:
+    """What a study has on record: its trials and the rates that these choose, runs over shares of the data and over budgets
+    with their paired gaps, and the verdicts on the paper's claims with their parts."""
 
-    cells = nbformat.read(notebook, as_version=4).cells
-    captions = iter([_caption(after) for cell, after in itertools.pairwise(cells)
-                     for output in cell.get("outputs", []) if "image/png" in output.get("data", {})])
-    text, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
-    text = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
-    text = re.sub(r'alt="No description[^"]*"', lambda _: f'alt="{next(captions, "")}"', text)
-    text = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', text)
-    target = notebook.with_suffix(".html")
-    target.write_text(text)
-    return target
+    experiment: study.Study
+    trials: pd.DataFrame
+    choices: pd.DataFrame
+    reports: pd.DataFrame
+    budgets: pd.DataFrame
+    gaps: pd.DataFrame
+    budget_gaps: pd.DataFrame
+    parts: pd.DataFrame
+    verdicts: pd.DataFrame
 
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 0 auto; padding: 1rem; color: #222 }}
-img {{ max-width: 100%; height: auto }} figure {{ margin: 2rem 0 }} figcaption {{ color: #555; font-size: .9rem }}
-div {{ overflow-x: auto }} table {{ border-collapse: collapse }}
-td, th {{ text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top }} th:first-child {{ min-width: 9rem }}
-@media (max-width: 40rem) {{ figure {{ overflow-x: auto }} img {{ max-width: none; width: 40rem }} }}
-</style></head><body>
-<h1>{title}</h1>
-{body}
-</body></html>
-"""
+def evidence(name: str | Path = REFERENCE) -> Evidence:
+    """The evidence of a study, read from its records. Raises ``ValueError`` where it has no trials or no reports."""
+    experiment = study.load(name)
+    trials = _trials(experiment)
+    if trials.empty:
+        raise ValueError(f"study {experiment.name} has no trials on record: run notebook 02 first")
+    choices = rates.judged(trials, experiment.design.trials.rule)
+    chosen = {(choice.task, choice.arm): choice.rate for choice in choices.itertuples()}
+    design = experiment.design
+    reports = experiment.recorded([run for task, arm in chosen for run in experiment.plan(
+        [task], [arm], rates=chosen, fractions=design.shares, seeds=design.seeds)])
+    budgets = experiment.recorded(experiment.timed(chosen))
+    parts = paper.parts(reports, budgets, seeds=len(design.seeds))
+    return Evidence(experiment, trials, choices, reports, budgets, stats.paired_gaps(reports, experiment.baseline),
+                    stats.paired_gaps(budgets, experiment.baseline, by=("task", "seconds")) if len(budgets) else pd.DataFrame(),
+                    parts, paper.judge(parts))
 
 
-def write_index(experiment, folder, rows):
-    """Write ``index.html`` into the folder of the executed notebooks: what was run, the verdicts and every figure with its
-    caption, in one file that needs no network. ``rows`` are (notebook's file, seconds, status). Returns its path."""
-    import nbformat
-
-    table = _html_table([(f'<a href="{html.escape(file.stem)}.html">{html.escape(file.stem)}</a>', f"{seconds:.0f}", status)
-                         for file, seconds, status in rows], ["notebook", "seconds", "status"])
-    where = {"hub": "nyu-mll/glue", "mini": "the bundled miniature"}.get(experiment.source, "a folder of GLUE's layout")
-    facts = _html_table([("study", html.escape(experiment.name)), ("encoder", html.escape(experiment.encoder)),
-                         ("weights", experiment.weights), ("data", where), ("machine", html.escape(provenance.processor()))])
-    body = [facts, "<h2>Notebooks</h2>", table]
-    for file, *_ in rows:
-        executed = folder / file.name
-        if not executed.is_file():
-            continue
-        cells = nbformat.read(executed, as_version=4).cells
-        for cell, after in zip(cells, [*cells[1:], None], strict=True):
-            printed = "".join(output.get("text", "") for output in cell.get("outputs", []))
-            if "claims.judge(found)" in cell.source:
-                body.append(_html_verdicts(printed))
-            for name in re.findall(r'plots\.save\(fig, "(\w+)"', cell.source):
-                drawn = any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))  # now, not earlier
-                if drawn and (figure := paths.figures(experiment.name) / f"{name}.png").is_file() and after is not None:
-                    body.append(_html_figure(figure, _caption(after)))
-    target = folder / "index.html"
-    target.write_text(PAGE.format(title=f"{html.escape(experiment.name)}: which way of fine-tuning?", body="\n".join(body)))
-    return target
+def _trials(experiment: study.Study) -> pd.DataFrame:
+    """The trials on record that choose the study's rates, those beyond the edges too."""
+    wanted, trials = experiment.trials(), pd.DataFrame()
+    for _ in range(rates.WIDEN + 1):
+        trials = experiment.recorded(wanted)
+        more = experiment._wider(trials, rates.judged(trials, experiment.design.trials.rule)) if len(trials) else []
+        if not more:
+            break
+        wanted += more
+    return trials
 
 
-def _html_table(rows, head=()):
-    cells = [f"<tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>"] if head else []
-    cells += [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows]
-    return f"<div><table>{''.join(cells)}</table></div>"
+# Tables as Markdown
 
 
-def _html_verdicts(printed):
-    """The table of verdicts that notebook 06 printed, its claims in words; nothing where it did not come so far."""
-    lines = [line.split() for line in printed.splitlines()]
-    starts = [i for i, words in enumerate(lines) if words[:2] == ["claim", "verdict"]]
-    if not starts:
-        return ""
-    (_, _, *names), *rows = lines[starts[0]:]
-    shown = [i for i, name in enumerate(names, 2) if name not in ("p", "needs", "stuck")]
-    statements = {claim.name: html.escape(claim.statement) for claim in claims.CLAIMS}
-    return "<h2>Verdicts</h2>" + _html_table(
-        [(statements[row[0]], f"<b>{row[1]}</b>", *(row[i] for i in shown)) for row in rows],
-        ["the paper's claim", "all tasks", *(TASK_TITLES.get(names[i - 2], names[i - 2]) for i in shown)])
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
 
 
-def _caption(cell):
-    """The first paragraph of a Markdown cell, plain, as an HTML attribute may hold it."""
-    text = cell.source.split("\n\n")[0] if cell.cell_type == "markdown" else ""
-    return html.escape(" ".join(text.replace("*", "").replace("`", "").split()))
+def _place(axis: str, value: float) -> str:
+    return f"{100 * value:g} %" if axis == "fraction" else f"{value:g} s"
 
 
-def _html_figure(figure, caption):
-    image = base64.b64encode(figure.read_bytes()).decode()
-    return f'<figure><img src="data:image/png;base64,{image}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
-
-
-def reference_table():
-    """The report runs of the data-fraction notebook, as a table: its methods, shares and tasks, and the seeds that all of
-    these have. Runs that a user adds beside them do not change it."""
-    found = records.read(paths.REPO / "results" / REFERENCE / "03_data_fractions")
-    table = records.table(record for record in found.values() if record["run"]["score_on"] == "validation")
-    table = table[table["task"].isin(TASK_TITLES) & table["method"].isin(METHODS) & table["fraction"].isin(FRACTIONS)]
-    cells = table.groupby("seed").size()
-    whole = cells[cells == len(TASK_TITLES) * len(METHODS) * len(FRACTIONS)].index
-    return table[table["seed"].isin(whole)].reset_index(drop=True)
-
-
-def scores_markdown(table):
-    """Mean score and 95 % interval in points, a row per task and share of the data, a column per method."""
-    lines = [f"| {_seeds(table)} | data | {' | '.join(METHODS)} |", f"|---|---|{'---|' * len(METHODS)}"]
-    for task, metric, title in (("mrpc", "score", "MRPC (F1)"), ("mrpc", "accuracy", "MRPC (accuracy)"),
-                                *((task, "score", TASK_TITLES[task]) for task in ("cola", "stsb"))):
-        means = stats.summary(table.assign(score=table[metric])).set_index(["task", "fraction", "method"])
-        for fraction in FRACTIONS:
-            cells = [_cell(means.loc[task, fraction, method]) for method in METHODS]
-            lines.append(f"| {title} | {100 * fraction:g} % | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _seeds(table):
-    return f"{table['seed'].nunique()} seeds"
-
-
-def _cell(row):
-    return f"{row['score']:.1f} ({row['low']:.1f} to {row['high']:.1f}{_not_ok(row)})"
-
-
-def _not_ok(row):
+def _not_ok(row: Any) -> str:
     return f"; {row['not_ok']:.0f} not ok" if row["not_ok"] else ""
 
 
-def gaps_markdown(table):
-    """Mean paired gap to full fine-tuning with its 95 % interval."""
-    gaps = stats.paired_gaps(table).set_index(["task", "fraction", "method"])
-    lines = [f"| {_seeds(table)} | data | bitfit − full | adapter − full | head − full |", "|---|---|---|---|---|"]
-    for task in TASK_TITLES:
-        for fraction in FRACTIONS:
-            rows = [gaps.loc[task, fraction, method] for method in METHODS[1:]]
-            cells = [f"{row['gap']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f}{_not_ok(row)})" for row in rows]
-            lines.append(f"| {TASK_TITLES[task]} | {100 * fraction:g} % | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def _ordered(table: pd.DataFrame, column: str) -> list[str]:
+    return table.drop_duplicates(column).sort_values(f"{column}_place", kind="stable")[column].tolist()
 
 
-def claimed_runs():
-    """``(reports, budgets)``: the runs of the reference study that the claims are judged by, those that are on record."""
-    reference, tasks, seeds = study.load(REFERENCE), list(TASK_TITLES), CLAIMED["seeds"]
-    rates, _ = reference.choose_rates(tasks, METHODS)
-    clock, _ = reference.calibrate(tasks, METHODS[:3], rates)
-    reports = reference.grid(task=tasks, method=METHODS, fraction=CLAIMED["fractions"], seed=seeds, lr=rates)
-    budgets = [run for seconds in CLAIMED["budgets"] for run in reference.grid(
-        task=tasks, method=METHODS[:3], seed=seeds, lr=rates, seconds=seconds, token_seconds=clock)]
-    return reference.recorded(reports), reference.recorded(budgets)
+def scores_markdown(table: pd.DataFrame, axis: str = "fraction", others: bool = False) -> str:
+    """Mean score and 95 % interval in the unit of the metric, a row per task and place, a column per arm; a dash where no run is
+    on record. ``others``: a task's other metrics too, each below the main one."""
+    arms, rows = _ordered(table, "arm"), []
+    for task in _ordered(table, "task"):
+        runs = table[table["task"] == task]
+        for metric in metrics_of(runs) if others else metrics_of(runs)[:1]:
+            scored = with_metric(runs, metric)
+            means = stats.summary(scored[scored["score"].notna()], by=(axis, "arm")).set_index([axis, "arm"])
+            for place in sorted(runs[axis].unique()):
+                cells = [_score_cell(means.loc[place, arm]) if (place, arm) in means.index else "–" for arm in arms]
+                rows.append([f"{runs['task_title'].iloc[0]} ({metric.title})", _place(axis, place), *cells])
+    head = [words.counted(table["seed"].nunique(), "seed"), "data" if axis == "fraction" else "budget", *arms]
+    return _markdown(head, rows)
 
 
-def claims_markdown():
-    """The verdict on each claim, and per task with its mean estimate."""
-    found = claims.parts(*claimed_runs())
-    lines = [f"| the paper's claim | all tasks | {' | '.join(TASK_TITLES.values())} |", "|---|---|---|---|---|"]
-    for row in claims.judge(found).to_dict("records"):
-        of = found[found["claim"] == row["claim"]]
-        cells = [_estimate(of[of["task"] == task], row.get(task)) for task in TASK_TITLES]
-        counted = f"{of['estimate'].iloc[0]:.1f} ‰, {of['where'].iloc[0]}" if set(of["unit"]) == {"thousandths"} else ""
-        lines.append(f"| {row['statement']} | **{row['verdict']}**{counted and ': ' + counted} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def _score_cell(row: Any) -> str:
+    return f"{words.number(row['score'], row)} {words.span(row)[:-1]}{_not_ok(row)})"
 
 
-def _estimate(of, verdict):
-    if of.empty:
-        return ""
-    value, count = of["estimate"].mean(), of["estimate"].count()
-    if np.isnan(value):
-        return f"{verdict} (no evidence)"
-    number = f"{value:.2f} ×" if of["unit"].iloc[0] == "times" else f"{value:+.1f}"
-    return f"{verdict} ({number}{f', mean of {count}' if len(of) > 1 else ''})"
+def gaps_markdown(gaps: pd.DataFrame) -> str:
+    """Mean paired gap to the baseline with its 95 % interval, positive where the arm is better, a row per task and place; in bold
+    what is shown: on one side of zero."""
+    axis, arms, rows = words.axis_of(gaps.loc[:, :"arm"]), _ordered(gaps, "arm"), []
+    cells = {(row["task"], row[axis], row["arm"]): row for row in gaps.to_dict("records")}
+    for task in _ordered(gaps, "task"):
+        of_task = gaps[gaps["task"] == task]
+        title = f"{of_task['task_title'].iloc[0]} ({of_task['metric_title'].iloc[0]})"
+        rows += [[title, _place(axis, place), *[_gap_cell(cells.get((task, place, arm))) for arm in arms]]
+                 for place in sorted(of_task[axis].unique())]
+    baseline = gaps["baseline"].iloc[0]
+    head = [words.counted(int(gaps["pairs"].max()), "pair"), "data" if axis == "fraction" else "budget"]
+    return _markdown(head + [f"{arm} − {baseline}" for arm in arms], rows)
 
 
-def rates_markdown():
-    """The learning rates that the trials chose, from their records."""
-    reference = study.load(REFERENCE)
-    rates, _ = reference.choose_rates(list(TASK_TITLES), list(METHODS))
-    lines = [f"| | {' | '.join(METHODS)} |", f"|---|{'---|' * len(METHODS)}"]
-    for task in TASK_TITLES:
-        lines.append(f"| {TASK_TITLES[task]} | {' | '.join(f'{rates[task, method]:g}' for method in METHODS)} |")
-    return "\n".join(lines)
+def _gap_cell(row: Any) -> str:
+    if row is None:
+        return "–"
+    text = f"{words.number(row['gap'], row, signed=True)} {words.span(row, signed=True)[:-1]}{_not_ok(row)})"
+    kind = comparisons.verdict(row)
+    return f"**{text}**" if kind in ("ahead", "behind") else f"{text}, cannot be told" if kind == "untold" else text
 
 
-def parameters_markdown(table):
-    """Trained parameters by method: with the head, and as a share of the model."""
-    lines = ["| method | trains | parameters | of the model |", "|---|---|---|---|"]
-    kinds = ("everything", "every bias, and the head", "adapters of 64 units, LayerNorms, and the head", "the head")
-    for method, what in zip(METHODS, kinds, strict=True):
-        row = table[(table["method"] == method) & (table["task"] == "mrpc")].iloc[0]
-        lines.append(f"| `{method}` | {what} | {int(row['trained']):,} | {100 * row['trained'] / row['total']:.1f} % |")
-    return "\n".join(lines)
+def rates_markdown(choices: pd.DataFrame) -> str:
+    """The learning rates that the trials chose, a row per task, a column per arm; marked where the arm has not learnt."""
+    arms = _ordered(choices, "arm")
+    cells = {(row.task, row.arm): f"{row.rate:g}{'' if row.learnt else ' (not learnt)'}" for row in choices.itertuples()}
+    titles = dict(zip(choices["task"], choices["task_title"], strict=True))
+    return _markdown(["", *arms], [[titles[task], *[cells.get((task, arm), "–") for arm in arms]] for task in _ordered(choices, "task")])
 
 
-def filled(text):
-    """README's text with each table between ``<!-- name -->`` and ``<!-- end -->`` written anew from records."""
-    table = reference_table()
-    parts = {"claims": claims_markdown, "scores": lambda: scores_markdown(table), "gaps": lambda: gaps_markdown(table),
-             "rates": rates_markdown, "parameters": lambda: parameters_markdown(table)}
-    for name, part in parts.items():
-        text, times = re.subn(rf"(<!-- {name} -->\n).*?(<!-- end -->)",
-                              lambda match, part=part: match[1] + part() + "\n" + match[2], text, flags=re.DOTALL)
-        if times != 1:
-            raise ValueError(f"README needs one place for {name}, it has {times}")
-    return text
+def parameters_markdown(table: pd.DataFrame) -> str:
+    """Trained parameters by arm, on the first task: with the head, the head's, and as a share of the model."""
+    rows = table.sort_values(["task_place", "arm_place"], kind="stable").drop_duplicates("arm").sort_values("arm_place")
+    return _markdown(["arm", "trains", "of these the head", "of the model"],
+                     [[f"`{row.arm}`", f"{row.trained:,.0f}", f"{row.head:,.0f}", f"{100 * row.trained / row.total:.1f} %"]
+                      for row in rows.itertuples()])
 
 
-def write_readme():
-    """Write README's tables in place."""
-    README.write_text(filled(README.read_text()))
+def claims_markdown(verdicts: pd.DataFrame, parts: pd.DataFrame) -> str:
+    """The verdict on each of the paper's claims, and per task with its mean estimate."""
+    titles, rows = plots.task_titles(parts), []
+    for row in verdicts.to_dict("records"):
+        own = parts[parts["claim"] == row["claim"]]
+        counted = f": {own['estimate'].iloc[0]:.1f} ‰, {own['where'].iloc[0]}" if set(own["unit"]) == {"thousandths"} else ""
+        cells = [f"{row[task]} ({plots.estimate(parts, row['claim'], task)})" if isinstance(row.get(task), str) else ""
+                 for task in titles]
+        rows.append([row["statement"], f"**{row['verdict']}**{counted}", *cells])
+    return _markdown(["the paper's claim", "all tasks", *titles.values()], rows)
+
+
+def advice_markdown(reports: pd.DataFrame, budgets: pd.DataFrame) -> str:
+    """What to take with so many examples, or within so many seconds, and how sure that is: the chance that the arm lies within
+    a point of the best, over tasks and places, and the lowest of these."""
+    rows = []
+    if len(reports):
+        found = advice.chances(reports)
+        few = f"up to {EXAMPLES[0]:,} examples"
+        groups = pd.cut(found["examples"], [0, *EXAMPLES, float("inf")], labels=[
+            few, f"{EXAMPLES[0]:,} to {EXAMPLES[1]:,} examples", f"over {EXAMPLES[1]:,} examples"]).astype(str)
+        rows += _advised(found, groups, "as long as it takes", [*dict.fromkeys(groups[found["examples"].argsort()])])
+    if len(budgets):
+        found = advice.chances(budgets, by=("task", "seconds"))
+        groups = found["seconds"].map(lambda seconds: f"{seconds:g} s of training")
+        least, most = budgets["examples"].min(), budgets["examples"].max()
+        rows += _advised(found, groups, f"{least:,} to {most:,} examples", [*dict.fromkeys(groups[found["seconds"].argsort()])])
+    return _markdown(["you have", "take", "within a point of the best with a chance of"], rows)
+
+
+def _advised(found: pd.DataFrame, groups: pd.Series, besides: str, order: list[str]) -> list[list[str]]:
+    advised = advice.advice(found, groups).set_index("group")
+    rows = []
+    for group in order:
+        row = advised.loc[group]
+        sure = f"{100 * row['sure']:.0f} % (least {100 * row['least']:.0f} %, {words.counted(int(row['where']), 'comparison')})"
+        rows.append([f"{group}, {besides}", f"`{row['arm']}`" if row["arm"] else "cannot tell: no arm learnt",
+                     sure if row["arm"] else "–"])
+    return rows
+
+
+def answer_markdown(found: Evidence) -> str:
+    """The answer in sentences: over shares of the data, then over budgets."""
+    told = facts.answer(found.gaps) + (facts.answer(found.budget_gaps) if len(found.budget_gaps) else [])
+    return "\n".join(f"- {fact.sentence}" for fact in told)
+
+
+def _places(found: Evidence) -> dict:
+    """By the name of a place in README, what is written there."""
+    return {"answer": lambda: answer_markdown(found), "advice": lambda: advice_markdown(found.reports, found.budgets),
+            "claims": lambda: claims_markdown(found.verdicts, found.parts), "scores": lambda: scores_markdown(found.reports),
+            "gaps": lambda: gaps_markdown(found.gaps), "rates": lambda: rates_markdown(found.choices),
+            "parameters": lambda: parameters_markdown(found.reports)}
+
+
+def filled(text: str, found: Evidence | None = None) -> str:
+    """A text with each part between ``<!-- name -->`` and ``<!-- end -->`` written anew, of the reference study. Raises
+    ``ValueError`` for a place that it does not know or that has no end."""
+    places = _places(found or evidence())
+    names = re.findall(r"<!-- (\w+) -->", text)
+    if unknown := [name for name in names if name != "end" and name not in places]:
+        raise ValueError(f"README has a place for {unknown[0]}: choose from {', '.join(places)}")
+    if names[1::2] != ["end"] * (len(names) // 2) or len(names) % 2 or "end" in names[::2]:
+        raise ValueError("README's places need an <!-- end --> each")
+    return re.sub(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", lambda match: f"{match[1]}{places[match[2]]()}\n{match[3]}", text,
+                  flags=re.DOTALL)
+
+
+def report_markdown(found: Evidence) -> str:
+    """All that a study has on record in tables, with the sentences that read them."""
+    experiment, runs = found.experiment, found.reports
+    sections: list[tuple[str, list[facts.Fact], str]] = [
+        ("Scores", facts.coverage(runs) + facts.not_ok(runs) + facts.learnt(runs) + facts.chance(runs),
+         scores_markdown(runs, others=True)),
+        (f"Gaps to `{experiment.baseline}`", facts.gaps(found.gaps) + facts.tally(found.gaps) + facts.crossings(found.gaps),
+         gaps_markdown(found.gaps))]
+    if len(found.budget_gaps):
+        sections += [("Scores within budgets", facts.coverage(found.budgets) + facts.not_ok(found.budgets)
+                      + facts.learnt(found.budgets, "seconds"), scores_markdown(found.budgets, "seconds")),
+                     ("Gaps within budgets", facts.gaps(found.budget_gaps), gaps_markdown(found.budget_gaps))]
+    sections += [("Learning rates", facts.rates(found.choices) + facts.effort(rates.effort(found.trials)), rates_markdown(found.choices)),
+                 ("Parameters", [], parameters_markdown(runs))]
+    if len(found.verdicts):
+        sections.append(("The paper's claims", facts.claims(found.verdicts), claims_markdown(found.verdicts, found.parts)))
+    head = (f"# Study {experiment.about}\n\nWritten by `python -m studykit readme` from the records in this folder. In brackets 95 % "
+            "intervals: of scores over seeds, of gaps over seeds and test examples. Not ok: runs, or pairs with a run, that "
+            "collapsed or diverged; they are in every mean. Bold: on one side of zero.\n")
+    parts = [f"\n## {title}\n\n" + "".join(f"- {fact.sentence}\n" for fact in told) + f"\n{table}\n" for title, told, table in sections]
+    return head + "".join(parts)
+
+
+def write_readme() -> None:
+    """Write README's tables in place, and the report of the reference study beside its records."""
+    found = evidence()
+    README.write_text(filled(README.read_text(encoding="utf-8"), found), encoding="utf-8")
+    (paths.results(found.experiment.name) / "REPORT.md").write_text(report_markdown(found), encoding="utf-8")

@@ -14,17 +14,19 @@ import ctypes
 import functools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from studykit.models import families
 from studykit.training import machine
 
-DRAWS = contextvars.ContextVar("DRAWS", default=None)  # within on_cpu: the NumPy generator of dropout's masks
+# Within on_cpu: the NumPy generator of dropout's masks.
+DRAWS: contextvars.ContextVar[Any] = contextvars.ContextVar("DRAWS", default=None)
 
 
 def kept(shape, p, rng):
@@ -127,7 +129,7 @@ def sample(data, count: int = 4) -> np.ndarray:
 
 
 @torch.no_grad()
-def proven(model: nn.Module, inputs: dict, shortcut, instead: dict | None = None) -> bool:
+def proven(model: PreTrainedModel, inputs: dict, shortcut, instead: dict | None = None) -> bool:
     """Whether the model's outputs within the context ``shortcut`` (of the inputs ``instead``, where they are others) are
     those without, to rounding; in evaluation mode and in the precision of its weights."""
     before = model.training
@@ -145,13 +147,13 @@ def proven(model: nn.Module, inputs: dict, shortcut, instead: dict | None = None
 
 
 def same(quick: torch.Tensor, plain: torch.Tensor) -> bool:
-    """Whether outputs of shape (rows, outputs) differ by rounding only: by no more than a thousandth of what rows differ by."""
+    """Whether outputs of shape (rows, outputs) differ by rounding only: by less than a thousandth of rows' spread."""
     spread = (plain - plain.mean(0)).abs().max()
     return quick.shape == plain.shape and bool((quick - plain).abs().max() <= 1e-3 * spread + 1e-5 * plain.abs().max())
 
 
 @contextlib.contextmanager
-def shortcuts(model: nn.Module, data, device: torch.device, seed: int | None = None) -> Iterator[list[str]]:
+def shortcuts(model: PreTrainedModel, data, device: torch.device, seed: int | None = None) -> Iterator[list[str]]:
     """Within, the model takes the shortcuts that proved themselves on a sample of ``data``; yields their names. Where a
     ``seed`` is given the model is to be trained, and its dropout draws from that on a CPU."""
     inputs = {key: values.to(device) for key, values in data.batch(sample(data)).items()}
@@ -167,7 +169,7 @@ def shortcuts(model: nn.Module, data, device: torch.device, seed: int | None = N
         yield used
 
 
-READS_FIRST = ("bert", "roberta", "electra", "camembert", "xlm-roberta")  # whose last layer can work for the first token alone
+READS_FIRST = ("bert", "roberta", "electra", "camembert", "xlm-roberta")  # whose last layer can leave out the others
 
 
 def _last_attention(model):
@@ -180,7 +182,7 @@ def _last_attention(model):
 
 
 @contextlib.contextmanager
-def first_token(model: nn.Module) -> Iterator[None]:
+def first_token(model: PreTrainedModel) -> Iterator[None]:
     """Within, the model's last layer works for the first token alone, the only one that the head reads: the queries, sums
     and feed-forward of all others are left out, forward and backward. Their keys and values are not. Same outputs and
     gradients, to rounding; models whose head reads otherwise are left as they are."""
@@ -217,7 +219,7 @@ class Dropout(nn.Dropout):
 
 
 @contextlib.contextmanager
-def on_cpu(model: nn.Module, seed: int, attention: bool = True) -> Iterator[None]:
+def on_cpu(model: PreTrainedModel, seed: int, attention: bool = True) -> Iterator[None]:
     """Within, the model's dropout draws from ``seed``, and attention that was fused is multiplied out. Elsewhere than on a
     CPU nothing changes."""
     if next(model.parameters()).device.type != "cpu":
@@ -238,7 +240,7 @@ def on_cpu(model: nn.Module, seed: int, attention: bool = True) -> Iterator[None
 
 
 @contextlib.contextmanager
-def multiplied_out(model: nn.Module) -> Iterator[None]:
+def multiplied_out(model: PreTrainedModel) -> Iterator[None]:
     """Within, attention that was fused is multiplied out."""
     before = model.config._attn_implementation
     if before == "sdpa":
@@ -271,8 +273,8 @@ def _memory_kept():
 
 
 class Features:
-    """What a frozen encoder says of each example to the head that reads it, in place of its tokens: in evaluation mode, when an
-    example is first asked for, and then kept."""
+    """What a frozen encoder says of each example to the head that reads it, in place of its tokens: in evaluation mode, when
+    an example is first asked for, and then kept."""
 
     def __init__(self, model, data, device, precision):
         self.encoder, self.data = families.classifier(model).base_model, data
@@ -292,7 +294,7 @@ class Features:
 
     @torch.no_grad()
     def batch(self, indices):
-        """``inputs_embeds`` of shape (batch, 1, width), and ``input_ids`` that are no padding, for heads that look for it."""
+        """``inputs_embeds`` of shape (batch, 1, width), and ``input_ids`` that are no padding, for heads that look."""
         indices = np.asarray(indices)
         if len(new := indices[~self.seen[indices]]):
             tokens = {key: values.to(self.device) for key, values in self.data.batch(new).items()}
@@ -307,10 +309,11 @@ class Features:
             self.hidden[new, 0] = said
             self.seen[new] = True
         hidden = self.hidden[torch.as_tensor(indices, device=self.device)]
-        return {"inputs_embeds": hidden, "input_ids": hidden.new_full(hidden.shape[:2], int(self.padding == 0), dtype=torch.long)}
+        ids = torch.full(hidden.shape[:2], int(self.padding == 0), device=self.device)
+        return {"inputs_embeds": hidden, "input_ids": ids}
 
 
-def features(model: nn.Module, data, device: torch.device, precision: str) -> Features | None:
+def features(model: PreTrainedModel, data, device: torch.device, precision: str) -> Features | None:
     """``Features`` of the data, or ``None`` where the model's head does not say the same of them as of tokens."""
     few = data.take(sample(data))
     inputs = {key: values.to(device) for key, values in few.batch(np.arange(len(few))).items()}
@@ -338,7 +341,7 @@ class _Done(nn.Module):
 
 
 @contextlib.contextmanager
-def on_features(model: nn.Module) -> Iterator[None]:
+def on_features(model: PreTrainedModel) -> Iterator[None]:
     """Within, the model reads ``Features`` instead of tokens; its parameters are the same objects."""
     model = families.classifier(model)
     base = model.base_model

@@ -89,10 +89,14 @@ def _check(base, stacked, few, plain, device, members):
     """Raise ``ValueError`` where the first of the stacked models does not say that of them, to rounding."""
     inputs, _, _ = _batch([few] * members, [np.arange(len(few))] * members, len(few), device)
     base.eval()
-    with fast.on_features(base) if isinstance(few, fast.Features) else contextlib.nullcontext():
-        quick = vmap(lambda trained, batch: functional_call(base, trained, kwargs=batch).logits)(stacked, inputs)
+    wrong = ValueError(f"{type(base).__name__} says something else where several are stacked: train them one by one")
+    try:
+        with fast.on_features(base) if isinstance(few, fast.Features) else contextlib.nullcontext():
+            quick = vmap(lambda trained, batch: functional_call(base, trained, kwargs=batch).logits)(stacked, inputs)
+    except Exception as error:  # of the many kinds that a model may raise whose inputs are not what it knows
+        raise wrong from error
     if not fast.same(quick[0], plain):
-        raise ValueError(f"{type(base).__name__} says something else where several are stacked: they train one after another")
+        raise wrong
 
 
 def _steps(budget, sets, batch_size, seeds):

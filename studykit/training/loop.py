@@ -30,7 +30,7 @@ class Outcome:
     flops: float = 0.0  # of matrix products: floating-point operations a token while warming up, times tokens
     parts: dict = field(default_factory=dict)  # seconds in forward, backward and update, on a CPU
     precision: str = "fp32"
-    shortcuts: list = field(default_factory=list)  # those that proved themselves on this model: attention, first_token, features
+    shortcuts: list = field(default_factory=list)  # that proved themselves on the model: attention, first_token, features
     losses: list = field(default_factory=list)  # mean training loss of each tenth of the budget
     curve: list = field(default_factory=list)  # (steps, training seconds, score) where a curve was asked for
     step_seconds: list = field(default_factory=list)  # of each step in forward, backward and update; not kept in records
@@ -38,13 +38,13 @@ class Outcome:
 
 
 def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", device=None, ledger=None, score=None,
-          points=0):
+          points=0, timed=False):
     """Train what ``methods.apply`` left trainable, in place, and return the ``Outcome``.
 
     ``budget`` is a ``budgets.Budget`` and ``data`` are ``tasks.Encodings``; ``seed`` is the order seed: it decides batches
     and dropout. AdamW with bias correction, linear warm-up and decay. ``score(model)`` is called at ``points`` moments,
     evenly over the budget for the anytime curve, its time not counted. A loss that is not finite ends the run as
-    ``diverged``.
+    ``diverged``. ``timed`` waits for an accelerator within each step, so that its parts have their times there too.
     Where only the head trains, the encoder stays in evaluation mode and each example passes through it once.
     """
     device = device or machine.best_device()
@@ -75,7 +75,7 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
                     model.base_model.eval()
                 while spent() < until:
                     rows = next(batches)
-                    losses.append(_step(model, data, rows, optimizer, schedule, device, outcome))
+                    losses.append(_step(model, data, rows, optimizer, schedule, device, outcome, timed))
                     outcome.steps += 1
                     outcome.step_tokens.append(int(data.lengths[rows].sum()))
                 if not torch.isfinite(torch.stack(losses)).all():
@@ -108,18 +108,23 @@ def tenths(losses):
     return [round(mean, 4) if math.isfinite(mean) else None for mean in means]
 
 
-def _step(model, data, rows, optimizer, schedule, device, outcome):
-    times = [time.perf_counter()]
+def _step(model, data, rows, optimizer, schedule, device, outcome, timed):
+    def now():
+        if timed:
+            machine.synchronize(device)
+        return time.perf_counter()
+
+    times = [now()]
     loss = batch_loss(model, data, rows, device, outcome.precision)
-    times.append(time.perf_counter())
+    times.append(now())
     loss.backward()
-    times.append(time.perf_counter())
+    times.append(now())
     nn.utils.clip_grad_norm_(optimizer.trained, CLIP)
     optimizer.step()
     schedule.step()
     optimizer.zero_grad()
-    times.append(time.perf_counter())
-    if device.type == "cpu":  # elsewhere work is only queued here
+    times.append(now())
+    if timed or device.type == "cpu":  # elsewhere work is only queued here
         outcome.step_seconds.append(np.diff(times))
     return loss.detach()
 

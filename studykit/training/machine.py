@@ -17,14 +17,15 @@ import torch
 try:
     import resource
 except ImportError:  # on Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 STAGES = ("load", "tokenise", "warmup", "train", "evaluate", "save")
 
 
 def best_device() -> torch.device:
     """The accelerator if there is one, else the CPU."""
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return device or torch.device("cpu")
 
 
 @contextlib.contextmanager
@@ -64,10 +65,11 @@ class Load:
 
 @contextlib.contextmanager
 def busy() -> Iterator[Load]:
-    """Yields a ``Load`` that says, once left, what other processes used meanwhile of the cores that this one may use: seconds
-    that those were busy (waiting for a disk is not), less those of this process and its children, over seconds that passed.
+    """Yields a ``Load`` that says, once left, what other processes used meanwhile of the cores that this one may use.
 
-    The system counts in hundredths of a second, so within a second it is right to a few hundredths of a core.
+    These are the seconds that the cores were at work (waiting for a disk is not), less those of this process and its
+    children, over the seconds that passed. The system counts in hundredths of a second, so over one second it is right to a
+    few hundredths of a core.
     """
     load, start, before = Load(), time.monotonic(), _busy_seconds() - _own_seconds()
     yield load
@@ -121,7 +123,7 @@ class Ledger:
     def __init__(self, device: torch.device | None = None):
         self.device = device or torch.device("cpu")
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.since = None  # when the stage that is on began
+        self.since: float | None = None  # when the stage that is on began
 
     @contextlib.contextmanager
     def __call__(self, stage: str) -> Iterator[None]:

@@ -1,0 +1,112 @@
+"""What a notebook says and shows, as data: facts, figures and verdicts, which the page of a run is made of."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from studykit import paths
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from studykit.study import Study
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A true ``sentence``. ``kind`` says what it is (``behind``, ``collapsed`` …), ``about`` what it is about (task, arm,
+    place …), ``numbers`` what it was written from: plain values, as JSON holds them."""
+
+    kind: str
+    sentence: str
+    about: dict[str, Any] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+class Story:
+    """What a notebook tells, shown where it stands and kept in ``runs/<study>/<notebook>.json``, anew after each call:
+    ``{"notebook", "facts": [{"kind", "sentence", "about", "numbers"}], "figures": [{"name", "caption"}], "verdicts": [...]}``.
+
+    Told again, as when a cell is run twice, a sentence or a figure is kept once.
+    """
+
+    def __init__(self, experiment: "Study", notebook: str):
+        """``notebook`` is its file's stem, as ``03_data_fractions``."""
+        self.experiment = experiment
+        self.kept: dict[str, Any] = {"notebook": paths.plain(notebook), "facts": [], "figures": []}
+        self._keep()
+
+    def tell(self, facts: Sequence[Fact]) -> None:
+        """Show facts, as Markdown in a notebook and as plain lines elsewhere, and keep them."""
+        shown("\n".join(f"- {fact.sentence}" for fact in facts) if len(facts) > 1 else "".join(fact.sentence for fact in facts))
+        told = [plain(dataclasses.asdict(fact)) for fact in facts]
+        self.kept["facts"] = [fact for fact in self.kept["facts"] if fact not in told] + told
+        self._keep()
+
+    def draw(self, fig: "Figure", name: str, table: pd.DataFrame, caption: str) -> None:
+        """Save a figure (``plots.save``), show it with its caption under it, and keep its name and caption. ``table`` is what
+        it was drawn from."""
+        from studykit.telling import plots
+
+        plots.save(fig, name, self.experiment, table)
+        if in_notebook():
+            import matplotlib.pyplot as plt
+            from IPython.display import display
+
+            display(fig)
+            plt.close(fig)  # or the cell shows it again at its end
+        shown(f"*Figure: {caption}*")
+        figure = {"name": name, "caption": caption}
+        self.kept["figures"] = [kept for kept in self.kept["figures"] if kept["name"] != name] + [figure]
+        self._keep()
+
+    def verdicts(self, table: pd.DataFrame) -> None:
+        """Keep the table of the claims' verdicts (``paper.judge``) for the page of the run; nothing is shown."""
+        self.kept["verdicts"] = [plain(row) for row in table.to_dict("records")]
+        self._keep()
+
+    def _keep(self) -> None:
+        file = paths.made(paths.runs(self.experiment.name)) / f"{self.kept['notebook']}.json"
+        temporary = file.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(self.kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(temporary, file)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON holds it: Python's own, numbers to six digits, NaN as ``None``.
+
+    >>> import numpy as np
+    >>> plain({"gap": np.float64(1.23456789), "pairs": (np.int64(5), float("nan"))})
+    {'gap': 1.23457, 'pairs': [5, None]}
+    """
+    if isinstance(value, dict):
+        return {str(name): plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def in_notebook() -> bool:
+    """Whether a notebook's kernel runs this."""
+    from IPython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+def shown(text: str) -> None:
+    """Show Markdown in a notebook; print it elsewhere."""
+    if not in_notebook():
+        print(text)
+        return
+    from IPython.display import Markdown, display
+
+    display(Markdown(text))

@@ -1,5 +1,6 @@
 """Made-up tables of runs, with all the columns of a study's table, for tests whose truth is known."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -44,20 +45,24 @@ def table(scores: Mapping[Cell, Sequence[float | None]], *, fraction: float = 1.
         kind = metrics.written(of_task)
         own = labels.get(task) if isinstance(labels, Mapping) else labels
         own = np.asarray(labels_for(kind, examples, classes) if own is None else own)
-        answers = (predictions or {}).get(cell)
+        answers, chance = (predictions or {}).get(cell), _chance(kind, own.dtype.str, own.tobytes())
         for seed, score in enumerate(values):
             given = own if answers is None else np.asarray(answers[seed])
             status = ("collapsed" if (task, arm, seed) in fallen else "diverged" if (task, arm, seed) in gone
                       else "ok")
-            rows.append(_row(task, arm, seed, kind, own, given, status, np.nan if score is None else float(score))
+            rows.append(_row(task, arm, seed, kind, own, given, status, np.nan if score is None else float(score), chance)
                         | {"fraction": cell[2] if len(cell) > 2 else fraction, "seconds": seconds,
                            "task_title": (titles or {}).get(task, task), "task_place": names.index(task),
                            "arm_place": order.index(arm)} | columns)
     return pd.DataFrame(rows)
 
 
-def _row(task, arm, seed, kind, own, given, status, score):
-    chance = kind.factor * kind.chance(own)
+@functools.lru_cache
+def _chance(metric: Metric, kind: str, labels: bytes) -> float:
+    return metric.factor * metric.chance(np.frombuffer(labels, kind))
+
+
+def _row(task, arm, seed, kind, own, given, status, score, chance):
     probabilities, answers = (packed(given), given.argmax(-1)) if given.ndim == 2 else (None, given)
     if kind.reads == "probabilities" and probabilities is None:
         probabilities = packed(np.eye(1 + own.max())[own])

@@ -649,8 +649,6 @@ COMMANDS = [(command(*words), said) for words, said in [
     (("run", "--only", "01", "--set", "seeds=[1]"), "unknown parameter seeds: these notebooks have bottleneck, num_labels"),
     (("run", "--only", "03", "--set", "fractions=0.1"),
      "03_data_fractions: fractions must be a list of at least one.*got 0.1"),
-    (("run", "--only", "03", "--set", "fractions=[]"),
-     r"03_data.*: fractions must be a list of at least one item, got \[\]"),
     (("run", "--only", "03", "--set", "fractions=[0.1, 10]"), r"fractions: each fraction must be in \(0, 1\], got 10"),
     (("run", "--only", "03", "--set", "fractions=[.nan]"), r"fractions: each fraction must be in \(0, 1\], got nan"),
     (("run", "--only", "03", "--set", "seeds=[0, one]"), "seeds: each seed must be a whole number, at least 0, got 'one'"),
@@ -672,7 +670,7 @@ COMMANDS = [(command(*words), said) for words, said in [
     (command_with(spoilt(notebooks={"03_data_fractions": True})), "tiny.yaml: notebooks: 03_data_fractions: .*got True"),
     (command_with(spoilt(notebooks={"03_data_fractions": {"seeds": 3}})), "03_data_fractions: seeds must be a list .*got 3"),
     (command_with(spoilt(notebooks={"03_data_fractions": {"sedes": [3]}})),
-     "sets sedes, which 03_data_fractions does not have: it has fractions"),
+     "sets sedes, which 03_data_fractions does not have: it has .*fractions"),
     (command_with(STUDY + "batchsize: 8\n"), "tiny.yaml: unknown setting batchsize"),
     (command_with("{"), r"tiny.yaml is not YAML \(.*: mend it there"),
 ]

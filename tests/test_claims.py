@@ -18,7 +18,7 @@ def runs(means, fractions=(0.1, 0.3, 1.0), seeds=6, deviation=0.3, rng=None, **c
         for arm in {key if isinstance(key, str) else key[1]: 0 for key in means}:
             mean = means.get((task, arm, fraction), means.get(arm))
             scores[task, arm, fraction] = mean + lift + rng.normal(0, deviation, seeds)
-    return made.table(scores, titles=paper.TASKS, **columns)
+    return made.table(scores, titles=paper.TASKS, examples=20, **columns)
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +109,8 @@ def test_what_is_missing_upholds_nothing_about_all_tasks(lost):
 
 
 def test_more_seeds_than_there_are_were_planned():
-    assert verdicts(runs(EQUAL, seeds=5)).loc["match_fractions", "verdict"] == "upheld"
-    found = paper.parts(runs(EQUAL, seeds=5), pd.DataFrame(), seeds=6)
+    assert verdicts(runs(EQUAL, seeds=5, deviation=0.1)).loc["match_fractions", "verdict"] == "upheld"
+    found = paper.parts(runs(EQUAL, seeds=5, deviation=0.1), pd.DataFrame(), seeds=6)
     assert set(found.loc[found["unit"] != "thousandths", "why"]) == {"fewer than 6 pairs of runs"}
     assert set(paper.judge(found).set_index("claim").drop(index="thousandth")["verdict"]) == {"undecided"}
 
@@ -199,10 +199,12 @@ def test_the_paper_s_methods_are_found_by_their_default_options_or_by_their_labe
     table.loc[table["arm"] == "adapter", "options"] = "bottleneck=16"
     assert paper.arms(table) == {"full": "all weights", "bitfit": "bitfit", "adapter": "adapter", "head": "head"}
     other = table.loc[table["arm"] == "adapter"].assign(arm="adapters of 64", options="")
-    assert paper.arms(pd.concat([table, other]))["adapter"] == paper.arms(pd.concat([other, table]))["adapter"] == "adapters of 64"
+    for both in (pd.concat([table, other]), pd.concat([other, table])):
+        assert paper.arms(both)["adapter"] == "adapters of 64"
     renamed = table.assign(arm=table["arm"].replace({"adapter": "small"}))
-    assert "adapter" not in paper.arms(renamed) and paper.missing(renamed).startswith("Of the paper's tasks and methods this study "
-                                                                                      "lacks adapter: what is claimed of that")
+    assert "adapter" not in paper.arms(renamed)
+    assert paper.missing(renamed) == ("Of the paper's tasks and methods this study lacks adapter: what is claimed of that "
+                                      "stays undecided.")
     assert verdicts(table).loc["match_fractions", "verdict"] == "upheld"
 
 
@@ -211,8 +213,8 @@ def test_a_study_without_the_paper_s_tasks_or_methods_gets_an_empty_table_and_a_
     found = paper.parts(own, pd.DataFrame())
     assert found.empty and list(found.columns) == list(paper.COLUMNS)
     assert paper.judge(found).empty and "verdict" in paper.judge(found)
-    assert paper.missing(own) == ("Of the paper's tasks and methods this study lacks MRPC, CoLA, STS-B, adapter, head: none of its "
-                                  "claims can be judged.")
+    assert paper.missing(own) == ("Of the paper's tasks and methods this study lacks MRPC, CoLA, STS-B, adapter, head: none "
+                                  "of its claims can be judged.")
     alone = runs(EQUAL)[lambda table: table["arm"] == "head"]
     assert paper.parts(alone, pd.DataFrame()).empty and paper.missing(alone).endswith("none of its claims can be judged.")
     assert paper.missing(runs(EQUAL)) == "" and paper.missing(pd.DataFrame()) != ""
@@ -245,7 +247,7 @@ def test_all_parts_must_hold_and_one_that_fails_is_enough_by_hand():
 def test_wrong_verdicts_are_rare(truth):
     """By simulation over whole studies: with true gaps on the margin a match may be upheld, and without any gap BitFit may
     be said to be ahead or behind, in 5 % of them at most."""
-    wrong, studies = 0, 60
+    wrong, studies = 0, 50
     names = {"margin": ["match_all_data", "match_fractions"], "equal": ["ahead_between"]}[truth]
     chosen = [claim for claim in paper.CLAIMS if claim.name in names]
     for i in range(studies):

@@ -133,8 +133,8 @@ def fleets(monkeypatch):
 
 @pytest.fixture
 def wanted(tiny_study):
-    return tiny_study.grid(task=["cola", "stsb"], method=["bitfit", "head"], seed=[0, 1, 2], lr=1e-2, steps=5,
-                           fraction=0.5, precision="fp32")
+    return tiny_study.plan(["cola", "stsb"], ["bitfit", "head"], rates=1e-2, seeds=[0, 1, 2], fractions=[0.5], steps=5,
+                           precision="fp32")
 
 
 def test_runs_that_differ_by_seed_alone_train_together(wanted, fleets):
@@ -197,7 +197,7 @@ def test_a_fleet_leaves_out_what_another_process_is_at_or_has_done(tiny_study, w
     tiny_study.execute(same[:1], group="elsewhere")
     folder = paths.results("tiny") / "x"
     folder.mkdir()
-    found = list(engines.records_of(same, tiny_study.source, tiny_study.encoder_at, folder, wait=True))
+    found = list(engines.train(tiny_study, same, folder))
     assert fleets == [2]
-    assert [record["key"] for record in found] == [run.key for run in same]
+    assert {record["key"] for record in found} == {run.key for run in same}
     assert len(list(paths.results("tiny").rglob("*.json"))) == 3

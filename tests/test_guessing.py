@@ -86,7 +86,7 @@ REFUSED = {
     "two labels": (columns(label=["a", "b"] * 60, category=["x", "y", "z"] * 40), {},
                    r"mails\.csv: the label could be label, category; beside the text it has label, .*--label label"),
     "no label": ({"text": columns()["text"], "id": list(COUNT)}, {},
-                 "no column holds labels, a few names or numbers; .*has id"),
+                 "no column holds labels, few names or numbers; .*has id"),
     "only texts": ({"text": columns()["text"]}, {},
                    "no column holds labels, .* beside the text it has no column: name the label"),
     "three texts": (columns(title=[text(-i) for i in COUNT], body=[text(i, 30) for i in COUNT]), {},

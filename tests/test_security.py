@@ -81,7 +81,8 @@ def test_names_are_names(at, tiny_yaml, tiny_glue, tiny_encoder, word):
         with pytest.raises(ValueError):
             one.execute([dataclasses.replace(run, **wrong)], group="some")
     for ask in (lambda: tasks.load(word), lambda: tasks.load("cola", word), lambda: encoders.load(word),
-                lambda: encoders.tokenizer(word), lambda: study.load(word), lambda: tasks.made(TASK | {"name": word}, "here")):
+                lambda: encoders.tokenizer(word), lambda: study.load(word),
+                lambda: tasks.made({**TASK, "name": word}, "here")):
         with pytest.raises((ValueError, OSError)):
             ask()
     assert not (at / "home").exists()
@@ -99,7 +100,8 @@ def test_no_name_leads_out_of_the_results(at, tiny_yaml, tiny_glue, tiny_encoder
 
 FORBIDDEN = {r"\bpickle\b": "pickle", r"(?<![\w.])eval\(": "eval", r"(?<![\w.])exec\(": "exec", r"torch\.load\(": "pickle",
              r"trust_remote_code\s*=\s*True": "code from the hub", r"shell\s*=\s*True": "a shell", r"os\.system": "a shell",
-             r"yaml\.(unsafe_load|full_load)\(|yaml\.load\((?!.*, _Plain\))": "YAML that makes objects", r"allow_pickle\s*=\s*True": "pickle"}
+             r"yaml\.(unsafe_load|full_load)\(|yaml\.load\((?!.*, _Plain\))": "YAML that makes objects",
+             r"allow_pickle\s*=\s*True": "pickle"}
 
 
 @pytest.mark.parametrize("file", sorted((paths.REPO / "studykit").rglob("*.py")), ids=lambda file: file.stem)

@@ -62,9 +62,9 @@ def test_only_an_interval_that_would_leave_the_range_is_bent():
     assert stats.mean_interval([60, 61, 62], bounds=(-100, 100), correlation=True) != stats.mean_interval([60, 61, 62])
 
 
-@pytest.mark.parametrize("values, bounds", [([0, 85, 86, 85, 86], (-100, 100)), ([99, 100, 100], (0, 100)),
-                                            ([98, 100], (0, 100)), ([0.1, 2.0], (0, np.inf)),
-                                            ([0.99, -3.0, 0.5], (-np.inf, 1)), ([100, 100], (0, 100)), ([-100, 100], (-100, 100))], ids=str)
+@pytest.mark.parametrize("values, bounds", [
+    ([0, 85, 86, 85, 86], (-100, 100)), ([99, 100, 100], (0, 100)), ([98, 100], (0, 100)), ([0.1, 2.0], (0, np.inf)),
+    ([0.99, -3.0, 0.5], (-np.inf, 1)), ([100, 100], (0, 100)), ([-100, 100], (-100, 100))], ids=str)
 def test_an_interval_stays_within_the_range_and_holds_the_mean(values, bounds):
     mean, low, high = stats.mean_interval(values, bounds=bounds)
     assert bounds[0] <= low <= mean <= high <= bounds[1]
@@ -170,7 +170,8 @@ def test_runs_scored_on_other_examples_are_no_pair():
 def test_metrics_of_probabilities_are_resampled_where_they_were_kept_and_lost_where_not():
     rng, labels = np.random.default_rng(14), np.arange(60) % 2
     ease = rng.uniform(0, 0.6, (2, 60))
-    positive = {"full": labels * 0.3 + ease[0] + rng.uniform(0, 0.1, (3, 60)), "bitfit": ease[1] + rng.uniform(0, 0.1, (3, 60))}
+    luck = rng.uniform(0, 0.1, (2, 3, 60))
+    positive = {"full": labels * 0.3 + ease[0] + luck[0], "bitfit": ease[1] + luck[1]}
     answers = {("x", arm): np.stack([1 - values, values], axis=-1) for arm, values in positive.items()}
     scores = {cell: [100 * known("roc_auc").score(labels, run) for run in runs] for cell, runs in answers.items()}
     runs = made.table(scores, metric="roc_auc", labels=labels, predictions=answers)
@@ -325,7 +326,7 @@ def half_width(between, examples, seeds):
 @pytest.mark.parametrize("name, examples", [*((name, 40) for name in METRICS), ("f1", 4), ("pearson", 4)])
 def test_the_error_of_a_gap_is_that_of_two_levels_by_loops(name, examples, monkeypatch):
     """Of four examples, some resamples have no metric."""
-    monkeypatch.setattr(stats, "RESAMPLES", 80)  # no other test has as many examples as these
+    monkeypatch.setattr(stats, "RESAMPLES", 40)  # no other test has as many examples as these
     predictions, labels = answers(name, 6, examples, np.random.default_rng(3))
     runs, baseline = runs_of(name, predictions[:3], labels), runs_of(name, predictions[3:], labels)
     middle, error, freedom, _ = stats.gap(runs, baseline)

@@ -400,8 +400,8 @@ def few(tiny_glue, tmp_path, count):
 
 def test_too_few_rows_to_choose_rates_on_are_refused_and_how_many_it_takes_is_said(tiny_yaml, tiny_glue, tiny_encoder,
                                                                                    tiny_study, tmp_path, trained):
-    small = study.load(str(tiny_yaml), few(tiny_glue, tmp_path, 10), tiny_encoder)
-    with pytest.raises(ValueError, match=r"mrpc has 10 rows to train on, too few .* (\d+) rows with these shares .* would do"
+    small = study.load(str(tiny_yaml), few(tiny_glue, tmp_path, 8), tiny_encoder)
+    with pytest.raises(ValueError, match=r"mrpc has 8 rows to train on, too few .* (\d+) rows with these shares .* would do"
                        ) as refusal:
         small.choose_rates("mrpc")
     assert not trained and not files(tiny_study)

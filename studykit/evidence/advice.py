@@ -35,9 +35,7 @@ def chances(table: pd.DataFrame, margin: float = 1.0, by=("task", "fraction")) -
 def _drawn(runs: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
     """Draws of an arm's true mean, better ones larger."""
     scores = (runs["better"] * runs["score"]).to_numpy(dtype=float)
-    metric, labels = runs["scored_by"].iloc[0], np.asarray(runs["labels"].iloc[0])
-    answers = np.array([stats.answers_of(row) for row in runs.to_dict("records")])
-    moved = metric.sign * metric.factor * metric.resampled(labels, answers, stats.resamples(len(labels))).mean(1)
+    moved = stats.resampled(runs).mean(1)
     examples = np.resize(moved - moved.mean(), DRAWS)  # the same resamples for all arms: what they share cancels
     seeds = rng.standard_t(len(scores) - 1, DRAWS) * scores.std(ddof=1) / np.sqrt(len(scores))
     return scores.mean() + seeds + examples

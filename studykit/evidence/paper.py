@@ -77,7 +77,8 @@ def arms(table: pd.DataFrame) -> dict[str, str]:
     """The label of the arm that is each of the paper's methods in this table: the one with default options, else the one
     that is called like it."""
     labels = {}
-    for run in table.drop_duplicates("arm").to_dict("records") if len(table) else ():
+    kinds = table[["method", "options", "arm"]].drop_duplicates().to_dict("records") if len(table) else []
+    for run in kinds:
         if run["method"] in METHODS and (run["options"] == "" or run["arm"] == run["method"] not in labels):
             labels[run["method"]] = run["arm"]
     return labels

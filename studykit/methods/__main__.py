@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
@@ -78,7 +77,7 @@ def step(model: PreTrainedModel, rate: float = 1e-2) -> None:
     optimizer.zero_grad()
 
 
-def tried(method: str, untrained: nn.Module, folder: str) -> str:
+def tried(method: str, untrained: PreTrainedModel, folder: str) -> str:
     """``""`` where the method trains a copy of the model, which is that of the folder, and it is scored, saved and opened
     with the same answers; else why it is refused."""
     try:

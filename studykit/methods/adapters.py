@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from studykit.models import encoders
 
@@ -46,7 +47,7 @@ class Beside(nn.Module):
         return self.sublayer(x, residual + self.adapter(residual))
 
 
-def insert(model: nn.Module, placement: str = "houlsby", bottleneck: int = 64, seed: int = 0) -> list[Adapter]:
+def insert(model: PreTrainedModel, placement: str = "houlsby", bottleneck: int = 64, seed: int = 0) -> list[Adapter]:
     """Insert adapters in place and return them, in the order of the layers.
 
     ``houlsby``: one after attention, one after the feed-forward, each before the residual sum. ``pfeiffer``: after the

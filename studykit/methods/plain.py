@@ -71,9 +71,10 @@ def random(model: "PreTrainedModel", seed: int = 0) -> None:
     while missing := count - int(chosen.sum()):  # those drawn twice; a permutation of all weights would take longer
         chosen[torch.randint(len(chosen), (missing,), generator=generator)] = True
     train(weights)
-    for weight, mask in zip(weights, chosen.split([weight.numel() for weight in weights]), strict=True):
-        weight.trained = mask.view_as(weight)
-        weight.register_hook(lambda gradient, mask=weight.trained: gradient * mask.to(gradient.device))
+    for weight, flat in zip(weights, chosen.split([weight.numel() for weight in weights]), strict=True):
+        mask = flat.view_as(weight)
+        weight.trained = mask  # type: ignore[attr-defined]
+        weight.register_hook(lambda gradient, mask=mask: gradient * mask.to(gradient.device))
 
 
 def last_k(model: "PreTrainedModel", k: int = 1) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studykit import Later
@@ -17,7 +17,7 @@ else:
     methods, encoders = map(Later, ("studykit.methods", "studykit.models.encoders"))
 
 
-def save(model: "PreTrainedModel", file: str | PathLike, labels: Sequence[str] = (), **notes) -> None:
+def save(model: "PreTrainedModel", file: str | Path, labels: Sequence[str] = (), **notes) -> None:
     """Write what was trained, and nothing else, to a safetensors file.
 
     Its metadata hold label names, method and options, what the head reads, and a digest of the weights that were frozen;
@@ -28,13 +28,13 @@ def save(model: "PreTrainedModel", file: str | PathLike, labels: Sequence[str] =
     _check_labels(labels, model.config.num_labels)
     tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
                if parameter.requires_grad}
-    about = {**model.method, "labels": list(labels), "num_labels": model.config.num_labels,
+    about = {**vars(model)["method"], "labels": list(labels), "num_labels": model.config.num_labels,
              "pooler": "new" if getattr(model.config, "new_pooler", False) else "pretrained",
              "reads": getattr(model.config, "reads", ""), "frozen": _frozen(model), **notes}
     save_file(tensors, file, metadata={"studykit": json.dumps(about)})
 
 
-def load(file: str | PathLike, encoder: str | PathLike) -> "PreTrainedModel":
+def load(file: str | Path, encoder: str | Path) -> "PreTrainedModel":
     """The fine-tuned model again: the encoder's weights with the saved ones on top, in evaluation mode.
 
     ``encoder`` must be the one that was fine-tuned. Raises ``ValueError`` where its weights are others, or tensors do not

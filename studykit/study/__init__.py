@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from studykit import checks, paths
+from studykit import checks, methods, paths
 from studykit.evidence.table import table
 from studykit.study import clock as clocks
 from studykit.study import design, engines, locks, rates, records, runs
@@ -57,6 +57,15 @@ class Study:
         """The arm that others are held against: the first, if the study does not say."""
         return self.design.baseline or self.design.arms[0].label
 
+    @property
+    def moving(self) -> list[str]:
+        """Labels of the arms that train something of the encoder."""
+        return [arm.label for arm in self.design.arms if arm.method not in methods.HEAD_ONLY]
+
+    def notebook(self, stem: str) -> dict:
+        """What the study sets for a notebook, by its parameters' names."""
+        return self.design.notebooks.get(stem) or {}
+
     def data_digest(self, task: str) -> str:
         """The published data's digest for the hub and for a study pinned to it, else that of the rows that are here."""
         value = self.tasks[task]
@@ -92,7 +101,7 @@ class Study:
         chosen = []
         for kind, names, known in (("task", tasks, self.tasks), ("arm", arms, self.arms)):
             names = [names] if isinstance(names, str) else list(names) or list(known)
-            if unknown := [name for name in names if name not in known]:
+            if unknown := [name for name in names if name not in list(known)]:
                 raise ValueError(f"study {self.name} has no {kind} {unknown[0]!r:.80}: it has {', '.join(known)}; add it to "
                                  "its YAML file")
             chosen.append(names)
@@ -298,23 +307,35 @@ def _check_data(study: Study, wanted: list[Run]) -> None:
 
 def _check_models(study: Study, wanted: list[Run]) -> None:
     """That weights, tokenizer, lengths, methods and precision fit this machine's files."""
-    from studykit import methods
     from studykit.models import encoders
     from studykit.training import machine
 
     if encoders.digest(study.encoder_at) != study.weights:
         raise ValueError(f"the weights of {study.encoder_at} are not those of study {study.name}: load the study again")
-    precisions = {run.precision for run in wanted}
-    if "bf16" in precisions and machine.best_precision(machine.best_device()) != "bf16":
+    if "bf16" in {run.precision for run in wanted} and machine.best_precision(machine.best_device()) != "bf16":
         raise ValueError(f"study {study.name} trains in bf16, which this machine multiplies very slowly: copy its YAML file to a "
                          "study of your own with precision: fp32, whose records are kept apart")
     tokenizer = encoders.tokenizer(study.encoder_at)
     texts = max(len(study.tasks[run.task].columns) for run in wanted)
     for method, options in dict.fromkeys((run.method, run.options) for run in wanted):
-        model = encoders.load(study.encoder_at, pooler=study.design.pooler)
-        encoders.check_fit(study.encoder_at, model, tokenizer, max(run.max_length for run in wanted))
+        model = encoders.load(study.encoder_at, pooler=study.design.pooler, reads=study.design.reads)
         methods.apply(method, model, **dict(options))
-    special = tokenizer.num_special_tokens_to_add(pair=texts == 2)
-    if (shortest := min(run.max_length for run in wanted)) < special + texts:
-        raise ValueError(f"max_length must be at least {special + texts}, for {special} special tokens and one of each text, "
-                         f"got {shortest}")
+        longest = max(run.max_length for run in wanted) + getattr(model, "virtual_tokens", 0)
+        encoders.check_fit(study.encoder_at, model, tokenizer, longest, texts)
+        if "bf16" in {run.precision for run in wanted}:
+            _check_bf16(study, model, tokenizer)
+    encoders.check_fit(study.encoder_at, model, tokenizer, min(run.max_length for run in wanted), texts)
+
+
+def _check_bf16(study: Study, model, tokenizer) -> None:
+    """That the encoder's numbers do not overflow in bf16, as some families' do."""
+    import torch
+
+    from studykit.training import machine
+
+    device = machine.best_device()
+    tokens = tokenizer(["a text to try"], return_tensors="pt", return_token_type_ids=False).to(device)
+    with torch.no_grad(), machine.autocast(device, "bf16"):
+        outputs = model.eval().to(device)(**tokens).logits
+    if not torch.isfinite(outputs).all():
+        raise ValueError(f"the numbers of {study.encoder} overflow in bf16: say precision: fp32 in study {study.name}")

@@ -8,6 +8,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -99,16 +100,24 @@ class Run:
         return f"{self.task}-{self.method}-f{self.fraction:g}-lr{self.lr:g}{budget}-{seeds}-{self.key}"
 
 
-@functools.lru_cache(maxsize=8)
 def data(task: Task, source: str):
-    """A task's ``DatasetDict`` and its digest, loaded once."""
+    """A task's ``DatasetDict`` and its digest, loaded once, and again where its files have changed."""
+    return _data(task, source, _stamp(task, source))
+
+
+@functools.lru_cache(maxsize=8)
+def _data(task, source, stamp):
     loaded = tasks.load(task, source)
     return loaded, tasks.digest(loaded)
 
 
-@functools.lru_cache(maxsize=8)
 def encodings(task: Task, source: str, encoder: str, max_length: int) -> tuple[dict, float, float]:
     """Encodings by split, and the seconds that loading and tokenising took: once per task and encoder."""
+    return _encodings(task, source, encoder, max_length, _stamp(task, source))
+
+
+@functools.lru_cache(maxsize=8)
+def _encodings(task, source, encoder, max_length, stamp):
     from studykit.models import encoders
 
     start = time.monotonic()
@@ -117,6 +126,13 @@ def encodings(task: Task, source: str, encoder: str, max_length: int) -> tuple[d
     tokenizer = encoders.tokenizer(encoder)
     encoded = {split: tasks.encode(task, rows, tokenizer, max_length) for split, rows in sets.items()}
     return encoded, loaded - start, time.monotonic() - loaded
+
+
+def _stamp(task: Task, source: str) -> tuple:
+    """What changes when somebody edits the files that a task is read from: their names, sizes and times."""
+    where = Path(task.data or Path(source) / task.name)
+    files = [where] if where.is_file() else sorted(where.glob("*")) if where.is_dir() else []
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 def examples(run: Run, task: Task, train_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

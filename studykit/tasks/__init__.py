@@ -2,11 +2,12 @@
 
 from studykit.tasks.encoding import Encodings, Scale, encode
 from studykit.tasks.floors import baselines
+from studykit.tasks.guessing import Oddity, account, described, oddities
 from studykit.tasks.metrics import KNOWN, Metric, known
 from studykit.tasks.reading import digest, load
 from studykit.tasks.splits import SELECTION_SHARE, held_out, rows_needed, selection_split, strata, stratified_order, subset
 from studykit.tasks.task import Hub, Task, get, made, sentence
 
-__all__ = ["KNOWN", "SELECTION_SHARE", "Encodings", "Hub", "Metric", "Scale", "Task", "baselines", "digest", "encode", "get",
-           "held_out", "known", "load", "made", "rows_needed", "selection_split", "sentence", "strata", "stratified_order",
-           "subset"]
+__all__ = ["KNOWN", "SELECTION_SHARE", "Encodings", "Hub", "Metric", "Oddity", "Scale", "Task", "account", "baselines",
+           "described", "digest", "encode", "get", "held_out", "known", "load", "made", "oddities", "rows_needed",
+           "selection_split", "sentence", "strata", "stratified_order", "subset"]

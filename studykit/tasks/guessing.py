@@ -76,9 +76,9 @@ def _texts(columns: dict[str, list], path: Path) -> tuple[str, ...]:
             if len({*map(str, values)}) > min(CLASSES, len(values) / 2) and not _numbers(values) and _words(values)}
     texts = [name for name, words in many.items() if words >= WORDS] or list(many)
     if not texts or len(texts) > 2 or (len(texts) == 2 and many[texts[0]] < WORDS):
-        problem = f"texts could be {', '.join(texts)}" if texts else "no column holds texts, many different ones"
-        raise ValueError(f"{path}: {problem}; its columns are {', '.join(columns):.300}: name one or two as text, such as "
-                         f"--text {(texts or list(columns))[0]}")
+        problem = f"texts could be {sheets.listed(texts)}" if texts else "no column holds texts, many different ones"
+        raise ValueError(f"{path}: {problem}; its columns are {sheets.listed(columns)}: name one or two as text, such as "
+                         f"--text {sheets.listed((texts or list(columns))[:1])}")
     return tuple(texts)
 
 
@@ -87,9 +87,9 @@ def _label(columns: dict[str, list], path: Path) -> str:
     possible = [name for name, values in columns.items() if _is_label(values)]
     usual = [name for name in possible if name.lower() in LABELS]
     if len(chosen := usual or possible) != 1:
-        problem = f"the label could be {', '.join(chosen)}" if chosen else "no column holds labels, a few names or numbers"
-        raise ValueError(f"{path}: {problem}; beside the text it has {', '.join(columns) or 'no column':.300}: name the "
-                         f"label, such as --label {(chosen or list(columns) or ['label'])[0]}")
+        problem = f"the label could be {sheets.listed(chosen)}" if chosen else "no column holds labels, few names or numbers"
+        raise ValueError(f"{path}: {problem}; beside the text it has {sheets.listed(columns) or 'no column'}: name the "
+                         f"label, such as --label {sheets.listed((chosen or list(columns) or ['label'])[:1])}")
     return chosen[0]
 
 
@@ -127,7 +127,7 @@ def account(task: Task) -> list[str]:
         told.append("Its rows are split: a fifth is held out to score on, the same fifth each time.")
     names = [name for name in next(iter(parts.values()))[0].columns if name not in (*task.columns, task.label)]
     told.append(f"Text is read from {' and '.join(task.columns)}, the label from {task.label}; "
-                + (f"not used: {', '.join(names):.300}." if names else "no column is left over."))
+                + (f"not used: {sheets.listed(names)}." if names else "no column is left over."))
     values = [value for found in parts.values() for part in found for value in part.columns[task.label]]
     otherwise = f"to have it otherwise, write a YAML file with data: {Path(task.data).name}, columns:, label: and "
     if not task.labels:

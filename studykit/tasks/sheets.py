@@ -16,6 +16,7 @@ from typing import Any
 KINDS = ("csv", "tsv", "jsonl", "json", "parquet")
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 QUOTED = r'(?<![^{0}\r\n])"[^"]*(?:""[^"]*)*"(?![^{0}\r\n])'  # a whole quoted value
+SHOWN = 200  # characters of a list of names
 LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -57,8 +58,14 @@ def sheet(file: Path, wanted: tuple[str, ...] = ()) -> Sheet:
 
 def need(wanted: Iterable[str], names: Sequence[str], where: str) -> None:
     if missing := [column for column in wanted if column not in names]:
-        raise ValueError(f"{where}: column {', '.join(missing)} is missing; the file has {', '.join(names):.300}: rename "
+        raise ValueError(f"{where}: column {listed(missing)} is missing; the file has {listed(names)}: rename "
                          "what it holds, or name its columns and its label in the task's YAML")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names of columns as a sentence has them: in one line, and not endless."""
+    text = " ".join(", ".join(names).split())
+    return text if len(text) <= SHOWN else text[:SHOWN] + " …"
 
 
 def _parquet(file: Path, wanted: tuple[str, ...]) -> Sheet:
@@ -140,9 +147,9 @@ def _delimited(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
     rows, spans = rows[1:], spans[1:]  # the first has the names
     for values, (line, _) in zip(rows, spans, strict=True):
         if len(values) < len(names) or any(values[len(names):]):
-            raise ValueError(f"{file}, line {line}: it has {len(values)} value{'s' * (len(values) > 1)} for the "
-                             f"{len(names)} columns {', '.join(names):.300}; a text that holds {DELIMITERS[mark]} must stand "
-                             "in double quotes")
+            many = f"{len(values)} value{'s' * (len(values) > 1)}"
+            raise ValueError(f"{file}, line {line}: it has {many} for the {len(names)} columns {listed(names)}; a text that "
+                             f"holds {DELIMITERS[mark]} must stand in double quotes")
     columns = {name: [values[place] for values in rows] for place, name in enumerate(names)
                if name and name in (wanted or names)}
     if wanted and rows:
@@ -152,8 +159,8 @@ def _delimited(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
 
 
 def _header(text: str, mark: str) -> list[str]:
-    names = [name.strip() for name in next(filter(any, csv.reader(io.StringIO(text[:100_000], newline=""), delimiter=mark)),
-                                           [])]
+    first = next(filter(any, csv.reader(io.StringIO(text[:100_000], newline=""), delimiter=mark)), [])
+    names = [" ".join(name.split()) for name in first]
     return names[: max((place for place, name in enumerate(names, 1) if name), default=0)]
 
 

@@ -16,16 +16,17 @@ SAID = {"behind": "is behind", "ahead": "is ahead of", "match": "matches"}
 
 
 def margin_of(margin: Margin, row: Any) -> float:
-    """The margin of a row's task: a number is in points, so where a score has a unit of its own there is none (0), unless a
-    mapping gives the task one."""
+    """The margin of a row's task: a number is in points, so where a score has a unit of its own there is none
+    (0), unless a mapping gives the task one."""
     if isinstance(margin, Mapping):
         return margin.get(row["task"], 0.0)
     return margin if words.in_points(row) else 0.0
 
 
 def verdict(row: Any, margin: Margin = 1.0) -> str:
-    """What a row of ``stats.paired_gaps`` shows, by ``stats.verdict``: ``match``, ``ahead``, ``behind`` or ``undecided``; ``untold``
-    where nothing can be: the baseline has not learnt, a run has no score, or there are fewer than two pairs."""
+    """What a row of ``stats.paired_gaps`` shows, by ``stats.verdict``: ``match``, ``ahead``, ``behind`` or
+    ``undecided``; ``untold`` where nothing can be: the baseline has not learnt, a run has no score, or there are
+    fewer than two pairs."""
     said = stats.verdict(SimpleNamespace(**row), margin_of(margin, row))
     if said == "cannot tell":
         return "undecided" if row["learnt"] and not row["lost"] and row["error"] >= 0 else "untold"
@@ -33,10 +34,12 @@ def verdict(row: Any, margin: Margin = 1.0) -> str:
 
 
 def gaps(gaps: pd.DataFrame, margin: Margin = 1.0, most: int = 12) -> list[Fact]:
-    """How arms compare with the baseline, of ``stats.paired_gaps``: a fact for each task and arm, which sums up places (shares of
-    the data, budgets) where there are several; where that makes more than ``most``, a fact an arm.
+    """How arms compare with the baseline, of ``stats.paired_gaps``: a fact for each task and arm, which sums up
+    places (shares of the data, budgets) where there are several; where that makes more than ``most``, a fact an
+    arm.
 
-    ``margin`` is in points, or one for each task by name. For one place, say all of the data, give those rows only.
+    ``margin`` is in points, or one for each task by name. For one place, say all of the data, give those rows
+    only.
     """
     if gaps.empty:
         return [Fact("empty", "There is nothing to compare: no two arms have runs with the same seed.")]
@@ -45,7 +48,8 @@ def gaps(gaps: pd.DataFrame, margin: Margin = 1.0, most: int = 12) -> list[Fact]
     cells = [(part, ["task", "arm"]) for _, part in kinds.groupby(["task", "arm"], sort=False)]
     if len(cells) > most:
         cells = [(part, ["arm"]) for _, part in kinds.groupby("arm", sort=False)]
-    return [_single(part.iloc[0].to_dict(), axis, margin) if len(part) == 1 else _several(part, about, axis) for part, about in cells]
+    return [_single(part.iloc[0].to_dict(), axis, margin) if len(part) == 1 else _several(part, about, axis)
+            for part, about in cells]
 
 
 def _single(row: Any, axis: str, margin: Margin) -> Fact:
@@ -90,7 +94,8 @@ def _several(rows: pd.DataFrame, about: list[str], axis: str) -> Fact:
         extent = f" by {_extent(there, axis, tasks > 1, many_places)}" if kind in ("behind", "ahead") else ""
         parts.append(f"{_name(kind)}{' ' if where else ''}{where}{extent}")
     subject = f"{words.arm(first['arm'])} against {words.arm(first['baseline'])}"
-    on = f" on {first['task_title']}" if tasks == 1 else "" if many_places or not axis else f" {words.place(axis, first[axis])}"
+    one_place = f" {words.place(axis, first[axis])}" if axis and not many_places else ""
+    on = f" on {first['task_title']}" if tasks == 1 else one_place
     return Fact(count.index[0] if len(count) == 1 else "mixed", f"{subject}{on}: {'; '.join(parts)}.", _about(first, about),
                 {kind: int(number) for kind, number in count.items()})
 
@@ -105,12 +110,14 @@ def _where(rows: pd.DataFrame, axis: str, many_tasks: bool, many_places: bool, o
         return f"in {len(rows)} of {of} comparisons"
     if many_tasks:
         return f"on {words.all_of(of, 'task')}" if len(rows) == of else f"on {words.listed(rows['task_title'], 4)}"
-    return f"at {words.all_of(of, words.NOUNS.get(axis, 'place'))}" if len(rows) == of else words.places(axis, sorted(rows[axis]))
+    if len(rows) == of:
+        return f"at {words.all_of(of, words.NOUNS.get(axis, 'place'))}"
+    return words.places(axis, sorted(rows[axis]))
 
 
 def _extent(rows: pd.DataFrame, axis: str, many_tasks: bool, many_places: bool) -> str:
-    """The smallest and the largest gap among rows of one kind; where tasks differ the largest and where it is, since each task
-    has its own metric."""
+    """The smallest and the largest gap among rows of one kind; where tasks differ the largest and where it is,
+    since each task has its own metric."""
     ordered = rows.assign(size=rows["gap"].abs()).sort_values("size", kind="stable")
     least, most = ordered.iloc[0], ordered.iloc[-1]
     size = words.amount(most["size"], most)
@@ -133,8 +140,7 @@ def tally(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
     if gaps.empty:
         return [Fact("empty", "There is no gap to count.")]
     count = pd.Series([verdict(row, margin) for row in gaps.to_dict("records")]).value_counts()
-    named = {"behind": "behind", "ahead": "ahead", "match": "a match", "undecided": "undecided", "untold": "not to be told"}
-    parts = [f"{count.get(kind, 0)} {named[kind]}" for kind in KINDS if kind in count or kind == "match"]
+    parts = [f"{count.get(kind, 0)} {_name(kind)}" for kind in KINDS if kind in count or kind == "match"]
     told = int(len(gaps) - count.get("untold", 0))
     chance = f" Of {told} such intervals about {max(1, round(told / 20))} {'misses' if told < 30 else 'miss'} by chance." \
         if told >= 10 else ""
@@ -157,15 +163,15 @@ def crossings(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
                               f"{words.places(axis, behind)}.", _about(first, ["task", "arm"]),
                               {"ahead": ahead, "behind": behind}))
     if not facts and axis:
-        noun = words.NOUNS.get(axis, "place")
-        facts = [Fact("no_crossing", f"No arm is shown ahead of {words.arm(gaps['baseline'].iloc[0])} at one {noun} and behind it "
-                      "at another of the same task.")]
+        noun, baseline = words.NOUNS.get(axis, "place"), words.arm(gaps["baseline"].iloc[0])
+        facts = [Fact("no_crossing", f"No arm is shown ahead of {baseline} at one {noun} and behind it at another of the "
+                      "same task.")]
     return facts
 
 
 def answer(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
-    """What gaps say in two sentences: which arm is shown behind or ahead of the baseline, or matches it, on how many tasks;
-    and what stays open. Of several places the last is taken: the most data, the longest budget."""
+    """What gaps say in two sentences: which arm is shown behind or ahead of the baseline, or matches it, on how
+    many tasks; and what stays open. Of several places the last is taken: the most data, the longest budget."""
     if gaps.empty:
         return [Fact("answer", "These runs compare nothing yet.")]
     axis = words.axis_of(gaps.loc[:, :"arm"])

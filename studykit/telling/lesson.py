@@ -1,4 +1,5 @@
-"""What a reader needs: code to look at where it is used, numbers beside the ones they should be, tables folded, runs to explore."""
+"""What a reader needs: code to look at where it is used, numbers beside the ones they should be, tables folded,
+runs to explore."""
 
 import ast
 import html
@@ -17,7 +18,8 @@ from studykit.telling import story, style, words
 
 
 def show(function: Callable) -> None:
-    """Print a function's or class's code without its docstrings: the reader sees the code that runs, not a copy."""
+    """Print a function's or class's code without its docstrings: the reader sees the code that runs, not a
+    copy."""
     source = textwrap.dedent(inspect.getsource(function))
     lines: list[str | None] = [*source.splitlines()]
     for node in ast.walk(ast.parse(source)):
@@ -36,16 +38,17 @@ def _is_docstring(node: ast.AST) -> bool:
 
 
 def check(what: str, seen: Any, expected: Any, within: float = 0.0) -> None:
-    """Print what we see beside what is expected, and whether they match; ``within`` is how far apart they may be."""
+    """Print what we see beside what is expected, and whether they match; ``within`` is how far apart they may
+    be."""
     same = abs(seen - expected) <= within if within else seen == expected
     text = [f"{value:,}" if type(value) is int else str(value) for value in (seen, expected)]
     print(f"{what}: we see {text[0]} · expected {text[1]} · {'match' if same else 'NO MATCH'}")
 
 
 def fold(table: pd.DataFrame, title: str, rows: int = 3, digits: int = 1) -> None:
-    """Show a table's first rows, those that matter, under its title, and fold the others away: in a notebook a click opens them.
-    Elsewhere the first rows are printed, and how many more there are. ``digits`` after the point are shown of what is no whole
-    number. Sort the table first, so that what matters stands on top."""
+    """Show a table's first rows, those that matter, under its title, and fold the others away: in a notebook a
+    click opens them. Elsewhere the first rows are printed, and how many more there are. ``digits`` after the
+    point are shown of what is no whole number. Sort the table first, so that what matters stands on top."""
     shown, rest = table.head(rows), len(table) - min(rows, len(table))
     if not story.in_notebook():
         more = f"\n… and {rest} more" if rest else ""
@@ -68,9 +71,9 @@ def _html(table: pd.DataFrame, digits: int) -> str:
 
 def explored(table: pd.DataFrame, task: str, arms: Sequence[str] = (), metric: str = "", axis: str = "fraction",
              about: str = "") -> Figure:
-    """The figure of one task's runs: a metric, or the main one, against one of ``plots.AXES``, for these arms or all. ``table`` is
-    a study's table. Runs without that metric, whose records lack what it needs, are left out, and their number is under the
-    figure."""
+    """The figure of one task's runs: a metric, or the main one, against one of ``plots.AXES``, for these arms or
+    all. ``table`` is a study's table. Runs without that metric, whose records lack what it needs, are left out,
+    and their number is under the figure."""
     from studykit.telling import plots
 
     rows = table[(table["task"] == task) & (table["arm"].isin(list(arms)) if len(arms) else True)]
@@ -84,22 +87,22 @@ def explored(table: pd.DataFrame, task: str, arms: Sequence[str] = (), metric: s
 def metrics_of(rows: pd.DataFrame) -> list[Metric]:
     """Metrics that one task's runs have a value of, the main one first."""
     main = rows["scored_by"].iloc[0]
-    others = [metrics.known(name) for name in metrics.KNOWN if name in rows and name != main.name and rows[name].notna().any()]
-    return [main, *others]
+    others = [name for name in metrics.KNOWN if name in rows and name != main.name and rows[name].notna().any()]
+    return [main, *map(metrics.known, others)]
 
 
 def with_metric(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     """One task's runs with another of its metrics as their score; what chance scores by it is not known."""
     if metric == rows["scored_by"].iloc[0]:
         return rows
-    return rows.assign(score=rows[metric.name], chance=math.nan, scored_by=[metric] * len(rows), metric=metric.name, metric_title=metric.title,
-                       metric_axis=metric.axis, better=metric.sign, metric_low=metric.factor * metric.range[0],
-                       metric_high=metric.factor * metric.range[1])
+    return rows.assign(score=rows[metric.name], chance=math.nan, scored_by=[metric] * len(rows), metric=metric.name,
+                       metric_title=metric.title, metric_axis=metric.axis, better=metric.sign,
+                       metric_low=metric.factor * metric.range[0], metric_high=metric.factor * metric.range[1])
 
 
 def choices(table: pd.DataFrame) -> tuple[dict[str, list[str]], list[str], list[str]]:
-    """``(metrics, arms, axes)`` that ``explored`` can show of a table: metrics by task, the main one first, and the axes along which
-    runs differ; that of a single seed only where seeds differ one at a time."""
+    """``(metrics, arms, axes)`` that ``explored`` can show of a table: metrics by task, the main one first, and
+    the axes along which runs differ; that of a single seed only where seeds differ one at a time."""
     from studykit.telling import plots
 
     known = {task: [kind.name for kind in metrics_of(table[table["task"] == task])] for task in style.titles(table)}
@@ -109,8 +112,9 @@ def choices(table: pd.DataFrame) -> tuple[dict[str, list[str]], list[str], list[
 
 
 def explore(table: pd.DataFrame, about: str = "", task: str = "", metric: str = "", axis: str = "") -> Any:
-    """Show ``explored``, beginning with this task, metric and axis where the table has them. Where the cell of a page asks,
-    as JupyterLab's does, these and the arms can be chosen; for papermill, nbconvert or a test the figure stands alone."""
+    """Show ``explored``, beginning with this task, metric and axis where the table has them. Where the cell of a
+    page asks, as JupyterLab's does, these and the arms can be chosen; for papermill, nbconvert or a test the
+    figure stands alone."""
     known, arms, axes = choices(table)
     task = task if task in known else next(iter(known))
     metric = metric if metric in known[task] else known[task][0]

@@ -1,4 +1,5 @@
-"""Pages for a browser: executed notebooks as HTML, and the page about a whole run. They need no network and no scripts."""
+"""Pages for a browser: executed notebooks as HTML, and the page about a whole run. They need no network and no
+scripts."""
 
 import base64
 import html
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def as_html(notebook: Path) -> Path:
-    """Write an executed notebook as one HTML file beside it: figures inside, each with its caption as alternative text,
-    links to the other notebooks' HTML, and no scripts. Returns its path."""
+    """Write an executed notebook as one HTML file beside it: figures inside, each with its caption as alternative
+    text, links to the other notebooks' HTML, and no scripts. Returns its path."""
     import nbformat
     from nbconvert import HTMLExporter
 
@@ -33,8 +34,8 @@ def as_html(notebook: Path) -> Path:
 
 
 def _captions(cells: list) -> list[str]:
-    """The caption of each image, as an HTML attribute may hold it: the Markdown that is shown under it, else the first paragraph
-    of the next cell."""
+    """The caption of each image, as an HTML attribute may hold it: the Markdown that is shown under it, else the
+    first paragraph of the next cell."""
     found = []
     for cell, after in itertools.zip_longest(cells, cells[1:]):
         outputs = cell.get("outputs", [])
@@ -70,16 +71,17 @@ td, th {{ text-align: left; padding: .3rem .8rem .3rem 0; vertical-align: top }}
 
 
 def write_index(experiment: "Study", folder: Path, rows: Sequence[tuple[Path, float, str]]) -> Path:
-    """Write ``index.html`` into the folder of the executed notebooks, from what each has kept there (``Story``): what this is and
-    its answer on top, then the verdicts, every figure under a title and linked to its notebook, and the notebooks with what
-    became of them. ``rows`` are (notebook's file, seconds, status), of those that have run so far. Returns its path."""
+    """Write ``index.html`` into the folder of the executed notebooks, from what each has kept there (``Story``):
+    what this is and its answer on top, then the verdicts, every figure under a title and linked to its notebook,
+    and the notebooks with what became of them. ``rows`` are (notebook's file, seconds, status), of those that
+    have run so far. Returns its path."""
     stories = [(file.stem, _kept(folder / f"{file.stem}.json")) for file, *_ in rows]
     body = [_what(experiment), _answer(stories), _verdicts(experiment, stories)]
     for stem, kept in stories:
         body += [_figure(experiment, stem, figure) for figure in kept["figures"]]
         body.append(_told(stem, kept["facts"]))
-    body += ["<h2>Notebooks</h2>", _table([(_link(file.stem), f"{seconds:.0f} s", status) for file, seconds, status in rows]),
-             "<h2>What was run</h2>", _table(_about(experiment))]
+    notebooks = [(_link(file.stem), f"{seconds:.0f} s", status) for file, seconds, status in rows]
+    body += ["<h2>Notebooks</h2>", _table(notebooks), "<h2>What was run</h2>", _table(_about(experiment))]
     target = folder / "index.html"
     target.write_text(PAGE.format(title=f"{html.escape(experiment.name)}: which way of fine-tuning?",
                                   body="\n".join(filter(None, body))), encoding="utf-8")
@@ -101,8 +103,8 @@ def _what(experiment: "Study") -> str:
             f"{experiment.encoder} on {', '.join(tasks)}.")
     if experiment.source != "mini" and experiment.encoder != "mini":
         return f"<p>{_text(what)}</p>"
-    return (f"<p>{_text(what)}</p>\n<p class=\"caution\">Encoder and tasks are a miniature that comes with the project. Its numbers say "
-            "nothing about real encoders; they show how the methods work.</p>")
+    return (f'<p>{_text(what)}</p>\n<p class="caution">Encoder and tasks are a miniature that comes with the project. Its '
+            "numbers say nothing about real encoders; they show how the methods work.</p>")
 
 
 def _answer(stories: list[tuple[str, dict]]) -> str:
@@ -157,11 +159,12 @@ def _link(stem: str) -> str:
 
 
 def _table(rows: Sequence[tuple]) -> str:
-    return f"<div><table>{''.join('<tr>' + ''.join(f'<td>{cell}</td>' for cell in row) + '</tr>' for row in rows)}</table></div>"
+    lines = [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows]
+    return f"<div><table>{''.join(lines)}</table></div>"
 
 
 def _about(experiment: "Study") -> list[tuple[str, Any]]:
-    where = {"hub": "the tasks' published data", "mini": "the bundled miniature"}.get(experiment.source, "a folder on this machine")
-    about = {"study": experiment.name, "encoder": experiment.encoder, "weights": experiment.weights, "data": where,
-             "machine": provenance.processor()}
+    sources = {"hub": "the tasks' published data", "mini": "the bundled miniature"}
+    about = {"study": experiment.name, "encoder": experiment.encoder, "weights": experiment.weights,
+             "data": sources.get(experiment.source, "a folder on this machine"), "machine": provenance.processor()}
     return [(name, html.escape(str(value))) for name, value in about.items()]

@@ -25,8 +25,8 @@ EXAMPLES = (1000, 3000)  # of training: where README's advice changes row
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a study has on record: its trials and the rates that these choose, runs over shares of the data and over budgets
-    with their paired gaps, and the verdicts on the paper's claims with their parts."""
+    """What a study has on record: its trials and the rates that these choose, runs over shares of the data and
+    over budgets with their paired gaps, and the verdicts on the paper's claims with their parts."""
 
     experiment: study.Study
     trials: pd.DataFrame
@@ -40,7 +40,8 @@ class Evidence:
 
 
 def evidence(name: str | Path = REFERENCE) -> Evidence:
-    """The evidence of a study, read from its records. Raises ``ValueError`` where it has no trials or no reports."""
+    """The evidence of a study, read from its records. Raises ``ValueError`` where it has no trials or no
+    reports."""
     experiment = study.load(name)
     trials = _trials(experiment)
     if trials.empty:
@@ -52,8 +53,8 @@ def evidence(name: str | Path = REFERENCE) -> Evidence:
         [task], [arm], rates=chosen, fractions=design.shares, seeds=design.seeds)])
     budgets = experiment.recorded(experiment.timed(chosen))
     parts = paper.parts(reports, budgets, seeds=len(design.seeds))
-    return Evidence(experiment, trials, choices, reports, budgets, stats.paired_gaps(reports, experiment.baseline),
-                    stats.paired_gaps(budgets, experiment.baseline, by=("task", "seconds")) if len(budgets) else pd.DataFrame(),
+    timed = stats.paired_gaps(budgets, experiment.baseline, by=("task", "seconds")) if len(budgets) else pd.DataFrame()
+    return Evidence(experiment, trials, choices, reports, budgets, stats.paired_gaps(reports, experiment.baseline), timed,
                     parts, paper.judge(parts))
 
 
@@ -90,8 +91,8 @@ def _ordered(table: pd.DataFrame, column: str) -> list[str]:
 
 
 def scores_markdown(table: pd.DataFrame, axis: str = "fraction", others: bool = False) -> str:
-    """Mean score and 95 % interval in the unit of the metric, a row per task and place, a column per arm; a dash where no run is
-    on record. ``others``: a task's other metrics too, each below the main one."""
+    """Mean score and 95 % interval in the unit of the metric, a row per task and place, a column per arm; a dash
+    where no run is on record. ``others``: a task's other metrics too, each below the main one."""
     arms, rows = _ordered(table, "arm"), []
     for task in _ordered(table, "task"):
         runs = table[table["task"] == task]
@@ -110,8 +111,8 @@ def _score_cell(row: Any) -> str:
 
 
 def gaps_markdown(gaps: pd.DataFrame) -> str:
-    """Mean paired gap to the baseline with its 95 % interval, positive where the arm is better, a row per task and place; in bold
-    what is shown: on one side of zero."""
+    """Mean paired gap to the baseline with its 95 % interval, positive where the arm is better, a row per task
+    and place; in bold what is shown: on one side of zero."""
     axis, arms, rows = words.axis_of(gaps.loc[:, :"arm"]), _ordered(gaps, "arm"), []
     cells = {(row["task"], row[axis], row["arm"]): row for row in gaps.to_dict("records")}
     for task in _ordered(gaps, "task"):
@@ -133,11 +134,13 @@ def _gap_cell(row: Any) -> str:
 
 
 def rates_markdown(choices: pd.DataFrame) -> str:
-    """The learning rates that the trials chose, a row per task, a column per arm; marked where the arm has not learnt."""
+    """The learning rates that the trials chose, a row per task, a column per arm; marked where the arm has not
+    learnt."""
     arms = _ordered(choices, "arm")
     cells = {(row.task, row.arm): f"{row.rate:g}{'' if row.learnt else ' (not learnt)'}" for row in choices.itertuples()}
     titles = dict(zip(choices["task"], choices["task_title"], strict=True))
-    return _markdown(["", *arms], [[titles[task], *[cells.get((task, arm), "–") for arm in arms]] for task in _ordered(choices, "task")])
+    rows = [[titles[task], *[cells.get((task, arm), "–") for arm in arms]] for task in _ordered(choices, "task")]
+    return _markdown(["", *arms], rows)
 
 
 def parameters_markdown(table: pd.DataFrame) -> str:
@@ -161,8 +164,8 @@ def claims_markdown(verdicts: pd.DataFrame, parts: pd.DataFrame) -> str:
 
 
 def advice_markdown(reports: pd.DataFrame, budgets: pd.DataFrame) -> str:
-    """What to take with so many examples, or within so many seconds, and how sure that is: the chance that the arm lies within
-    a point of the best, over tasks and places, and the lowest of these."""
+    """What to take with so many examples, or within so many seconds, and how sure that is: the chance that the
+    arm lies within a point of the best, over tasks and places, and the lowest of these."""
     rows = []
     if len(reports):
         found = advice.chances(reports)
@@ -174,7 +177,8 @@ def advice_markdown(reports: pd.DataFrame, budgets: pd.DataFrame) -> str:
         found = advice.chances(budgets, by=("task", "seconds"))
         groups = found["seconds"].map(lambda seconds: f"{seconds:g} s of training")
         least, most = budgets["examples"].min(), budgets["examples"].max()
-        rows += _advised(found, groups, f"{least:,} to {most:,} examples", [*dict.fromkeys(groups[found["seconds"].argsort()])])
+        order = [*dict.fromkeys(groups[found["seconds"].argsort()])]
+        rows += _advised(found, groups, f"{least:,} to {most:,} examples", order)
     return _markdown(["you have", "take", "within a point of the best with a chance of"], rows)
 
 
@@ -183,7 +187,8 @@ def _advised(found: pd.DataFrame, groups: pd.Series, besides: str, order: list[s
     rows = []
     for group in order:
         row = advised.loc[group]
-        sure = f"{100 * row['sure']:.0f} % (least {100 * row['least']:.0f} %, {words.counted(int(row['where']), 'comparison')})"
+        where = words.counted(int(row["where"]), "comparison")
+        sure = f"{100 * row['sure']:.0f} % (least {100 * row['least']:.0f} %, {where})"
         rows.append([f"{group}, {besides}", f"`{row['arm']}`" if row["arm"] else "cannot tell: no arm learnt",
                      sure if row["arm"] else "–"])
     return rows
@@ -204,8 +209,8 @@ def _places(found: Evidence) -> dict:
 
 
 def filled(text: str, found: Evidence | None = None) -> str:
-    """A text with each part between ``<!-- name -->`` and ``<!-- end -->`` written anew, of the reference study. Raises
-    ``ValueError`` for a place that it does not know or that has no end."""
+    """A text with each part between ``<!-- name -->`` and ``<!-- end -->`` written anew, of the reference study.
+    Raises ``ValueError`` for a place that it does not know or that has no end."""
     places = _places(found or evidence())
     names = re.findall(r"<!-- (\w+) -->", text)
     if unknown := [name for name in names if name != "end" and name not in places]:
@@ -228,15 +233,18 @@ def report_markdown(found: Evidence) -> str:
         sections += [("Scores within budgets", facts.coverage(found.budgets) + facts.not_ok(found.budgets)
                       + facts.learnt(found.budgets, "seconds"), scores_markdown(found.budgets, "seconds")),
                      ("Gaps within budgets", facts.gaps(found.budget_gaps), gaps_markdown(found.budget_gaps))]
-    sections += [("Learning rates", facts.rates(found.choices) + facts.effort(rates.effort(found.trials)), rates_markdown(found.choices)),
+    sections += [("Learning rates", facts.rates(found.choices) + facts.effort(rates.effort(found.trials)),
+                  rates_markdown(found.choices)),
                  ("Parameters", [], parameters_markdown(runs))]
     if len(found.verdicts):
         sections.append(("The paper's claims", facts.claims(found.verdicts), claims_markdown(found.verdicts, found.parts)))
-    head = (f"# Study {experiment.about}\n\nWritten by `python -m studykit readme` from the records in this folder. In brackets 95 % "
-            "intervals: of scores over seeds, of gaps over seeds and test examples. Not ok: runs, or pairs with a run, that "
-            "collapsed or diverged; they are in every mean. Bold: on one side of zero.\n")
-    parts = [f"\n## {title}\n\n" + "".join(f"- {fact.sentence}\n" for fact in told) + f"\n{table}\n" for title, told, table in sections]
-    return head + "".join(parts)
+    head = (f"# Study {experiment.about}\n\nWritten by `python -m studykit readme` from the records in this folder. In "
+            "brackets 95 % intervals: of scores over seeds, of gaps over seeds and test examples. Not ok: runs, or pairs "
+            "with a run, that collapsed or diverged; they are in every mean. Bold: on one side of zero.\n")
+    for title, told, table in sections:
+        sentences = "".join(f"- {fact.sentence}\n" for fact in told)
+        head += f"\n## {title}\n\n{sentences}\n{table}\n"
+    return head
 
 
 def write_readme() -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fact:
-    """A true ``sentence``. ``kind`` says what it is (``behind``, ``collapsed`` …), ``about`` what it is about (task, arm,
-    place …), ``numbers`` what it was written from: plain values, as JSON holds them."""
+    """A true ``sentence``. ``kind`` says what it is (``behind``, ``collapsed`` …), ``about`` what it is about
+    (task, arm, place …), ``numbers`` what it was written from: plain values, as JSON holds them."""
 
     kind: str
     sentence: str
@@ -29,9 +29,13 @@ class Fact:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
+EMPTY = Fact("empty", "There is nothing to read here: no run is on record.")
+
+
 class Story:
-    """What a notebook tells, shown where it stands and kept in ``runs/<study>/<notebook>.json``, anew after each call:
-    ``{"notebook", "facts": [{"kind", "sentence", "about", "numbers"}], "figures": [{"name", "caption"}], "verdicts": [...]}``.
+    """What a notebook tells, shown where it stands and kept in ``runs/<study>/<notebook>.json``, anew after each
+    call: ``{"notebook", "facts": [{"kind", "sentence", "about", "numbers"}], "figures": [{"name", "caption"}],
+    "verdicts": [...]}``.
 
     Told again, as when a cell is run twice, a sentence or a figure is kept once.
     """
@@ -44,14 +48,15 @@ class Story:
 
     def tell(self, facts: Sequence[Fact]) -> None:
         """Show facts, as Markdown in a notebook and as plain lines elsewhere, and keep them."""
-        shown("\n".join(f"- {fact.sentence}" for fact in facts) if len(facts) > 1 else "".join(fact.sentence for fact in facts))
+        mark = "- " if len(facts) > 1 else ""
+        shown("\n".join(f"{mark}{fact.sentence}" for fact in facts))
         told = [plain(dataclasses.asdict(fact)) for fact in facts]
         self.kept["facts"] = [fact for fact in self.kept["facts"] if fact not in told] + told
         self._keep()
 
     def draw(self, fig: "Figure", name: str, table: pd.DataFrame, caption: str) -> None:
-        """Save a figure (``plots.save``), show it with its caption under it, and keep its name and caption. ``table`` is what
-        it was drawn from."""
+        """Save a figure (``plots.save``), show it with its caption under it, and keep its name and caption.
+        ``table`` is what it was drawn from."""
         from studykit.telling import plots
 
         plots.save(fig, name, self.experiment, table)

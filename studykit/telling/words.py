@@ -67,6 +67,10 @@ def counted(number: int, noun: str, many: str = "") -> str:
     return f"{number:,} {noun if number == 1 else many or noun + 's'}"
 
 
+def be(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
 def all_of(number: int, noun: str) -> str:
     """All of a number of things.
 

@@ -26,7 +26,7 @@ def together(wanted, device):
     lists = {}
     for run in wanted:
         alike = dataclasses.replace(run, subset_seed=0, init_seed=0, order_seed=0)
-        single = device.type not in DEVICES or run.seconds or run.points or run.method == "random"
+        single = device.type not in DEVICES or run.seconds or run.points or run.method in methods.ALONE
         lists.setdefault(run if single else alike, []).append(run)
     return [runs[i: i + MEMBERS] for runs in lists.values() for i in range(0, len(runs), MEMBERS)]
 

@@ -158,7 +158,7 @@ def groups(parameters):
     decayed, plain = [], []
     for p in parameters:
         if p.requires_grad:
-            (decayed if p.ndim >= 2 and not hasattr(p, "trained") else plain).append(p)
+            (decayed if p.ndim >= 2 and not hasattr(p, "trained") and not hasattr(p, "undecayed") else plain).append(p)
     return decayed, plain
 
 

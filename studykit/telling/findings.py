@@ -1,0 +1,154 @@
+"""Facts about how a study was made: spreads, rates, clocks, and the verdicts on claims."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from studykit.telling import words
+from studykit.telling.story import EMPTY, Fact
+
+if TYPE_CHECKING:
+    from studykit.study.clock import Clock
+
+
+def arms_of(table: pd.DataFrame) -> list[str]:
+    """Arms, in the study's order."""
+    return table.drop_duplicates("arm").sort_values("arm_place", kind="stable")["arm"].tolist()
+
+
+def spread(table: pd.DataFrame) -> list[Fact]:
+    """Of ``stats.spread_by_source``: which seed alone moved an arm's scores most, and whether so few runs can
+    tell."""
+    facts = []
+    alone = table[table["source"] != "all"] if len(table) else table
+    for (task, arm), rows in alone.groupby(["task", "arm"], sort=False) if len(alone) else []:
+        rows = rows.sort_values("deviation", ascending=False, kind="stable")
+        first, others = rows.iloc[0], rows.iloc[1:]
+        clear = (others["high"] < first["low"]).all()
+        sentence = (f"On {first['task_title']} {words.arm(arm)} spreads most where the {first['source']} seed differs: "
+                    f"standard deviation {words.amount(first['deviation'], first)} {words.span(first)}, "
+                    f"{words.counted(int(first['runs']), 'run')}"
+                    f"{'' if clear else '; so few runs cannot tell which seed weighs most'}.")
+        facts.append(Fact("spread", sentence, {"task": task, "arm": arm, "source": first["source"]},
+                          {name: first[name] for name in ("deviation", "low", "high", "runs")}))
+    return facts or [Fact("empty", "There are too few runs to see a spread.")]
+
+
+def ratios(table: pd.DataFrame, baseline: str) -> list[Fact]:
+    """Of ``variance.ratios``: whether an arm's scores spread more than the baseline's, or less, or whether that
+    is open."""
+    facts = [_ratio(row, baseline) for row in table.to_dict("records")]
+    return facts or [Fact("empty", "There is no second arm to compare spreads with.")]
+
+
+def _ratio(row: dict, baseline: str) -> Fact:
+    on, arm, other = f"On {row.get('task_title', row['task'])}", words.arm(row["arm"]), words.arm(baseline)
+    about = {"task": row["task"], "arm": row["arm"], "baseline": baseline}
+    numbers = {name: row[name] for name in ("times", "low", "high", "p")}
+    if math.isnan(row["times"]):
+        return Fact("untold", f"{on} the runs of {arm} or {other} do not differ, so their spreads cannot be compared.",
+                    about)
+    kind = "wider" if row["low"] > 1 else "steadier" if row["high"] < 1 else "undecided"
+    size = f"{row['times']:.2g} times as far ({row['low']:.2g} to {row['high']:.2g}) as those of {other}"
+    open_ = ", which leaves open whose spread more" if kind == "undecided" else ""
+    return Fact(kind, f"{on} scores of {arm} spread {size}{open_}.", about, numbers)
+
+
+def rates(choices: pd.DataFrame) -> list[Fact]:
+    """Of ``rates.judged``: which arms have not learnt at their rate, which choices are close, and how the arms'
+    rates lie beside those of the first."""
+    if choices.empty:
+        return [EMPTY]
+    rows = choices.sort_values(["task_place", "arm_place"], kind="stable").to_dict("records")
+    told = [row for row in rows if row["learnt"]]
+    facts = [Fact("no_rate", f"On {row['task_title']} {words.arm(row['arm'])} has not learnt at the rate that is run, "
+                  f"{row['rate']:g}: it is marked.", {"task": row["task"], "arm": row["arm"]},
+                  {"rate": row["rate"]})
+             for row in rows if not row["learnt"]]
+    close = [f"{words.arm(row['arm'])} on {row['task_title']} ({row['level']} of {row['tried']})"
+             for row in told if row["level"] > 1]
+    which = ": " + words.listed(close, 6) if close else ""
+    sentence = (f"Of {words.counted(len(told), 'choice')} {len(close)} {words.be(len(close))} close, with more than one "
+                f"rate that cannot be told from the best{which}.")
+    return [*facts, Fact("close", sentence, numbers={"choices": len(told), "close": len(close)}), *_beside(rows, told)]
+
+
+def _beside(rows: list[dict], told: list[dict]) -> list[Fact]:
+    """How many times an arm's rates are those of the first arm, over the tasks on which both learnt."""
+    first = min(rows, key=lambda row: row["arm_place"])["arm"]
+    rate_of = {row["task"]: row["rate"] for row in told if row["arm"] == first}
+    facts = []
+    for arm in dict.fromkeys(row["arm"] for row in sorted(told, key=lambda row: row["arm_place"])):
+        times = [row["rate"] / rate_of[row["task"]] for row in told if row["arm"] == arm and row["task"] in rate_of]
+        if arm != first and times:
+            facts.append(Fact("rate", f"The rate of {words.arm(arm)} is {_times(times)} that of {words.arm(first)}.",
+                              {"arm": arm}, {"least": min(times), "most": max(times)}))
+    return facts
+
+
+def _times(ratios: list[float]) -> str:
+    low, high = f"{min(ratios):.2g}", f"{max(ratios):.2g}"
+    return "the same as" if low == high == "1" else f"{low} times" if low == high else f"{low} to {high} times"
+
+
+def effort(table: pd.DataFrame) -> list[Fact]:
+    """Of ``rates.effort``: whether every arm had as many trials, and from how many minutes to how many a choice
+    took."""
+    if table.empty:
+        return [EMPTY]
+    least, most = int(table["trials"].min()), int(table["trials"].max())
+    trials = (f"Every choice of a rate had {words.counted(most, 'trial')}" if least == most
+              else f"A choice of a rate had {least} to {most} trials")
+    minutes = f"{table['minutes'].min():g} to {table['minutes'].max():g} minutes of training"
+    return [Fact("effort", f"{trials} and took {minutes}.", numbers={"least": least, "most": most})]
+
+
+def costs(clock: "Clock", baseline: str = "") -> list[Fact]:
+    """What a step of each arm takes beside the baseline's (the first arm's), over the tasks; or why there is no
+    clock."""
+    if clock.refusal or clock.table.empty:
+        reason = clock.refusal or "no clock was measured"
+        return [Fact("no_clock", f"{reason[0].upper()}{reason[1:]}.")]
+    steps = clock.table.assign(step=clock.table[["forward_ms", "backward_ms", "update_ms"]].sum(axis=1))
+    by_arm = steps.pivot(index="task", columns="arm", values="step")
+    baseline = baseline or arms_of(steps)[0]
+    own = by_arm[baseline]
+    facts = [Fact("cost", f"A step of {words.arm(baseline)} takes {_range(own, '.0f')} ms.", {"arm": baseline},
+                  {"least": own.min(), "most": own.max()})]
+    for arm in [arm for arm in arms_of(steps) if arm != baseline]:
+        ratio = (by_arm[arm] / own).dropna()
+        facts.append(Fact("cost", f"A step of {words.arm(arm)} takes {_range(ratio, '.2f')} times as long as one of "
+                          f"{words.arm(baseline)}.", {"arm": arm, "baseline": baseline},
+                          {"least": ratio.min(), "most": ratio.max()}))
+    return facts
+
+
+def _range(values: pd.Series, form: str) -> str:
+    low, high = format(values.min(), form), format(values.max(), form)
+    return low if low == high else f"{low} to {high}"
+
+
+def pace(apart: pd.DataFrame) -> list[Fact]:
+    """Of ``clock.apart``: runs whose own pace was not their clock's."""
+    if apart.empty:
+        return [Fact("pace", "All runs kept the clock's pace within a quarter.")]
+    rows: list[dict[str, Any]] = apart.to_dict("records")
+    where = words.listed([f"{words.arm(row['arm'])} on {row.get('task_title', row['task'])} {row['ratio']:.2f} times"
+                          for row in rows], 6)
+    return [Fact("apart", f"Some runs went at another pace than their clock: a token took, for {where} as long as it says.",
+                 numbers={f"{row['task']} {row['arm']}": row["ratio"] for row in rows})]
+
+
+def claims(verdicts: pd.DataFrame) -> list[Fact]:
+    """Of ``paper.judge``: how many claims are upheld, refuted or undecided, and which."""
+    if verdicts.empty:
+        return [Fact("empty", "There is no claim to judge: the runs that they are about are not on record.")]
+    count = verdicts["verdict"].value_counts()
+    parts = [f"{count.get(kind, 0)} {kind}" for kind in ("upheld", "refuted", "undecided")]
+    facts = [Fact("claims", f"Of {words.counted(len(verdicts), 'claim')}: {words.listed(parts)}.",
+                  numbers={kind: int(number) for kind, number in count.items()})]
+    for kind in ("upheld", "refuted"):
+        if statements := list(verdicts.loc[verdicts["verdict"] == kind, "statement"]):
+            facts.append(Fact(kind, f"{kind.capitalize()}: {words.listed([f'“{text}”' for text in statements], 9)}."))
+    return facts

@@ -88,6 +88,7 @@ case $mode in
   run) exec "$env/bin/python" -m studykit run ${arguments[@]+"${arguments[@]}"} ;;
   test)
     "$env/bin/python" -m ruff check
+    "$env/bin/python" -m mypy
     exec "$env/bin/python" -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 tests studykit notebooks \
       ${arguments[@]+"${arguments[@]}"} ;;
   lab) exec "$env/bin/python" -m jupyter lab --notebook-dir=notebooks ${arguments[@]+"${arguments[@]}"} ;;

@@ -148,33 +148,29 @@ def _parameters(notebook):
 
 
 def run_all(experiment, plan):
-    """Run the planned notebooks one after another, whatever becomes of each; print what became of them, and write a page."""
-    from studykit.telling import report
+    """Run the planned notebooks one after another, whatever becomes of each; print what became of them. A page about all of
+    it is there from the first one's end."""
+    from studykit.telling import pages, story
 
-    folder = paths.runs(experiment.name)
-    rows, pages = [], []
+    folder, rows, waiting = paths.runs(experiment.name), [], []
     with concurrent.futures.ThreadPoolExecutor(1) as writer:  # of a notebook's page, while the next notebook runs
         for notebook, parameters in plan:
             print(f"{notebook.stem} …", flush=True)
-            start, before = time.monotonic(), _drawn(experiment)
+            story.kept_in(experiment.name, notebook.stem).unlink(missing_ok=True)  # an earlier run's
+            start = time.monotonic()
             status = _execute(notebook, target := folder / notebook.name, parameters)
-            drawn = sorted(name for name, _ in _drawn(experiment) - before)
-            rows.append((notebook, time.monotonic() - start, status, ", ".join(drawn)))
-            pages += [writer.submit(report.as_html, target)] if target.is_file() else []
-    for page in pages:
-        page.result()
+            rows.append((notebook, time.monotonic() - start, status))
+            waiting += [writer.submit(pages.as_html, target)] if target.is_file() else []
+            page = pages.write_index(experiment, folder, rows)
+    for written in waiting:
+        written.result()
     print(f"\n{'notebook':28} {'seconds':>8}  {'status':8} figures")
-    for notebook, seconds, status, drawn in rows:
-        print(f"{notebook.stem:28} {seconds:8.0f}  {status:8} {drawn}")
-    failed = sum(row[2] != "passed" for row in rows)
-    page = report.write_index(experiment, folder, [row[:3] for row in rows])
+    for notebook, seconds, status in rows:
+        figures = [figure["name"] for figure in story.read(experiment.name, notebook.stem)["figures"]]
+        print(f"{notebook.stem:28} {seconds:8.0f}  {status:8} {', '.join(figures)}")
+    failed = sum(status != "passed" for *_, status in rows)
     print(f"\n{len(rows) - failed} passed, {failed} failed. All of it on one page: {_short(page)}")
     return 1 if failed else 0
-
-
-def _drawn(experiment):
-    """The study's figures and when each was written."""
-    return {(file.stem, file.stat().st_mtime_ns) for file in paths.figures(experiment.name).glob("*.png")}
 
 
 def _short(folder):
@@ -185,10 +181,12 @@ def _execute(notebook, target, parameters):
     """Run one notebook; ``"passed"`` or ``"failed"``, with the error on stderr."""
     import papermill
 
-    with tempfile.NamedTemporaryFile() as log:
-        os.environ["STUDYKIT_PROGRESS"] = log.name
+    with tempfile.TemporaryDirectory() as scratch:
+        log = Path(scratch) / "progress"
+        log.touch()
+        os.environ["STUDYKIT_PROGRESS"] = str(log)
         done = threading.Event()
-        follower = threading.Thread(target=_follow, args=(Path(log.name), done), daemon=True)
+        follower = threading.Thread(target=_follow, args=(log, done), daemon=True)
         follower.start()
         try:
             papermill.execute_notebook(str(notebook), str(target), parameters, cwd=str(paths.REPO / "notebooks"),

@@ -37,7 +37,7 @@ def value(name: str, given: Any, kind: Any, where: str = "") -> None:
         raise ValueError(f"{where}{name} must be {wanted}, got {given!r:.80}")
 
 
-def _number(name: str, given: Any, kind: type) -> tuple[bool, str]:
+def _number(name: str, given: Any, kind: Any) -> tuple[bool, str]:
     """Whether it is the number that it must be, and what that is."""
     word = "whole number" if kind is int else "number"
     sound = isinstance(given, int | kind) and not isinstance(given, bool) and 0 <= given < math.inf

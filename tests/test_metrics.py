@@ -161,9 +161,9 @@ def test_p_shuffled_is_uniform_without_an_effect_and_small_with_one(name, classe
 def test_p_shuffled_is_the_share_of_shuffles_that_score_as_well():
     labels, answers = np.array([0, 0, 1, 1, 1, 0]), np.array([0, 1, 1, 1, 0, 0])
     rng, own = np.random.default_rng(0), sklearn.metrics.matthews_corrcoef(labels, answers)
-    orders = rng.permuted(np.tile(np.arange(6), (999, 1)), axis=1)
+    orders = rng.permuted(np.tile(np.arange(6), (99, 1)), axis=1)
     others = np.array([sklearn.metrics.matthews_corrcoef(labels, answers[order]) for order in orders])
-    assert known("matthews_correlation").p_shuffled(labels, answers) == (1 + np.sum(others >= own - 1e-9)) / 1000
+    assert known("matthews_correlation").p_shuffled(labels, answers, 99) == (1 + np.sum(others >= own - 1e-9)) / 100
 
 
 @pytest.mark.parametrize("value, title, positive, reads", [

@@ -145,7 +145,7 @@ def test_nothing_touches_and_nothing_is_cut(tasks, arms):
 
 @pytest.mark.parametrize("arms", [1, 2, 4, 8, 12])
 def test_neighbouring_shares_do_not_interleave(arms):
-    ticks = style.Ticks({share: "" for share in SHARES}, arms, log=True)
+    ticks = style.Ticks(dict.fromkeys(SHARES, ""), arms, log=True)
     places = np.array([ticks.at(SHARES, arm) for arm in range(arms)])
     assert all(places[:, i].max() < places[:, i + 1].min() for i in range(len(SHARES) - 1))
     assert np.allclose(ticks.middle(SHARES), SHARES)

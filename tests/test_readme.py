@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from studykit import paths, study, tasks
-from studykit.evidence import paper as claims, stats
+from studykit.evidence import paper as claims
+from studykit.evidence import stats
 from studykit.study import records
 from studykit.telling import plots, report
 

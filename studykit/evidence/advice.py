@@ -10,11 +10,11 @@ DRAWS = 4000
 
 def chances(table: pd.DataFrame, margin: float = 1.0, by=("task", "fraction")) -> pd.DataFrame:
     """For each group of runs and arm, the probability that its true mean lies within ``margin`` points of the best arm's,
-    given seeds and test examples. Columns: ``by``, ``arm``, ``arm_place``, ``chance``, ``examples``, ``learnt`` (whether most of
-    the arm's runs did).
+    given seeds and test examples. Columns: ``by``, ``arm``, ``arm_place``, ``chance``, ``examples``, ``learnt`` (whether
+    most of the arm's runs did).
 
-    True means are drawn around the mean scores: what seeds do to each arm as Student's t, what other test examples do to all
-    arms together by resampling. Seeds that an arm lacks take the whole arm out.
+    True means are drawn around the mean scores: what seeds do to each arm as Student's t, what other test examples do to
+    all arms together by resampling. Seeds that an arm lacks take the whole arm out.
     """
     rows, rng = [], np.random.default_rng(0)
     for group, runs in table.groupby(list(by), sort=False):
@@ -42,9 +42,9 @@ def _drawn(runs: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
 
 
 def advice(found: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:
-    """A row for each group of the rows of ``chances``: the arm whose chance is highest in the mean over the group's tasks and
-    places, that mean (``sure``), the lowest of them (``least``) and ``where``, the number of places. Places in which no arm
-    learnt say nothing and are left out; a group of such places has no arm."""
+    """A row for each group of the rows of ``chances``: the arm whose chance is highest in the mean over the group's tasks
+    and places, that mean (``sure``), the lowest of them (``least``) and ``where``, the number of places. Places in which
+    no arm learnt say nothing and are left out; a group of such places has no arm."""
     places = [name for name in found.columns if name not in ("arm", "arm_place", "chance", "examples", "learnt")]
     told = found.groupby(places)["learnt"].transform("any")
     rows = []
@@ -54,6 +54,7 @@ def advice(found: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:
         whole = means[means["size"] == means["size"].max()] if len(means) else means
         best = whole.sort_values("mean", kind="stable").tail(1).reset_index()
         rows.append({"group": group, "arm": best["arm"].iloc[0] if len(best) else "",
-                     "sure": best["mean"].iloc[0] if len(best) else np.nan, "least": best["min"].iloc[0] if len(best) else np.nan,
+                     "sure": best["mean"].iloc[0] if len(best) else np.nan,
+                     "least": best["min"].iloc[0] if len(best) else np.nan,
                      "where": int(best["size"].iloc[0]) if len(best) else 0})
     return pd.DataFrame(rows)

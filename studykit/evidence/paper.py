@@ -140,7 +140,8 @@ def _gaps(claim: Claim, runs: pd.DataFrame, arm: str, baseline: str, seeds: int,
     margin, places, rows = margin if claim.test == "matches" else 0.0, sorted(set(runs[claim.axis])), []
     for place, task in ((place, task) for place in places for task in TASKS):
         where, row = f"{100 * place:g} %" if claim.axis == "fraction" else f"{place:g} s", gaps.get((task, place))
-        if why := _silent(row, baseline, seeds):
+        why = _silent(row, baseline, seeds)
+        if why or row is None:
             rows.append(_part(runs, task, where, "points", runs=row.pairs if row else 0, why=why))
             continue
         test = row.gap, row.error, row.freedom
@@ -174,10 +175,11 @@ def _spreads(claim: Claim, runs: pd.DataFrame, arm: str, baseline: str, seeds: i
             why = f"{baseline} has not learnt" if len(learnt) and not learnt.any() else f"fewer than {seeds} pairs of runs"
             rows.append(_part(runs, task, "", "times", runs=scores.shape[1], why=why))
             continue
-        pair, not_ok = [scores.loc[name].to_numpy() for name in (arm, baseline)], int((own["status"] != "ok").sum())
-        ratio, low, high = stats.deviation_ratio(list(pair[0]), list(pair[1]))
-        wider = stats.paired_spread_test(*pair, factor)
-        narrower = stats.paired_spread_test(*pair[::-1], 1 / factor)
+        own_scores, others = scores.loc[arm].to_numpy(), scores.loc[baseline].to_numpy()
+        not_ok = int((own["status"] != "ok").sum())
+        ratio, low, high = stats.deviation_ratio(list(own_scores), list(others))
+        wider = stats.paired_spread_test(own_scores, others, factor)
+        narrower = stats.paired_spread_test(others, own_scores, 1 / factor)
         holds, fails = (wider, narrower) if claim.test == "wider" else (1.0 if not_ok else narrower, wider)
         rows.append(_part(runs, task, "", "times", estimate=ratio, low=low, high=high, runs=scores.shape[1], not_ok=not_ok,
                           holds=holds, fails=fails))

@@ -101,9 +101,11 @@ def _same(metric: Metric, kept: dict) -> bool:
 def _p_shuffled(record: dict, metric: Metric, labels: np.ndarray, answers: np.ndarray) -> float:
     """That of the main metric: the record's own where it was its main one too, or where it needs what was not kept."""
     kept = record.get("probabilities")
-    if _same(metric, record["task"]["metrics"][0]) or (metric.reads == "probabilities" and kept is None):
+    if _same(metric, record["task"]["metrics"][0]):
         return record["p_shuffled"]
-    return metric.p_shuffled(labels, unpacked(kept) if metric.reads == "probabilities" else answers)
+    if metric.reads == "probabilities":
+        return record["p_shuffled"] if kept is None else metric.p_shuffled(labels, unpacked(kept))
+    return metric.p_shuffled(labels, answers)
 
 
 def _shares(task: Task, labels: np.ndarray) -> dict | None:

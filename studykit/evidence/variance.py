@@ -9,8 +9,8 @@ SEEDS = ("subset", "init", "order")
 
 
 def sources(table: pd.DataFrame) -> np.ndarray:
-    """The seed in which each run differs from the base, the commonest value of each: ``subset``, ``init``, ``order``, ``all``
-    where all three do, ``base`` where none does, else ``two``."""
+    """The seed in which each run differs from the base, the commonest value of each: ``subset``, ``init``, ``order``,
+    ``all`` where all three do, ``base`` where none does, else ``two``."""
     seeds = table[[f"{name}_seed" for name in SEEDS]].to_numpy()
     differs = seeds != np.array([np.bincount(column).argmax() for column in seeds.T])
     names = np.where(differs.sum(1) == 1, np.array(SEEDS)[differs.argmax(1)], "two")
@@ -30,17 +30,18 @@ def together(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def parts(spread: pd.DataFrame) -> pd.DataFrame:
-    """Of ``stats.spread_by_source``: each seed's share of the sum of their variances in percent, and that sum over the variance
-    where all move (``sum to all``: 1 if they act apart)."""
-    variance = spread.assign(variance=spread["deviation"] ** 2).pivot(index=["task", "arm"], columns="source", values="variance")
+    """Of ``stats.spread_by_source``: each seed's share of the sum of their variances in percent, and that sum over the
+    variance where all move (``sum to all``: 1 if they act apart)."""
+    squared = spread.assign(variance=spread["deviation"] ** 2)
+    variance = squared.pivot(index=["task", "arm"], columns="source", values="variance")
     total = variance[list(SEEDS)].sum(axis=1)
     shares = (100 * variance[list(SEEDS)].div(total.where(total > 0), axis=0)).round(0)
     return shares.assign(**{"sum to all": (total / variance["all"].where(variance["all"] > 0)).round(1)})
 
 
 def ratios(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Each arm's standard deviation over the baseline's, of runs whose seeds move together: ``times``, ``low``, ``high`` (95 %,
-    bootstrap) and ``p`` of the Brown-Forsythe test that both spread alike."""
+    """Each arm's standard deviation over the baseline's, of runs whose seeds move together: ``times``, ``low``, ``high``
+    (95 %, bootstrap) and ``p`` of the Brown-Forsythe test that both spread alike."""
     rows = []
     for task, runs in table.groupby("task", sort=False):
         scores = {arm: part["score"].dropna() for arm, part in runs.groupby("arm", sort=False)}
@@ -60,8 +61,9 @@ def paired(table: pd.DataFrame, baseline: str) -> pd.Series:
 def pairs_needed(table: pd.DataFrame, baseline: str, gaps: tuple = (1, 2, 5)) -> pd.DataFrame:
     """How many pairs of runs see a true gap of so many points in four of five studies at the 5 % level, by task and arm."""
     deviations = paired(table, baseline).groupby(["task", "arm"], sort=False).std()
-    return pd.DataFrame({f"{gap:g} points": {cell: stats.seeds_needed(deviation, gap) for cell, deviation in deviations.items()}
-                         for gap in gaps}).rename_axis(["task", "arm"])
+    needed = {f"{gap:g} points": {cell: stats.seeds_needed(deviation, gap) for cell, deviation in deviations.items()}
+              for gap in gaps}
+    return pd.DataFrame(needed).rename_axis(["task", "arm"])
 
 
 def least_steady(table: pd.DataFrame) -> str:

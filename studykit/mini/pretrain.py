@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from studykit.mini import ENCODER, language
 from studykit.models import encoders
 from studykit.study import provenance
 from studykit.training import machine
-from studykit.mini import ENCODER, language
 
 SHAPE = {"hidden_size": 128, "embedding_size": 128, "num_hidden_layers": 3, "num_attention_heads": 2,
          "intermediate_size": 256, "max_position_embeddings": 64}

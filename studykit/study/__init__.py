@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -76,13 +77,13 @@ class Study:
     def plan(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), *, rates: Mapping[Cell, float] | float,
              fractions: Sequence[float] = (1.0,), seeds: Sequence[int] = (0,),
              token_seconds: Mapping[Cell, float] | float = 0.0, **fields) -> list[Run]:
-        """Runs for all combinations of tasks, arms (by label; all of the study's where none are named), shares of the data
-        and seeds, each of which is all three of a run's. ``rates`` and ``token_seconds`` are a number, or one per task and
-        arm; ``fields`` are any others of ``Run``."""
+        """Runs for all combinations of tasks, arms (by label; all of the study's where none are named), shares of the
+        data and seeds, each of which is all three of a run's. ``rates`` and ``token_seconds`` are a number, or one per
+        task and arm; ``fields`` are any others of ``Run``."""
         chosen = self._named(tasks, arms)
         if unknown := fields.keys() - (records.FIELDS - PLANNED):
-            raise ValueError(f"plan has no setting {', '.join(sorted(unknown))}: besides tasks, arms, rates, fractions and seeds "
-                             f"it takes {', '.join(sorted(records.FIELDS - PLANNED))}")
+            raise ValueError(f"plan has no setting {', '.join(sorted(unknown))}: besides tasks, arms, rates, fractions "
+                             f"and seeds it takes {', '.join(sorted(records.FIELDS - PLANNED))}")
         return [self._run(*place, rates, token_seconds, fields)
                 for place in itertools.product(_plain(seeds), _plain(fractions), *chosen)]
 
@@ -93,8 +94,9 @@ class Study:
         settings = {"batch_size": own.batch_size, "max_length": own.max_length, "precision": own.precision,
                     "pooler": own.pooler, "reads": own.reads, "subset_seed": seed, "init_seed": seed, "order_seed": seed,
                     **budget, **fields}
-        return Run(task=task, asks=self.tasks[task].identity, method=value.method, options=value.options, fraction=fraction, lr=lr,
-                   encoder=self.encoder, weights=self.weights, data=self.data_digest(task), token_seconds=pace, **settings)
+        return Run(task=task, asks=self.tasks[task].identity, data=self.data_digest(task), method=value.method,
+                   options=value.options, fraction=fraction, lr=lr, encoder=self.encoder, weights=self.weights,
+                   token_seconds=pace, **settings)
 
     def _named(self, tasks: Sequence[str], arms: Sequence[str]) -> tuple[list[str], list[str]]:
         """Names of tasks and arms, all where none are given, once they are known to be the study's."""
@@ -109,8 +111,8 @@ class Study:
 
     def check(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), *, seeds: Sequence[int] = (0,),
               at_least: int = 1) -> None:
-        """Raise ``ValueError``, before anything trains, where tasks or arms are not the study's, or there are fewer seeds than
-        the spread or gap that a notebook estimates needs."""
+        """Raise ``ValueError``, before anything trains, where tasks or arms are not the study's, or there are fewer seeds
+        than the spread or gap that a notebook estimates needs."""
         self._named(tasks, arms)
         if len(set(seeds)) < at_least:
             raise ValueError(f"seeds must be at least {at_least} different ones, since their spread is estimated, got "
@@ -118,8 +120,8 @@ class Study:
 
     def trials(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), **fields) -> list[Run]:
         """The runs that learning rates are chosen from, as many for every arm: on a part of train and scored on the
-        selection split, so that the validation set is not looked at, with seeds that are none of the report's. ``fields`` are
-        other fields of ``Run``."""
+        selection split, so that the validation set is not looked at, with seeds that are none of the report's. ``fields``
+        are other fields of ``Run``."""
         trial, (tasks, arms) = self.design.trials, self._named(tasks, arms)
         fields = {"score_on": "selection", "epochs": trial.epochs or self.design.epochs, **fields}
         return [run for arm in arms for rate in self.arms[arm].rates
@@ -127,10 +129,11 @@ class Study:
 
     def choose_rates(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), *,
                      jobs: int = 1) -> tuple[dict[Cell, float], pd.DataFrame]:
-        """``(rates, trials)``: the learning rate per task and arm, and the table of the trials that chose it, by the study's
-        rule (``rates.judged``).
+        """``(rates, trials)``: the learning rate per task and arm, and the table of the trials that chose it, by the
+        study's rule (``rates.judged``).
 
-        Where the best or the chosen rate lies at the edge of those tried, one beyond it is tried too, up to ``WIDEN`` times.
+        Where the best or the chosen rate lies at the edge of those tried, one beyond it is tried too, up to ``WIDEN``
+        times.
         """
         wanted = self.trials(tasks, arms)
         for _ in range(rates.WIDEN + 1):
@@ -144,7 +147,7 @@ class Study:
     def _wider(self, trials: pd.DataFrame, choices: pd.DataFrame) -> list[Run]:
         """Trials one step beyond, where a choice is at the edge."""
         trial = self.design.trials
-        fields = {"score_on": "selection", "epochs": trial.epochs or self.design.epochs}
+        fields: dict[str, Any] = {"score_on": "selection", "epochs": trial.epochs or self.design.epochs}
         return [run for choice in choices.itertuples()
                 for rate in rates.beyond(choice, [*set(trials.loc[trials["task"].eq(choice.task)
                                                                   & trials["arm"].eq(choice.arm), "lr"])])
@@ -153,8 +156,8 @@ class Study:
 
     def clock(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), rates: Mapping[Cell, float] | float = 0.001, *,
               measure: bool = True) -> clocks.Clock:
-        """The calibrated clock of tasks and arms, from the study's file of it; measured, and kept there, where that lacks one
-        of them. On a machine that is busy it is a refusal. With ``measure=False`` nothing is measured."""
+        """The calibrated clock of tasks and arms, from the study's file of it; measured, and kept there, where that lacks
+        one of them. On a machine that is busy it is a refusal. With ``measure=False`` nothing is measured."""
         file = paths.results(self.name) / "clock.json"
         tasks, arms = self._named(tasks, arms)
         cells = list(itertools.product(tasks, arms))
@@ -198,10 +201,10 @@ class Study:
         """Train the runs that have no record, and return the table of all of them, in the order of ``wanted``.
 
         Records are looked for in the whole study and written under ``group``. ``jobs`` processes share the cores, or
-        another ``engine`` of ``engines.train`` does the work (``$STUDYKIT_ENGINE`` names one too). The whole plan is checked
-        before anything trains. A run that diverges is a record that says so; one that meets an accident (memory, disk, an
-        exception) has none, is said, and is tried again on the next call. Smallest fractions go first. Stopped at any moment,
-        it loses the runs in flight. Raises ``RuntimeError`` where accidents leave no run at all.
+        another ``engine`` of ``engines.train`` does the work (``$STUDYKIT_ENGINE`` names one too). The whole plan is
+        checked before anything trains. A run that diverges is a record that says so; one that meets an accident (memory,
+        disk, an exception) has none, is said, and is tried again on the next call. Smallest fractions go first. Stopped
+        at any moment, it loses the runs in flight. Raises ``RuntimeError`` where accidents leave no run at all.
         """
         folder = paths.results(self.name) / paths.plain(group)
         checks.value("jobs", jobs, int)
@@ -242,7 +245,7 @@ def _plain(values) -> list:
 
 
 def _runs(wanted) -> list[Run]:
-    given = list(wanted) if isinstance(wanted, Iterable) else [None]
+    given: list[Any] = list(wanted) if isinstance(wanted, Iterable) else [None]
     if not all(isinstance(run, Run) for run in given):
         raise ValueError(f"execute wants a list of runs, as plan gives it, got {wanted!r:.80}")
     return given
@@ -313,8 +316,8 @@ def _check_models(study: Study, wanted: list[Run]) -> None:
     if encoders.digest(study.encoder_at) != study.weights:
         raise ValueError(f"the weights of {study.encoder_at} are not those of study {study.name}: load the study again")
     if "bf16" in {run.precision for run in wanted} and machine.best_precision(machine.best_device()) != "bf16":
-        raise ValueError(f"study {study.name} trains in bf16, which this machine multiplies very slowly: copy its YAML file to a "
-                         "study of your own with precision: fp32, whose records are kept apart")
+        raise ValueError(f"study {study.name} trains in bf16, which this machine multiplies very slowly: copy its YAML "
+                         "file to a study of your own with precision: fp32, whose records are kept apart")
     tokenizer = encoders.tokenizer(study.encoder_at)
     texts = max(len(study.tasks[run.task].columns) for run in wanted)
     for method, options in dict.fromkeys((run.method, run.options) for run in wanted):

@@ -1,4 +1,4 @@
-"""The calibrated clock: what a real token of training costs each arm on a machine, measured so that a passing load is seen."""
+"""The calibrated clock: what a real token of training costs each arm, measured so that a passing load is seen."""
 
 import json
 import os
@@ -25,8 +25,9 @@ PARTS = ("forward", "backward", "update")
 
 @dataclass(frozen=True)
 class Clock:
-    """``paces``: a dict per task and arm with ``token_seconds``, ``spread`` (of rounds, as a share of the median), milliseconds
-    a step by part, ``tokens_a_step`` and ``flops`` a token. ``refusal`` says, in one sentence, why there are none."""
+    """``paces``: a dict per task and arm with ``token_seconds``, ``spread`` (of rounds, as a share of the median),
+    milliseconds a step by part, ``tokens_a_step`` and ``flops`` a token. ``refusal`` says, in one sentence, why there are
+    none."""
 
     paces: list = field(default_factory=list)
     machine: dict = field(default_factory=dict)
@@ -50,8 +51,8 @@ class Clock:
 
 
 def read(file: Path, wanted: Mapping[tuple[str, str], tuple], precision: str) -> Clock | None:
-    """The clock of a file, in the order of ``wanted``, (task, arm) -> what the arm does; ``None`` where the file is not there,
-    lacks one of them, or was measured in another precision or by another recipe."""
+    """The clock of a file, in the order of ``wanted``, (task, arm) -> what the arm does; ``None`` where the file is not
+    there, lacks one of them, or was measured in another precision or by another recipe."""
     if not file.is_file() or not wanted:
         return None
     kept = json.loads(file.read_text())
@@ -87,10 +88,11 @@ def write(clock: Clock, file: Path) -> None:
 
 
 def measure(members: dict[tuple[str, str], Run], tasks: Mapping[str, Task], source: str, encoder_at: str) -> Clock:
-    """The clock of these runs, by task and arm: for each task interleaved rounds of all arms, and of each step the median over
-    rounds. Where rounds differ by more than a tenth, or other processes take more than a tenth of a core meanwhile, it is tried
-    again; after ``TRIES`` times there is no clock but a refusal."""
-    paces, by_task = [], {}
+    """The clock of these runs, by task and arm: for each task interleaved rounds of all arms, and of each step the median
+    over rounds. Where rounds differ by more than a tenth, or other processes take more than a tenth of a core meanwhile, it
+    is tried again; after ``TRIES`` times there is no clock but a refusal."""
+    paces: list[dict] = []
+    by_task: dict[str, dict[str, Run]] = {}
     for (task, arm), run in members.items():
         by_task.setdefault(task, {})[arm] = run
     for name, arms in by_task.items():
@@ -104,7 +106,8 @@ def measure(members: dict[tuple[str, str], Run], tasks: Mapping[str, Task], sour
         else:
             reason = (f"other processes took {others:.1f} of a core meanwhile" if others > OTHERS
                       else f"rounds of the same steps differed by {worst:.0%}")
-            return Clock(refusal=f"no clock: this machine is busy ({name}: {reason}, {TRIES} times); call again when it is idle")
+            return Clock(refusal=f"no clock: this machine is busy ({name}: {reason}, {TRIES} times); call again when it "
+                                 "is idle")
         paces += [{"task": name, "arm": arm, "method": run.method, "options": run.options, "rate": run.lr, **measured[arm]}
                   for arm, run in arms.items()]
     return Clock(paces, _machine(next(iter(members.values()))))
@@ -147,12 +150,13 @@ def _pace(rounds: list) -> dict:
 
 
 def apart(table: pd.DataFrame, by: float = 0.25) -> pd.DataFrame:
-    """Where runs on a calibrated clock went at another pace than it says, by more than this share: ``task``, ``arm``, ``ratio``
-    of what a token took to what the clock says, held against the ratio of all runs together, since another machine may be
-    slower for all."""
+    """Where runs on a calibrated clock went at another pace than it says, by more than this share: ``task``, ``arm``,
+    ``ratio`` of what a token took to what the clock says, held against the ratio of all runs together, since another
+    machine may be slower for all."""
     paced = table[table["token_seconds"] > 0]
     if paced.empty:
         return pd.DataFrame(columns=["task", "arm", "ratio"])
     ratios = paced["train_seconds"] / paced["tokens"] / paced["token_seconds"]
-    ratios = (ratios / ratios.median()).groupby([paced["task"], paced["arm"]], sort=False).median().rename("ratio").reset_index()
+    by_arm = (ratios / ratios.median()).groupby([paced["task"], paced["arm"]], sort=False).median()
+    ratios = by_arm.rename("ratio").reset_index()
     return ratios[(ratios["ratio"] - 1).abs() > by].reset_index(drop=True)

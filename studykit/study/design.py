@@ -17,7 +17,6 @@ from pydantic import (
 )
 
 from studykit import tasks
-from studykit.study import rates
 from studykit.study.arms import Arm
 from studykit.tasks import Task
 
@@ -34,7 +33,7 @@ class Trials(BaseModel):
     fraction: Share
     seeds: tuple[Seed, ...] = Field(min_length=1)
     epochs: PositiveFloat | None = None
-    rule: Literal["lowest within one error", "best score"] = rates.RULES[0]
+    rule: Literal["lowest within one error", "best score"] = "lowest within one error"
 
 
 class Design(BaseModel):
@@ -89,8 +88,8 @@ class Design(BaseModel):
             raise ValueError(f"baseline: there is no arm {self.baseline!r}: choose from "
                              f"{', '.join(arm.label for arm in self.arms)}")
         if shared := set(self.seeds) & set(self.trials.seeds):
-            raise ValueError(f"trials: seeds: {', '.join(map(str, sorted(shared)))} is a seed of the report too: choose rates "
-                             "from others")
+            raise ValueError(f"trials: seeds: {', '.join(map(str, sorted(shared)))} is a seed of the report too: choose "
+                             "rates from others")
         return self
 
 

@@ -9,6 +9,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,8 @@ class Run:
     (``order``). ``score_on="selection"`` trains on train without the selection split and scores on that split; the
     validation set is read by no such run. ``points`` asks for an anytime curve on the selection split, which such a run
     then leaves out of training too. ``seconds`` and ``token_seconds`` are those of ``budgets.Budget``.
-    ``pretrained=False`` gives the encoder random weights, by the init seed. ``data`` and ``weights`` are digests, ``asks``
-    is the task's identity. ``recipe`` is the version of how settings become numbers.
+    ``pretrained=False`` gives the encoder random weights, by the init seed. ``data`` and ``weights`` are digests,
+    ``asks`` is the task's identity. ``recipe`` is the version of how settings become numbers.
     """
 
     task: str
@@ -86,8 +87,8 @@ class Run:
 
     @functools.cached_property
     def key(self) -> str:
-        """The run's hash. A field left at its default is not part of it, so a new field leaves old records valid; the recipe
-        always is."""
+        """The run's hash. A field left at its default is not part of it, so a new field leaves old records valid; the
+        recipe always is."""
         decided = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)
                    if getattr(self, field.name) != field.default or field.name == "recipe"}
         return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:12]
@@ -167,7 +168,8 @@ def train_run(run: Run, task: Task, source: str, encoder_at: str) -> dict:
     parts = prepared(run, task, source, encoder_at, ledger)
 
     def score(model) -> float | None:
-        return _scored(task, parts.scale, training.logits(model, parts.held_out), parts.held_out.labels).get("score")
+        held_out: Any = parts.held_out  # there where points are asked for
+        return _scored(task, parts.scale, training.logits(model, held_out), held_out.labels).get("score")
 
     with machine.peak_memory(device) as memory:
         outcome = training.train(parts.model, parts.train, run.budget, lr=run.lr, batch_size=run.batch_size,
@@ -195,8 +197,8 @@ def train_fleet(members: list[Run], task: Task, source: str, encoder_at: str) ->
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run needs: encodings to train on (labels as they are trained), of the selection split or ``None``, of the sets
-    to score on by name, main one first (labels as given), how labels are scaled, and the model."""
+    """What a run needs: encodings to train on (labels as they are trained), of the selection split or ``None``, of the
+    sets to score on by name, main one first (labels as given), how labels are scaled, and the model."""
 
     train: tasks.Encodings
     held_out: tasks.Encodings | None
@@ -222,7 +224,7 @@ def _result(run: Run, task: Task, outcome, parts: Parts, ledger, memory: dict, d
     """A run's result, scored unless it diverged."""
     from studykit import methods, training
 
-    result = {"scores": {}, "score": None}
+    result: dict[str, Any] = {"scores": {}, "score": None}
     main, *others = parts.scored
     if outcome.status == "ok":
         with ledger("evaluate"):
@@ -242,8 +244,8 @@ def _result(run: Run, task: Task, outcome, parts: Parts, ledger, memory: dict, d
 
 
 def label_spread(task: Task, labels: np.ndarray) -> float | None:
-    """How far training labels of a number spread: their standard deviation, or 0.741 times their interquartile range where
-    outliers make that much smaller; ``None`` for classes."""
+    """How far training labels of a number spread: their standard deviation, or 0.741 times their interquartile range
+    where outliers make that much smaller; ``None`` for classes."""
     if task.labels:
         return None
     low, high = np.quantile(labels, [0.25, 0.75])
@@ -262,9 +264,9 @@ def _scored(task: Task, scale: tasks.Scale, outputs: np.ndarray, labels: np.ndar
         answers, probabilities, kept = scale.grown(outputs[:, 0]), None, {}
     scores = {name: None if math.isnan(value) else value
               for name, value in task.scores(labels, answers, probabilities).items()}
-    read = probabilities if task.metric.reads == "probabilities" else answers
-    return {"scores": scores, "score": scores[task.metric.name], "p_shuffled": round(task.metric.p_shuffled(labels, read), 4),
-            "predictions": _compact(task, answers), **kept}
+    read: Any = probabilities if task.metric.reads == "probabilities" else answers
+    return {"scores": scores, "score": scores[task.metric.name],
+            "p_shuffled": round(task.metric.p_shuffled(labels, read), 4), "predictions": _compact(task, answers), **kept}
 
 
 def softmax(outputs: np.ndarray) -> np.ndarray:

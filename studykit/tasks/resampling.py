@@ -4,7 +4,7 @@ A resample is how often it holds each example, so a score on all of them is a pr
 is bounded, whatever the number of examples, classes and runs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def _matthews(true, total, said, right):
     return _ratio(right * total - (true * said).sum(2), np.sqrt(np.maximum(spread, 0)))
 
 
-FROM_COUNTS = {  # name -> (what it needs, the score from that)
+FROM_COUNTS: dict[str, tuple[tuple[str, ...], Callable]] = {  # name -> (what it needs, the score from that)
     "accuracy": (("right",), lambda true, total, right: right / total),
     "balanced_accuracy": (("hits",), _balanced),
     "f1": (("hits", "said"), _f1_of_one),

@@ -172,7 +172,8 @@ def advice_markdown(reports: pd.DataFrame, budgets: pd.DataFrame) -> str:
         few = f"up to {EXAMPLES[0]:,} examples"
         groups = pd.cut(found["examples"], [0, *EXAMPLES, float("inf")], labels=[
             few, f"{EXAMPLES[0]:,} to {EXAMPLES[1]:,} examples", f"over {EXAMPLES[1]:,} examples"]).astype(str)
-        rows += _advised(found, groups, "as long as it takes", [*dict.fromkeys(groups[found["examples"].argsort()])])
+        order = [*dict.fromkeys(groups[found["examples"].argsort()])]
+        rows += _advised(found, groups, f"{reports['epochs'].max():g} passes over them", order)
     if len(budgets):
         found = advice.chances(budgets, by=("task", "seconds"))
         groups = found["seconds"].map(lambda seconds: f"{seconds:g} s of training")

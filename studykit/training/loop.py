@@ -84,7 +84,8 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
             if score and any(now < moment <= spent() for moment in moments):
                 outcome.curve.append((outcome.steps, ledger.seconds["train"], score(model)))
     outcome.tokens = sum(outcome.step_tokens)
-    outcome.parts = dict(zip(PARTS, map(float, np.sum(outcome.step_seconds, axis=0)), strict=True)) if outcome.step_seconds else {}
+    if outcome.step_seconds:
+        outcome.parts = dict(zip(PARTS, map(float, np.sum(outcome.step_seconds, axis=0)), strict=True))
     outcome.flops = token_flops * (data.tokens if features else outcome.tokens)
     outcome.losses = tenths(torch.stack(losses))
     model.eval()

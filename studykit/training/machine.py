@@ -175,7 +175,9 @@ def _peak_set_back():
 def _process_peak():
     """The most memory that this process has had, in MB; ``None`` where nobody knows."""
     with contextlib.suppress(OSError), open("/proc/self/status") as lines:  # Linux's ru_maxrss begins with its parent's
-        return next(int(line.split()[1]) / 2 ** 10 for line in lines if line.startswith("VmHWM"))
+        for line in lines:
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 2 ** 10
     if resource:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2 ** 20 if sys.platform == "darwin" else 2 ** 10)
     peak = getattr(psutil.Process().memory_info(), "peak_wset", None)  # Windows's word for it

@@ -208,7 +208,7 @@ def _follow(log, done):
     """Print the kernel's progress as it comes: a notebook that runs headless shows nothing by itself."""
     seen = ""
     while not done.wait(2):
-        lines = log.read_text().splitlines()
+        lines = log.read_text(encoding="utf-8").splitlines()
         if lines and lines[-1] != seen:
             seen = lines[-1]
             print(f"  {seen}", flush=True)

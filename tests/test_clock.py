@@ -164,6 +164,23 @@ def test_without_leave_to_measure_nothing_is_measured(tiny_study, monkeypatch):
         "study tiny has no clock of these tasks and arms: run notebook 04")
 
 
+def test_the_study_s_clock_has_titles_and_places_as_its_table_has(tiny_study, monkeypatch):
+    monkeypatch.setattr(clock, "measure", lambda members, *_: Clock([pace(*cell) for cell in members], MACHINE))
+    made = tiny_study.clock(["stsb", "cola"], ["head", "full"])
+    assert list(made.token_seconds) == [(task, arm) for task in ("stsb", "cola") for arm in ("head", "full")]
+    assert made.table["task_title"].tolist() == ["STS-B", "STS-B", "CoLA", "CoLA"]
+    assert made.table["task_place"].tolist() == [2, 2, 1, 1] and made.table["arm_place"].tolist() == [3, 0, 3, 0]
+
+
+def test_runs_within_budgets_are_of_what_the_clock_has(tiny_study, monkeypatch):
+    assert tiny_study.timed({("cola", "full"): 0.1}) == []
+    clock.write(Clock([pace(), pace("mrpc", "bitfit", token_seconds=3e-4)], MACHINE), paths.results("tiny") / "clock.json")
+    wanted = tiny_study.timed({("cola", "full"): 0.1, ("mrpc", "bitfit"): 0.2}, seeds=[0])
+    assert [(run.task, run.method, run.lr, run.seconds, run.token_seconds) for run in wanted] == [
+        (task, arm, lr, seconds, cost) for seconds in (1, 2)
+        for task, arm, lr, cost in (("mrpc", "bitfit", 0.2, 3e-4), ("cola", "full", 0.1, 1e-4))]
+
+
 # A real one
 
 def test_a_clock_is_measured_once_and_gives_runs_their_steps(tiny_study, monkeypatch):

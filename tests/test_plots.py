@@ -206,7 +206,8 @@ def test_what_was_not_ok_stands_in_a_strip_below_and_covers_nothing():
     assert [text.get_position()[0] for text in strips[0].texts] == list(SHARES)
     colours = style.styles(runs)
     assert {text.get_color() for text in strips[0].texts} == {colours["some"][0]}
-    assert all(strip.get_window_extent().y1 <= ax.get_window_extent().y0 for strip, ax in zip(strips, fig.axes, strict=False))
+    assert all(strip.get_window_extent().y1 <= ax.get_window_extent().y0
+               for strip, ax in zip(strips, fig.axes, strict=False))
     assert parts.FALLEN in texts(fig)
 
 
@@ -282,7 +283,8 @@ def gaps(runs, **changes):
 def test_gaps_are_dots_with_bars_about_the_margin():
     runs = table()
     found = gaps(runs)
-    for ax, (_, own) in zip(panels(plots.gap_by_fraction(found, ABOUT), runs), found.groupby("task", sort=False), strict=True):
+    for ax, (_, own) in zip(panels(plots.gap_by_fraction(found, ABOUT), runs), found.groupby("task", sort=False),
+                            strict=True):
         heights = [y for line in ax.lines if line.get_linestyle() == "None" and line.get_markerfacecolor() != "white"
                    for y in line.get_ydata()]
         assert sorted(heights) == pytest.approx(sorted(own["gap"]))

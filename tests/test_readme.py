@@ -1,126 +1,136 @@
-"""README says what is so: its tables come from the records, its commands and links exist."""
+"""README and docs say what is so: tables and sentences come from the records, commands, links and examples work."""
 
-import ast
-import io
 import json
 import re
 
-import nbformat
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 
-from studykit import paths, study, tasks
-from studykit.evidence import paper as claims
+from studykit import encoders, methods, paths, study, tasks
 from studykit.evidence import stats
 from studykit.study import records
-from studykit.telling import plots, report
+from studykit.telling import report
 
-TEXT = (paths.REPO / "README.md").read_text()
-RECORDS = sorted((paths.REPO / "results" / "minilm").rglob("*.json"))
-
-
-def test_the_tables_are_what_the_records_say():
-    assert report.filled(TEXT) == TEXT, "run: python -m studykit readme"
-
-
-def test_another_score_in_one_record_changes_the_tables(monkeypatch):
-    table = report.reference_table()
-    table.loc[0, "score"] += 5
-    monkeypatch.setattr(report, "reference_table", lambda: table)
-    assert report.filled(TEXT) != TEXT
+README = (paths.REPO / "README.md").read_text(encoding="utf-8")
+PAGES = [paths.REPO / "README.md", *sorted((paths.REPO / "docs").glob("*.md"))]
+FILES = sorted((paths.REPO / "results" / "minilm").glob("*/*.json"))
 
 
 @pytest.fixture(scope="module")
-def claimed():
-    return report.claimed_runs()
+def found():
+    return report.evidence()
 
 
-@pytest.mark.parametrize("task, method, where", [("cola", "bitfit", 1.0), ("mrpc", "adapter", 0.1), ("stsb", "full", 10)])
-def test_another_score_in_one_record_changes_the_claims_their_figure_and_readme(task, method, where, claimed, monkeypatch):
-    def drawn(runs):
-        found = claims.parts(*runs)
-        file = io.BytesIO()
-        plots.claims(claims.judge(found), found).savefig(file, format="png")
-        return file.getvalue()
-
-    reports, budgets = (table.copy() for table in claimed)
-    table, axis = (budgets, "seconds") if where == 10 else (reports, "fraction")
-    row = table.index[table["task"].eq(task) & table["method"].eq(method) & table[axis].eq(where)][0]
-    table.loc[row, "score"] += 5
-    monkeypatch.setattr(report, "claimed_runs", lambda: (reports, budgets))
-    assert report.claims_markdown() not in TEXT
-    assert report.filled(TEXT) != TEXT
-    assert drawn((reports, budgets)) != drawn(claimed)
+def test_readme_and_report_are_what_the_records_say(found):
+    assert report.filled(README, found) == README, "run: python -m studykit readme"
+    written = (paths.REPO / "results" / "minilm" / "REPORT.md").read_text(encoding="utf-8")
+    assert report.report_markdown(found) == written, "run: python -m studykit readme"
 
 
-def test_the_claims_are_judged_by_what_notebook_06_reads():
-    notebook = nbformat.read(paths.REPO / "notebooks" / "06_claims.ipynb", as_version=4)
-    cell, = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-    values = {node.target.id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
-    assert {name: list(report.CLAIMED[name]) for name in report.CLAIMED} == {name: values[name] for name in report.CLAIMED}
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 120
 
 
-def test_a_missing_place_is_an_error():
-    with pytest.raises(ValueError, match="one place for scores"):
-        report.filled(TEXT.replace("<!-- scores -->", ""))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_files_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r'src="([^":]+)"', text):
+        assert (page.parent / link).exists(), link
 
 
-def test_links_and_files_exist():
-    for link in re.findall(r"\]\(([^)#:]+)\)", TEXT) + re.findall(r'src="([^":]+)"', TEXT):
-        assert (paths.REPO / link).exists(), link
-
-
-def test_commands_have_options_that_exist():
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_have_options_that_exist(page):
     known = set(re.findall(r"--[a-z]+", (paths.REPO / "run_all.sh").read_text()))
-    used = {word for line in re.findall(r"\./run_all\.sh[^\n`]*", TEXT) for word in re.findall(r"--[a-z]+", line)}
-    assert used and used <= known
+    commands = re.findall(r"\./run_all\.sh[^\n`]*", page.read_text(encoding="utf-8"))
+    assert {word for line in commands for word in re.findall(r"--[a-z]+", line)} <= known
 
 
-@pytest.mark.parametrize("file", RECORDS, ids=lambda file: file.stem)
+def fenced(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (paths.REPO / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_task_in_the_docs_is_sound(tmp_path):
+    rows = pd.DataFrame({"text": [f"words {i}" for i in range(90)], "urgency": ["low", "normal", "urgent"] * 30})
+    rows.to_csv(tmp_path / "tickets.csv", index=False)
+    (tmp_path / "tickets.yaml").write_text(fenced("data.md", "yaml")[0])
+    task = tasks.get(tmp_path / "tickets.yaml")
+    assert [metric.title for metric in task.metrics] == ["macro F1", "accuracy", "F1 of urgent"]
+    assert {split: len(part) for split, part in tasks.load(task).items()} == {"train": 72, "validation": 18}
+
+
+def test_the_arms_in_the_docs_are_sound(tmp_path):
+    settings = yaml.safe_load((paths.REPO / "params" / "mini.yaml").read_text())
+    settings |= yaml.safe_load(fenced("extending.md", "yaml")[0]) | {"notebooks": {}}
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    runs = study.load(tmp_path / "my.yaml").plan(["cola"], rates=1e-3)
+    assert [(run.method, dict(run.options)) for run in runs] == [("full", {}), ("lora", {"rank": 2}), ("lora", {"rank": 16})]
+
+
+def test_the_method_in_the_docs_trains_what_it_says(monkeypatch):
+    monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
+    exec(compile(fenced("extending.md", "python")[0], "extending.md", "exec"), {})
+    model = methods.apply("query_weights", encoders.load("mini"))
+    queries = sum(block.linear["query"].weight.numel() for block in encoders.blocks(model))
+    assert methods.counts(model)["encoder"] == queries > 0
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_each_committed_record_is_sound(file):
-    """Its name is its configuration's, and its score is what its predictions and labels give."""
+    """Its name is its configuration's, its task is the one that it names, and its scores are what its answers give."""
     record = json.loads(file.read_text())
+    task = tasks.get(record["run"]["task"])
     assert file.stem.endswith(records.key(record)) and record["key"] == records.key(record)
-    assert record["run"]["data"] == tasks.get(record["run"]["task"]).digest
-    if record["status"] in ("ok", "constant"):
-        again = tasks.scores(record["run"]["task"], record["predictions"], record["labels"])
-        if not tasks.get(record["run"]["task"]).labels and np.std(record["predictions"]) < 0.02:
-            return  # values are kept to four decimals: too few for the correlation of an answer that hardly varies
-        assert {k: v for k, v in record["scores"].items() if v is not None} == pytest.approx(
-            {k: v for k, v in again.items() if v == v}, abs=1e-4)
+    assert record["digest"] == records.digest(record)
+    assert (record["run"]["data"], record["run"]["asks"]) == (task.digest, task.identity)
+    again = task.scores(record["labels"], record["predictions"])
+    if not task.labels and np.std(record["predictions"]) < 0.02:
+        return  # values are kept to four decimals: too few for the correlation of an answer that hardly varies
+    assert {name: value for name, value in record["scores"].items() if value is not None} == pytest.approx(
+        {name: value for name, value in again.items() if value == value}, abs=1e-4)
 
 
-def test_the_reference_study_is_whole():
-    table = report.reference_table()
-    cells = table.groupby(["task", "method", "fraction"])["seed"].nunique()
-    assert len(cells) == 3 * 4 * 6 and cells.min() >= 5
-    assert table["commit"].notna().all() and not table["commit"].str.endswith("+").any(), "made by uncommitted code"
-
-
-def test_every_method_had_as_many_trials_and_none_read_the_validation_set():
+def test_no_run_is_read_as_ok_whose_answers_do_not_vary():
     experiment = study.load("minilm")
-    _, trials = experiment.choose_rates(list(report.TASK_TITLES), report.METHODS)
-    planned = {run.key for run in experiment.trials(list(report.TASK_TITLES), report.METHODS)}
-    assert trials[trials["key"].isin(planned)].groupby(["task", "method"]).size().tolist() == [5] * 12
-    assert set(trials["score_on"]) == {"selection"}
-    assert not set(trials["seed"]) & set(report.reference_table()["seed"])
+    table = experiment.table(records.read(paths.REPO / "results" / "minilm").values())
+    fine = table[table["status"] == "ok"]
+    spreads = [np.std(row["predictions"]) / np.std(row["labels"]) for row in fine[fine["task"] == "stsb"].to_dict("records")]
+    assert min(spreads) > 0.1
+    assert (table.loc[(table["status"] == "collapsed") & (table["task"] == "stsb"), "score"] == 0).all()
+    assert (len(table), int((table["status"] == "collapsed").sum())) == (663, 127)
+    assert "127 of the 663 records" in (paths.REPO / "docs" / "protocol.md").read_text(encoding="utf-8")
+
+
+def test_the_reference_study_is_whole(found):
+    cells = found.reports.groupby(["task", "arm", "fraction"])["seed"].nunique()
+    assert len(cells) == 3 * 4 * 6 and cells.min() == 5
+    assert found.reports["commit"].notna().all() and not found.reports["commit"].str.endswith("+").any()
+
+
+def test_every_arm_had_as_many_trials_and_none_read_the_validation_set(found):
+    planned = {run.key for run in found.experiment.trials()}
+    trials = found.trials[found.trials["key"].isin(planned)]
+    assert trials.groupby(["task", "arm"]).size().tolist() == [5] * 12
+    assert set(found.trials["score_on"]) == {"selection"}
+    assert not set(found.trials["seed"]) & set(found.reports["seed"])
 
 
 def test_committed_figures_are_drawn_from_the_committed_records():
     manifest = json.loads((paths.REPO / "figures" / "minilm" / "manifest.json").read_text())
-    known = {json.loads(file.read_text())["key"] for file in RECORDS}
+    known = {json.loads(file.read_text())["key"] for file in FILES}
     for name, entry in manifest.items():
         assert set(entry["runs"]) <= known, name
         assert (paths.REPO / "figures" / "minilm" / f"{name}.svg").is_file()
 
 
-def test_gaps_in_readme_are_those_of_the_records():
-    """The table's first gap, computed again by hand: seeds by SciPy, test sentences by scikit-learn on drawn sentences."""
+def test_gaps_are_those_of_the_records(found):
+    """One gap, computed again by hand: seeds by SciPy, test sentences by scikit-learn on drawn sentences."""
     import scipy.stats
     from sklearn.metrics import f1_score
 
-    table = report.reference_table()
-    rows = table[(table["task"] == "mrpc") & (table["fraction"] == 0.1)].set_index(["method", "seed"]).sort_index()
+    table = found.reports
+    rows = table[(table["task"] == "mrpc") & (table["fraction"] == 0.1)].set_index(["arm", "seed"]).sort_index()
     gaps = (rows["score"]["bitfit"] - rows["score"]["full"]).to_numpy()
     labels, rng, moved = np.array(rows["labels"].iloc[0]), np.random.default_rng(5), []
     for _ in range(300):
@@ -131,41 +141,6 @@ def test_gaps_in_readme_are_those_of_the_records():
     count = len(gaps)
     seeds, examples = gaps.var(ddof=1) / count, max(0, (shared.sum() - np.trace(shared)) / (count * (count - 1)))
     half = np.sqrt(scipy.stats.t.ppf(0.975, count - 1) ** 2 * seeds + scipy.stats.norm.ppf(0.975) ** 2 * examples)
-    row = stats.paired_gaps(table).set_index(["task", "fraction", "method"]).loc[("mrpc", 0.1, "bitfit")]
+    row = stats.paired_gaps(table).set_index(["task", "fraction", "arm"]).loc[("mrpc", 0.1, "bitfit")]
     assert row["gap"] == pytest.approx(gaps.mean())
     assert (row["low"], row["high"]) == pytest.approx((gaps.mean() - half, gaps.mean() + half), abs=0.6)
-    assert f"{row['gap']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})" in TEXT
-
-
-def test_the_answer_is_what_the_records_say(claimed):
-    """With all of the data BitFit is behind on every task, nowhere is it ahead, and no gap is a match; within budgets it is
-    neither. Adapters are ahead of full within 20 and 40 s on STS-B and 40 s on CoLA; some of their runs on STS-B fell apart,
-    and none at a third of the rate."""
-    reports, budgets = claimed
-    gaps = stats.paired_gaps(report.reference_table())
-    bitfit = gaps[gaps["method"] == "bitfit"]
-    assert set(bitfit.loc[bitfit["fraction"].eq(1.0) & (bitfit["high"] < 0), "task"]) == set(report.TASK_TITLES)
-    assert not (bitfit["low"] > 0).any()
-    assert not ((gaps["low"] > -1) & (gaps["high"] < 1)).any()
-    timed = stats.paired_gaps(budgets, by=("task", "seconds"))
-    level = timed[timed["method"] == "bitfit"]
-    assert not ((level["low"] > 0) | (level["high"] < 0)).any()
-    assert (timed.loc[timed["method"].eq("adapter") & timed["task"].eq("stsb"), "gap"] > 0).all()
-    ahead = timed[timed["method"].eq("adapter") & (timed["low"] > 0)]
-    assert set(zip(ahead["task"], ahead["seconds"], strict=True)) == {("stsb", 20), ("stsb", 40), ("cola", 40)}
-    bold = reports[reports["method"].eq("adapter") & reports["task"].eq("stsb")]
-    reference = study.load("minilm")
-    calm = reference.recorded(reference.grid(
-        task="stsb", method="adapter", fraction=report.FRACTIONS, seed=report.CLAIMED["seeds"], lr=bold["lr"].iloc[0] / 3))
-    assert (len(bold), sum(bold["score"] < 50)) == (30, 4) and (len(calm), sum(calm["score"] < 75)) == (30, 0)
-    both = bold[bold["score"] > 50].merge(calm, on=["fraction", "seed"])
-    assert 0 < (both["score_x"] - both["score_y"]).mean() < 1
-    verdicts = claims.judge(claims.parts(*claimed)).set_index("claim")["verdict"]
-    assert verdicts[["match_all_data", "match_fractions", "ahead_between"]].tolist() == ["refuted"] * 3
-    gaps = stats.paired_gaps(reports[reports["task"].eq("cola") & reports["method"].isin(["full", "bitfit"])])
-    assert sum(1.645 * gaps["examples_error"] > claims.MARGIN) == 5  # of six shares
-
-
-def test_plots_and_study_know_the_reference():
-    assert study.load("minilm").settings["trials"]["seed"] not in set(report.reference_table()["seed"])
-    assert set(report.METHODS) <= set(plots.STYLE)

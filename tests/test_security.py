@@ -81,11 +81,16 @@ def test_names_are_names(at, tiny_yaml, tiny_glue, tiny_encoder, word):
         with pytest.raises(ValueError):
             one.execute([dataclasses.replace(run, **wrong)], group="some")
     for ask in (lambda: tasks.load(word), lambda: tasks.load("cola", word), lambda: encoders.load(word),
-                lambda: encoders.tokenizer(word), lambda: study.load(word),
-                lambda: tasks.made({**TASK, "name": word}, "here")):
+                lambda: encoders.tokenizer(word), lambda: study.load(word)):
         with pytest.raises((ValueError, OSError)):
             ask()
     assert not (at / "home").exists()
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", ".hidden", ""])
+def test_a_task_s_name_does_not_lead_out_of_its_folder(name):
+    with pytest.raises(ValueError, match="cannot be a folder's name"):
+        tasks.made({**TASK, "name": name}, "here")
 
 
 @pytest.mark.parametrize("word", ["../../x", "..", "/tmp/x", "x/../../..", "x\ny", ".x", ""])

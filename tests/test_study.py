@@ -92,6 +92,16 @@ def test_a_plan_that_cannot_be_is_an_error(tiny_study, axes, message):
         tiny_study.plan(**{"tasks": "cola", "arms": "full", "rates": 1e-3, **axes})
 
 
+def test_what_later_cells_need_is_checked_first(tiny_study):
+    assert tiny_study.check(["mrpc"], ["full"], seeds=[0, 1], at_least=2) is None
+    with pytest.raises(ValueError, match=r"seeds must be at least 2 different ones, .*got \[1, 1\]"):
+        tiny_study.check(seeds=[1, 1], at_least=2)
+    with pytest.raises(ValueError, match="study tiny has no task 'rte'"):
+        tiny_study.check(["rte"])
+    with pytest.raises(ValueError, match="study tiny has no arm 'fulll'"):
+        tiny_study.check(arms=["fulll"])
+
+
 # Loading a study
 
 def test_an_unknown_study_is_an_error_that_names_the_known_ones():
@@ -396,6 +406,17 @@ def few(tiny_glue, tmp_path, count):
     for split, made in (("train", rows("mrpc", "train")[:count]), ("validation", rows("mrpc", "validation"))):
         write_split(tmp_path / "few", "mrpc", split, made)
     return str(tmp_path / "few")
+
+
+def test_rows_that_are_added_to_a_file_are_seen_by_the_same_process(tiny_yaml, tiny_glue, tiny_encoder, tiny_study, tmp_path):
+    """As in a notebook whose reader mends his file and runs the cell again."""
+    keys = []
+    for count in (40, 60):
+        own = study.load(str(tiny_yaml), few(tiny_glue, tmp_path, count), tiny_encoder)
+        table = own.execute(own.plan("mrpc", "head", rates=1e-2, steps=2), group="some")
+        keys += table["key"].tolist()
+        assert table["examples"].tolist() == [count]
+    assert len(set(keys)) == 2
 
 
 def test_too_few_rows_to_choose_rates_on_are_refused_and_how_many_it_takes_is_said(tiny_yaml, tiny_glue, tiny_encoder,

@@ -254,6 +254,17 @@ def test_scoring_is_not_training_time():
     assert [moment[2] for moment in outcome.curve] == [0.5] * 3
 
 
+@pytest.mark.parametrize("method", ["full", "head"])
+def test_each_step_has_its_tokens_and_the_seconds_of_its_parts(method):
+    """The clock is made of these."""
+    data = examples(count=20)
+    outcome = train(methods.apply(method, tiny_model()), data, steps=7, timed=True)
+    assert np.shape(outcome.step_seconds) == (7, 3) and np.min(outcome.step_seconds) > 0
+    assert list(outcome.parts.values()) == pytest.approx(np.sum(outcome.step_seconds, axis=0))
+    order = budgets.batch_order(data.lengths, 4, 7, 0)
+    assert outcome.step_tokens == [data.lengths[rows].sum() for rows in order] and sum(outcome.step_tokens) == outcome.tokens
+
+
 @pytest.mark.parametrize("steps, points", [(12, 1), (12, 4), (12, 5), (7, 7), (100, 3), (5, 1)])
 def test_the_curve_has_the_points_asked_for_evenly_and_the_last_at_the_end(steps, points):
     model = methods.apply("layernorm", tiny_model())
@@ -268,7 +279,8 @@ def test_the_curve_has_the_points_asked_for_evenly_and_the_last_at_the_end(steps
 REFUSED = ("distilbert", "prefix")  # its layers take no virtual tokens
 
 
-@pytest.mark.parametrize("family, method", [pair for pair in itertools.product(FAMILIES, methods.METHODS) if pair != REFUSED])
+@pytest.mark.parametrize("family, method", [
+    pair for pair in itertools.product(FAMILIES, methods.METHODS) if pair != REFUSED])
 def test_a_curve_changes_nothing_and_is_scored_by_the_model_as_it_is(family, method):
     data = examples()
     plain, with_curve = (methods.apply(method, tiny_model(family)) for _ in range(2))

@@ -3,6 +3,7 @@
 A run is its configuration. Its hash names its record, so executing a plan twice trains nothing the second time.
 """
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -216,12 +217,13 @@ class Study:
         if missing:
             _check(self, missing, alone=jobs == 1 and engine in ("local", "loky"))
             try:
-                for result in engines.train(self, missing, paths.made(folder), jobs, engine):
-                    if result["status"] == "accident":
-                        accidents.append(result)
-                    else:
-                        found[result["key"]] = result
-                    progress.step(result)
+                with contextlib.closing(engines.train(self, missing, paths.made(folder), jobs, engine)) as trained:
+                    for result in trained:
+                        if result["status"] == "accident":
+                            accidents.append(result)
+                        else:
+                            found[result["key"]] = result
+                        progress.step(result)
             finally:
                 locks.sweep(folder.parent)
         progress.end()
@@ -288,9 +290,10 @@ def _check(study: Study, wanted: list[Run], alone: bool) -> None:
         if run.clock == "wall" and not alone:
             raise ValueError(f"{run.name} ends by the wall clock, so it must have the machine to itself: use one job and "
                              "the engine local, or give it token_seconds, a calibrated clock")
-        if (run.encoder, run.weights) != (study.encoder, study.weights) or run.data != study.data_digest(run.task):
-            raise ValueError(f"{run.name} is a run of another encoder or other data than study {study.name}'s: make it with "
-                             "that study's plan")
+        if (run.task not in study.tasks or run.asks != study.tasks[run.task].identity
+                or (run.encoder, run.weights) != (study.encoder, study.weights) or run.data != study.data_digest(run.task)):
+            raise ValueError(f"{run.name} is a run of another task, encoder or other data than study {study.name}'s: make it "
+                             "with that study's plan")
     _check_data(study, wanted)
     _check_models(study, wanted)
 

@@ -71,6 +71,7 @@ class Task(BaseModel):
     def _whole(self) -> "Task":
         if "label" in self.columns:
             raise ValueError("a text column must not be called label, which is what rows' labels are called: rename it")
+        paths.plain(self.name)
         if len({*self.columns, self.label}) != len(self.columns) + 1:
             raise ValueError(f"columns and label must be different, got {', '.join((*self.columns, self.label))}")
         if self.labels and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):

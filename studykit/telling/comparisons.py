@@ -125,6 +125,8 @@ def _extent(rows: pd.DataFrame, axis: str, many_tasks: bool, many_places: bool) 
         points = rows[[words.in_points(row) for row in rows.to_dict("records")]]
         most = ordered.loc[points["gap"].abs().idxmax()] if len(points) else most
         place = f" {words.place(axis, most[axis])}" if many_places else ""
+        if len(rows) == 1 and not many_places:
+            return size  # where it is has been said
         return f"{'up to ' if len(rows) > 1 else ''}{words.amount(most['size'], most)}, on {most['task_title']}{place}"
     if words.number(least["size"], least) == words.number(most["size"], most):
         return size

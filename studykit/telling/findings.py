@@ -88,7 +88,7 @@ def _beside(rows: list[dict], told: list[dict]) -> list[Fact]:
 
 
 def _times(ratios: list[float]) -> str:
-    low, high = f"{min(ratios):.2g}", f"{max(ratios):.2g}"
+    low, high = f"{min(ratios):.3g}", f"{max(ratios):.3g}"
     return "the same as" if low == high == "1" else f"{low} times" if low == high else f"{low} to {high} times"
 
 

@@ -4,7 +4,6 @@ scripts."""
 import base64
 import html
 import itertools
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from studykit import paths
 from studykit.study import provenance
+from studykit.telling import story
 
 if TYPE_CHECKING:
     from studykit.study import Study
@@ -75,7 +75,7 @@ def write_index(experiment: "Study", folder: Path, rows: Sequence[tuple[Path, fl
     what this is and its answer on top, then the verdicts, every figure under a title and linked to its notebook,
     and the notebooks with what became of them. ``rows`` are (notebook's file, seconds, status), of those that
     have run so far. Returns its path."""
-    stories = [(file.stem, _kept(folder / f"{file.stem}.json")) for file, *_ in rows]
+    stories = [(file.stem, story.read(experiment.name, file.stem)) for file, *_ in rows]
     body = [_what(experiment), _answer(stories), _verdicts(experiment, stories)]
     for stem, kept in stories:
         body += [_figure(experiment, stem, figure) for figure in kept["figures"]]
@@ -86,10 +86,6 @@ def write_index(experiment: "Study", folder: Path, rows: Sequence[tuple[Path, fl
     target.write_text(PAGE.format(title=f"{html.escape(experiment.name)}: which way of fine-tuning?",
                                   body="\n".join(filter(None, body))), encoding="utf-8")
     return target
-
-
-def _kept(file: Path) -> dict:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"facts": [], "figures": []}
 
 
 def _text(sentence: str) -> str:

@@ -157,7 +157,7 @@ def claims_markdown(verdicts: pd.DataFrame, parts: pd.DataFrame) -> str:
     for row in verdicts.to_dict("records"):
         own = parts[parts["claim"] == row["claim"]]
         counted = f": {own['estimate'].iloc[0]:.1f} ‰, {own['where'].iloc[0]}" if set(own["unit"]) == {"thousandths"} else ""
-        cells = [f"{row[task]} ({plots.estimate(parts, row['claim'], task)})" if isinstance(row.get(task), str) else ""
+        cells = [f"{row[task]}: {plots.estimate(parts, row['claim'], task)}" if isinstance(row.get(task), str) else ""
                  for task in titles]
         rows.append([row["statement"], f"**{row['verdict']}**{counted}", *cells])
     return _markdown(["the paper's claim", "all tasks", *titles.values()], rows)

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -77,10 +78,23 @@ class Story:
         self._keep()
 
     def _keep(self) -> None:
-        file = paths.made(paths.runs(self.experiment.name)) / f"{self.kept['notebook']}.json"
+        file = kept_in(self.experiment.name, self.kept["notebook"])
+        paths.made(file.parent)
         temporary = file.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps(self.kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(temporary, file)
+
+
+def kept_in(study: str, notebook: str) -> Path:
+    """The file that a notebook's story is kept in."""
+    return paths.runs(study) / f"{notebook}.json"
+
+
+def read(study: str, notebook: str) -> dict:
+    """What a notebook has told so far; nothing where it has not run."""
+    file = kept_in(study, notebook)
+    nothing: dict = {"notebook": notebook, "facts": [], "figures": []}
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else nothing
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ PLACES: dict[str, Callable[[str], str]] = {
     "epochs": lambda values: f"with {values} passes", "steps": lambda values: f"with {values} steps",
     "lr": lambda values: f"at a rate of {values}", "source": lambda values: f"where {values} differs",
     "equal": lambda values: f"with equal {values}", "pretrained": lambda values: f"with {values} weights"}
-NOUNS = {"fraction": "share", "seconds": "budget", "lr": "rate"}  # what a place is
+NOUNS = {"fraction": "share", "seconds": "budget", "lr": "rate", "epochs": "length", "source": "seed"}  # what a place is
 
 
 def axis_of(table: Any, known: Iterable[str] = PLACES) -> str:

@@ -46,6 +46,7 @@ def main(argv=None):
     planned = list(works(experiment, setting, options))
     result = {"study": experiment.name, "encoder": experiment.encoder, "date": str(datetime.date.today()),
               "precision": options.precision, "threads": options.threads, "head_epochs": HEAD_EPOCHS,
+              "batch_size": experiment.design.batch_size,
               "measured": [row for work in planned for row in in_pairs(work, setting["repeats"])],
               "limits": [alone(limit.of, work) for work in planned if work.run.task not in SCORED],
               "fleets": [alone(at_once, work, members) for work in planned for members in setting["members"]

@@ -12,8 +12,8 @@ GOALS = {("full", "trainer"): 1.2, ("bitfit", "trainer"): 1.5, ("adapter", "trai
          ("head", "run_glue"): 15, ("full", "run_glue"): {"cola": 6, "mrpc": 2.5}, ("bitfit", "run_glue"): {
              "cola": 12, "mrpc": 4}, ("adapter", "run_glue"): {"cola": 10, "mrpc": 3.5}}  # set before it was measured
 TEXT = """\
-{study}: {encoder}; {precision}, {threads} threads, batches of 16. {processor}, {cores} cores, load {load}; torch {torch},
-transformers {transformers}; {date}, commit {commit}.
+{study}: {encoder}; {precision}, {threads} threads, batches of {batch_size}. {processor}, {cores} cores, load {load};
+torch {torch}, transformers {transformers}; {date}, commit {commit}.
 
 How many times as fast as the others, the median of the pairs with their range; in square brackets the goal set beforehand:
 
@@ -50,7 +50,7 @@ def markdown(result):
     table = pd.DataFrame(result["measured"])
     scored = table[table["score"].notna()] if "score" in table else table[:0]
     return TEXT.format_map({
-        **result, **result["hardware"], **result["versions"], "ratios": ratios(table),
+        **result["hardware"], **result["versions"], **result, "ratios": ratios(table),
         "speeds": speeds(table), "limits": limits(table, result["limits"]), "scores": scores(scored),
         "fleets": fleets(result["fleets"]), "driver": driver(result["driver"]), "used_on": ", ".join(fleet.DEVICES)})
 

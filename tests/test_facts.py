@@ -337,5 +337,5 @@ def test_in_a_notebook_facts_are_markdown(story, table, monkeypatch):
 def test_where_one_task_differs_it_is_named_once():
     levels = {(task, arm): 80.0 - 5 * (arm == "few") * (task == "essays") for task in TITLES for arm in ("all", "few")}
     fact, = facts.gaps(stats.paired_gaps(runs(levels)), most=1)
-    assert fact.sentence == ("`few` against `all` with all of the data: behind on Essays by 5.0 points; a match on Prices and "
-                             "Letters.")
+    assert fact.sentence == ("`few` against `all` with all of the data: behind on Essays by 5.0 points; a match on Prices "
+                             "and Letters.")

@@ -14,8 +14,8 @@ from studykit.study import records
 NOTEBOOKS = paths.notebooks()
 FIRST = ["00", "01", "02", "03", "04", "05", "06", "10"]  # the course as it was first told; others may stand between
 KNOWN = {"study_name", "source", "encoder", "jobs", "task", "tasks", "arms", "fraction", "fractions", "seed", "seeds",
-         "budgets", "points", "watched_task", "margin", "longer_task", "longer_epochs", "bottleneck", "rank", "num_labels", "sizes", "data",
-         "minutes", "text", "label"}
+         "budgets", "points", "watched_task", "margin", "longer_task", "longer_epochs", "bottleneck", "rank", "num_labels",
+         "sizes", "data", "minutes", "text", "label"}
 WORDS_A_LINE, LONGEST_PARAGRAPH, LONGEST_LINE, ROWS = 12, 70, 88, 12
 MINUTES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
            "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]

@@ -140,12 +140,12 @@ class Study:
         for _ in range(rates.WIDEN + 1):
             trials = self.execute(wanted, group="02_learning_rates", jobs=jobs)
             choices = rates.judged(trials, self.design.trials.rule)
-            if not (more := self._wider(trials, choices)):
+            if not (more := self.wider(trials, choices)):
                 break
             wanted += more
         return {(choice.task, choice.arm): choice.rate for choice in choices.itertuples()}, trials
 
-    def _wider(self, trials: pd.DataFrame, choices: pd.DataFrame) -> list[Run]:
+    def wider(self, trials: pd.DataFrame, choices: pd.DataFrame) -> list[Run]:
         """Trials one step beyond, where a choice is at the edge."""
         trial = self.design.trials
         fields: dict[str, Any] = {"score_on": "selection", "epochs": trial.epochs or self.design.epochs}
@@ -292,8 +292,8 @@ def _check(study: Study, wanted: list[Run], alone: bool) -> None:
                              "the engine local, or give it token_seconds, a calibrated clock")
         if (run.task not in study.tasks or run.asks != study.tasks[run.task].identity
                 or (run.encoder, run.weights) != (study.encoder, study.weights) or run.data != study.data_digest(run.task)):
-            raise ValueError(f"{run.name} is a run of another task, encoder or other data than study {study.name}'s: make it "
-                             "with that study's plan")
+            raise ValueError(f"{run.name} is a run of another task, encoder or other data than study {study.name}'s: make "
+                             "it with that study's plan")
     _check_data(study, wanted)
     _check_models(study, wanted)
 

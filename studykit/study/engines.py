@@ -7,7 +7,7 @@ became of each. Where a worker dies, the runs in flight have rounds of their own
 import collections
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def known(engine: str) -> str:
     return name
 
 
-def train(study, wanted: Sequence[Run], folder: Path, jobs: int = 1, engine: str = "local") -> Iterator[dict]:
+def train(study, wanted: Sequence[Run], folder: Path, jobs: int = 1, engine: str = "local") -> Generator[dict, None, None]:
     """Yield what becomes of these runs, as it comes; last what another process had begun. It is a run's record, or, where an
     exception or the death of its process stopped it, an accident: a dict with ``key``, ``run``, ``status`` "accident",
     ``reason`` and more, which is kept apart from the records, and goes once the run succeeds.

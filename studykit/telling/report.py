@@ -63,7 +63,7 @@ def _trials(experiment: study.Study) -> pd.DataFrame:
     wanted, trials = experiment.trials(), pd.DataFrame()
     for _ in range(rates.WIDEN + 1):
         trials = experiment.recorded(wanted)
-        more = experiment._wider(trials, rates.judged(trials, experiment.design.trials.rule)) if len(trials) else []
+        more = experiment.wider(trials, rates.judged(trials, experiment.design.trials.rule)) if len(trials) else []
         if not more:
             break
         wanted += more

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from studykit import paths, study
+from studykit import paths
 from studykit.evidence import paper as claims
-from studykit.telling import report
+from studykit.telling import facts, plots, report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -151,16 +151,25 @@ def test_a_notebook_is_run_changed_and_run_again_in_jupyterlab(browser, lab):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """The page of a run of notebooks 03 and 06, made of the committed ones."""
-    folder, rows = tmp_path_factory.mktemp("run"), []
-    for name in ("03_data_fractions", "06_claims"):
-        executed = folder / f"{name}.ipynb"
-        shutil.copy(paths.REPO / "notebooks" / executed.name, executed)
-        report.as_html(executed)
-        rows.append((executed, 12.3, "passed"))
+    """The page of a run of notebooks 03 and 06, made of the committed ones and of what they tell."""
+    home = tmp_path_factory.mktemp("home")
+    shutil.copytree(paths.REPO / "results" / report.REFERENCE, home / "results" / report.REFERENCE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("STUDYKIT_HOME", raising=False)
-        return report.write_index(study.load(report.REFERENCE), folder, rows)
+        patch.setenv("STUDYKIT_HOME", str(home))
+        found = report.evidence()
+        experiment, rows = found.experiment, []
+        amounts, judged = (facts.Story(experiment, name) for name in ("03_data_fractions", "06_claims"))
+        amounts.tell(facts.answer(found.gaps))
+        amounts.draw(plots.score_by_fraction(found.reports, experiment.about), "score_by_fraction", found.reports, "scores")
+        amounts.draw(plots.gap_by_fraction(found.gaps, experiment.about), "gap_by_fraction", found.reports, "gaps")
+        judged.verdicts(found.verdicts)
+        judged.draw(plots.claims(found.verdicts, found.parts, experiment.about), "claims", found.reports, "verdicts")
+        for name in ("03_data_fractions", "06_claims"):
+            executed = paths.runs(experiment.name) / f"{name}.ipynb"
+            shutil.copy(paths.REPO / "notebooks" / executed.name, executed)
+            report.as_html(executed)
+            rows.append((executed, 12.3, "passed"))
+        return report.write_index(experiment, paths.runs(experiment.name), rows)
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -168,12 +177,13 @@ def test_the_page_of_a_run_is_whole_and_needs_no_network(browser, pages, width):
     page, refused = opened(browser, "file://", viewport={"width": width, "height": 844})
     page.goto(pages.as_uri())
     said = page.inner_text("body")
-    assert all(text in said for text in ("sentence-transformers/all-MiniLM-L6-v2", "nyu-mll/glue", "12", "passed"))
-    assert page.locator("tr", has_text=re.compile("upheld|refuted|undecided")).count() == len(claims.CLAIMS)
+    assert all(text in said for text in ("sentence-transformers/all-MiniLM-L6-v2", "the tasks' published data", "12",
+                                         "passed"))
+    assert page.locator(".claims tr", has_text=re.compile("upheld|refuted|undecided")).count() == len(claims.CLAIMS)
     assert look(page) == 3
     links = page.eval_on_selector_all("a", "links => links.map(link => link.href)")
-    assert [link.rsplit("/")[-1] for link in links] == ["03_data_fractions.html", "06_claims.html"]
-    for link in links:
+    assert {link.rsplit("/")[-1] for link in links} == {"03_data_fractions.html", "06_claims.html"}
+    for link in dict.fromkeys(links):
         assert page.goto(link).ok
         assert look(page) >= 1
     assert not refused

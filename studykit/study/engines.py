@@ -7,7 +7,7 @@ became of each. Where a worker dies, the runs in flight have rounds of their own
 import collections
 import contextlib
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 

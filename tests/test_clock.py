@@ -152,6 +152,14 @@ def test_on_a_busy_machine_there_is_no_clock_but_one_sentence(tiny_study, member
     assert made.token_seconds == {} and made.table.empty and made.about == made.refusal
 
 
+def test_a_machine_that_is_busy_before_is_not_measured_at_all(tiny_study, members, monkeypatch):
+    monkeypatch.setattr(clock, "OTHERS", -1)  # as no machine can be
+    monkeypatch.setattr(clock, "LOOK", 0.05)
+    monkeypatch.setattr(runs, "prepared", lambda *_: pytest.fail("a model was loaded"))
+    made = clock.measure(members, tiny_study.tasks, tiny_study.source, tiny_study.encoder_at)
+    assert made.refusal.startswith("no clock: this machine is busy (cola: other processes took ")
+
+
 def test_a_refusal_is_not_kept(tiny_study, monkeypatch):
     monkeypatch.setattr(clock, "measure", lambda *_: Clock(refusal="no clock: this machine is busy"))
     assert tiny_study.clock("cola", "full").refusal

@@ -88,17 +88,17 @@ def cheap(tiny_yaml, tiny_glue, tiny_encoder, tmp_path, monkeypatch):
     """The words that run notebook 03 on a tiny study, with its results in a folder of their own."""
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path))
     return ["--study", tiny_yaml, "--source", tiny_glue, "--encoder", tiny_encoder, "--only", "03", "--set",
-            "tasks=[mrpc]", "methods=[full, bitfit]", "fractions=[0.5, 1.0]", "seeds=[0, 1]"]
+            "tasks=[mrpc]", "arms=[full, bitfit]", "fractions=[0.5, 1.0]", "seeds=[0, 1]"]
 
 
 def test_a_study_from_beginning_to_end_and_again(cheap, tmp_path, capsys):
     assert run(*cheap) == 0
     records = {file: file.stat().st_mtime_ns for file in tmp_path.glob("results/tiny/*/*.json")}
     groups = collections.Counter(file.parent.name for file in records)
-    assert groups["03_data_fractions"] == 2 * 2 * 2  # methods × fractions × seeds
+    assert groups["03_data_fractions"] == 2 * 2 * 2  # arms × fractions × seeds
     assert 2 * 2 <= groups["02_learning_rates"] <= 2 * 4  # trials, and up to two beyond an edge
     assert {file.name for file in tmp_path.glob("runs/tiny/*")} == {
-        "03_data_fractions.ipynb", "03_data_fractions.html", "index.html"}
+        "03_data_fractions.ipynb", "03_data_fractions.html", "03_data_fractions.json", "index.html"}
     assert {file.stem for file in tmp_path.glob("figures/tiny/*.svg")} == {"score_by_fraction", "gap_by_fraction"}
     page = (tmp_path / "runs/tiny/index.html").read_text()
     assert page.count("<img ") == page.count('src="data:image/png;base64,') == page.count('alt="Figure: ') == 2
@@ -107,7 +107,7 @@ def test_a_study_from_beginning_to_end_and_again(cheap, tmp_path, capsys):
     manifest = json.loads((tmp_path / "figures/tiny/manifest.json").read_text())
     assert manifest["score_by_fraction"]["seeds"] == [0, 1]
     said = capsys.readouterr().out
-    assert "passed   gap_by_fraction, score_by_fraction\n" in said and "1 passed, 0 failed" in said
+    assert "passed   score_by_fraction, gap_by_fraction\n" in said and "1 passed, 0 failed" in said
     drawn = {file: file.read_bytes() for file in tmp_path.glob("figures/tiny/*")}
     assert run(*cheap) == 0
     assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("results/tiny/*/*.json")} == records, "trained again"
@@ -136,11 +136,11 @@ def test_a_kernel_that_dies_is_a_failed_notebook(tmp_path, capsys):
 
 def test_a_failing_notebook_does_not_stop_the_others(cheap, capsys):
     only = cheap.index("03")
-    words = [*cheap[:only], "01,03", *cheap[only + 1:-3], "methods=[nonesuch]"]
+    words = [*cheap[:only], "01,03", *cheap[only + 1:-3], "arms=[nonesuch]"]
     assert run(*words) == 1
     captured = capsys.readouterr()
     assert "1 passed, 1 failed" in captured.out
-    assert "no learning rates to try for nonesuch" in captured.err
+    assert "study tiny has no arm 'nonesuch'" in captured.err
 
 
 def test_a_study_may_set_only_parameters_that_exist(tiny_yaml, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ STEPS = 12  # of a round and arm that are timed; two before them are not
 TRIES = 3
 APART = 0.1  # rounds may differ by so much of their median
 OTHERS = 0.1  # of a core that other processes may take meanwhile
+LOOK = 0.5  # seconds before each try, in which they may not either
 PARTS = ("forward", "backward", "update")
 
 
@@ -98,9 +99,9 @@ def measure(members: dict[tuple[str, str], Run], tasks: Mapping[str, Task], sour
     for name, arms in by_task.items():
         for attempt in range(TRIES):
             rounds, others = _rounds(arms, tasks[name], source, encoder_at)
-            measured = {arm: _pace([each[arm] for each in rounds]) for arm in arms}
-            worst = max(pace["spread"] for pace in measured.values())
-            if worst <= APART and others <= OTHERS:
+            measured = {arm: _pace([outcomes[arm] for outcomes in rounds]) for arm in arms} if others <= OTHERS else {}
+            worst = max((pace["spread"] for pace in measured.values()), default=0.0)
+            if measured and worst <= APART:
                 break
             time.sleep(attempt)
         else:
@@ -123,9 +124,14 @@ def _machine(run: Run) -> dict:
 
 
 def _rounds(arms: dict[str, Run], task: Task, source: str, encoder_at: str) -> tuple[list[dict], float]:
-    """``(rounds, others)``: of each round the outcome by arm, and the part of a core that other processes took."""
+    """``(rounds, others)``: of each round the outcome by arm, and the part of a core that other processes took. Where they
+    take too much before it begins, there are no rounds."""
     from studykit.training import loop, machine
 
+    with machine.busy() as before:
+        time.sleep(LOOK)
+    if before.others > OTHERS:
+        return [], before.others
     device = machine.best_device()
     parts = {arm: runs.prepared(run, task, source, encoder_at, machine.Ledger(device)) for arm, run in arms.items()}
     rounds = []

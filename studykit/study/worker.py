@@ -43,12 +43,16 @@ def outcomes_of(place: Place, members: list[Run], wait: bool) -> list[dict]:
     return [outcome for outcome in outcomes if outcome]
 
 
-@functools.cache
 def _digests(task, source, encoder_at):
     """Digests of the data and the weights that this process trains with."""
+    return runs.data(task, source)[1], _weights(encoder_at)
+
+
+@functools.cache
+def _weights(encoder_at):
     from studykit.models import encoders
 
-    return runs.data(task, source)[1], encoders.digest(encoder_at)
+    return encoders.digest(encoder_at)
 
 
 def _together(place, members):

@@ -92,7 +92,7 @@ class Metric(BaseModel):
 
     def check(self, classes: int) -> None:
         """Raise ``ValueError``, in one sentence, where it has no score for a task of so many classes, 0 for a number."""
-        if self.name in KNOWN:
+        if self.name in KNOWN or self.name.startswith("evaluate."):  # which wants the hub
             return
         labels = np.arange(3 * max(classes, 2)) % max(classes, 2)
         answers = np.roll(labels, 1)

@@ -86,6 +86,8 @@ class Task(BaseModel):
             if (metric.reads == "values") != (not self.labels):
                 raise ValueError(f"metric {metric.title} is about {metric.reads}, but {self.name} has "
                                  + ("labels, which are classes" if self.labels else "no labels, so it predicts a number"))
+        for metric in given:
+            metric.check(len(self.labels))
         if twice := [metric.name for i, metric in enumerate(given) if metric.name in [other.name for other in given[:i]]]:
             raise ValueError(f"metrics: {twice[0]} stands there twice, and they would share a column: keep one of them")
         object.__setattr__(self, "metrics", tuple(self._about(metric) for metric in given))

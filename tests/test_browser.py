@@ -133,7 +133,7 @@ def test_a_notebook_is_run_changed_and_run_again_in_jupyterlab(browser, lab):
     page.evaluate(SHOW, explorer)
     drawn = page.locator(".widget-interact img")
     before = drawn.get_attribute("src")
-    page.locator(".widget-dropdown select").first.select_option("stsb")
+    page.locator(".widget-dropdown select").first.select_option("STS-B")
     page.wait_for_function("before => document.querySelector('.widget-interact img')?.src !== before", arg=before)
     parameters, = (i for i, cell in enumerate(cells) if cell["source"].startswith("study_name:"))
     source = re.sub(r"^seeds: list = \[.*?\]", "seeds: list = [0, 1]", cells[parameters]["source"], flags=re.MULTILINE)

@@ -89,7 +89,7 @@ case $mode in
   test)
     "$env/bin/python" -m ruff check
     "$env/bin/python" -m mypy
-    exec "$env/bin/python" -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 tests studykit notebooks \
+    exec "$env/bin/python" -m pytest --nbval --nbval-current-env --nbval-cell-timeout=900 tests studykit notebooks \
       ${arguments[@]+"${arguments[@]}"} ;;
   lab) exec "$env/bin/python" -m jupyter lab --notebook-dir=notebooks ${arguments[@]+"${arguments[@]}"} ;;
 esac

@@ -295,9 +295,9 @@ def test_without_gpus_there_is_nothing_to_lease(monkeypatch):
 
 
 def test_the_recipe_for_slurm_in_the_documentation_makes_a_job(tmp_path):
-    """README's lines, run as they stand but for starting jobs."""
+    """The page's lines, run as they stand but for starting jobs."""
     jobqueue = pytest.importorskip("dask_jobqueue", reason="the recipe for Slurm needs the package dask-jobqueue")
-    text = (paths.REPO / "README.md").read_text()
+    text = (paths.REPO / "docs" / "machines.md").read_text(encoding="utf-8")
     recipe = next(block for block in text.split("```") if "SLURMCluster(" in block).removeprefix("python\n")
     made = recipe[: recipe.index("cluster.scale")].replace("SLURMCluster(", "SLURMCluster(log_directory=None, ")
     scope = {}

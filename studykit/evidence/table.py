@@ -26,7 +26,7 @@ def table(records: Iterable[dict], tasks: Mapping[str, Task], labels_of_arms: Ma
     """
     tasks, places, rows = dict(tasks), list(labels_of_arms), []
     for record in records:
-        run = {**record["run"], "options": _tuples(record["run"]["options"])}
+        run = {**record["run"], "options": tuples(record["run"]["options"])}
         task = tasks.setdefault(run["task"], Task(**record["task"]))
         does = run["method"], run["options"]
         if does not in places:
@@ -38,7 +38,8 @@ def table(records: Iterable[dict], tasks: Mapping[str, Task], labels_of_arms: Ma
     return pd.DataFrame(rows)
 
 
-def _tuples(options) -> tuple:
+def tuples(options: Iterable) -> tuple:
+    """Options read from JSON, as a ``Run`` holds them: pairs, lists as tuples."""
     return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in options)
 
 

@@ -123,10 +123,14 @@ class Study:
         """The runs that learning rates are chosen from, as many for every arm: on a part of train and scored on the
         selection split, so that the validation set is not looked at, with seeds that are none of the report's. ``fields``
         are other fields of ``Run``."""
-        trial, (tasks, arms) = self.design.trials, self._named(tasks, arms)
+        tasks, arms = self._named(tasks, arms)
+        return [run for arm in arms for rate in self.arms[arm].rates for run in self._tried(tasks, arm, rate, **fields)]
+
+    def _tried(self, tasks: Sequence[str], arm: str, rate: float, **fields) -> list[Run]:
+        """The trials of one rate."""
+        trial = self.design.trials
         fields = {"score_on": "selection", "epochs": trial.epochs or self.design.epochs, **fields}
-        return [run for arm in arms for rate in self.arms[arm].rates
-                for run in self.plan(tasks, [arm], rates=rate, fractions=[trial.fraction], seeds=trial.seeds, **fields)]
+        return self.plan(tasks, [arm], rates=rate, fractions=[trial.fraction], seeds=trial.seeds, **fields)
 
     def choose_rates(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), *,
                      jobs: int = 1) -> tuple[dict[Cell, float], pd.DataFrame]:
@@ -147,13 +151,10 @@ class Study:
 
     def wider(self, trials: pd.DataFrame, choices: pd.DataFrame) -> list[Run]:
         """Trials one step beyond, where a choice is at the edge."""
-        trial = self.design.trials
-        fields: dict[str, Any] = {"score_on": "selection", "epochs": trial.epochs or self.design.epochs}
         return [run for choice in choices.itertuples()
                 for rate in rates.beyond(choice, [*set(trials.loc[trials["task"].eq(choice.task)
                                                                   & trials["arm"].eq(choice.arm), "lr"])])
-                for run in self.plan([choice.task], [choice.arm], rates=rate, fractions=[trial.fraction], seeds=trial.seeds,
-                                     **fields)]
+                for run in self._tried([choice.task], choice.arm, rate)]
 
     def clock(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), rates: Mapping[Cell, float] | float = 0.001, *,
               measure: bool = True) -> clocks.Clock:

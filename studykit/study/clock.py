@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from studykit.evidence.table import tuples
 from studykit.study import provenance, runs
 from studykit.study.runs import Run
 from studykit.tasks import Task
@@ -59,7 +60,7 @@ def read(file: Path, wanted: Mapping[tuple[str, str], tuple], precision: str) ->
     kept = json.loads(file.read_text())
     if (kept["machine"]["precision"], kept["machine"]["recipe"]) != (precision, runs.RECIPE):
         return None
-    paces = {(pace["task"], (pace["method"], _tuples(pace["options"]))): pace for pace in kept["paces"]}
+    paces = {(pace["task"], (pace["method"], tuples(pace["options"]))): pace for pace in kept["paces"]}
     if any((task, does) not in paces for (task, _), does in wanted.items()):
         return None
     return Clock([{**paces[task, does], "arm": arm} for (task, arm), does in wanted.items()], kept["machine"])
@@ -68,12 +69,8 @@ def read(file: Path, wanted: Mapping[tuple[str, str], tuple], precision: str) ->
 def cells(file: Path, tasks: Mapping[str, Task], arms: Mapping) -> dict[tuple[str, str], tuple]:
     """Of these tasks and arms those that a clock's file has: (task, arm) -> what the arm does."""
     kept = json.loads(file.read_text())["paces"] if file.is_file() else []
-    there = {(pace["task"], (pace["method"], _tuples(pace["options"]))) for pace in kept}
+    there = {(pace["task"], (pace["method"], tuples(pace["options"]))) for pace in kept}
     return {(task, label): arm.does for task in tasks for label, arm in arms.items() if (task, arm.does) in there}
-
-
-def _tuples(options: list) -> tuple:
-    return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in options)
 
 
 def write(clock: Clock, file: Path) -> None:
@@ -81,7 +78,7 @@ def write(clock: Clock, file: Path) -> None:
     before = json.loads(file.read_text()) if file.is_file() else {"machine": clock.machine, "paces": []}
     own = {(pace["task"], pace["method"], str(pace["options"])) for pace in clock.paces}
     kept = [pace for pace in before["paces"] if before["machine"] == clock.machine
-            and (pace["task"], pace["method"], str(_tuples(pace["options"]))) not in own]
+            and (pace["task"], pace["method"], str(tuples(pace["options"]))) not in own]
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(json.dumps({"machine": clock.machine, "paces": [*kept, *clock.paces]}, indent=1) + "\n")

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from studykit.evidence.table import tuples
 from studykit.study import provenance
 from studykit.study.arms import Arm
 from studykit.study.locks import ACCIDENTS
@@ -100,6 +101,5 @@ def read(folder: Path, wanted: Iterable[Run] | None = None) -> dict[str, dict]:
 
 def key(record: dict) -> str:
     """The key that a record's configuration gives it."""
-    run = dict(record["run"])
-    run["options"] = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in run["options"])
-    return Run(**run).key
+    run = record["run"]
+    return Run(**{**run, "options": tuples(run["options"])}).key

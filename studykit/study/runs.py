@@ -154,7 +154,7 @@ def build(run: Run, task: Task, encoder_at: str, labels: np.ndarray):
 
     bias = None if task.labels else float(np.mean(labels))
     model = encoders.load(encoder_at, task.num_labels, run.init_seed, run.pooler, bias, run.pretrained,
-                          **({"reads": run.reads} if run.reads else {}))
+                          run.reads)
     return methods.apply(run.method, model, run.init_seed, **dict(run.options))
 
 

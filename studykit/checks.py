@@ -9,8 +9,8 @@ from typing import Any
 
 SEEDS = {"seed", "subset_seed", "init_seed", "order_seed"}
 LAST_SEED = 2 ** 32 - 1  # that NumPy takes
-FROM_ZERO = {"min_steps", "token_seconds", "points", *SEEDS}  # others: above 0
-CHOICES = {"score_on": ("validation", "selection"), "pooler": ("pretrained", "new"), "precision": ("fp32", "bf16"),
+FROM_ZERO = {"min_steps", "token_seconds", "points", "fold", "score_rows", *SEEDS}  # others: above 0
+CHOICES = {"score_on": ("validation", "selection", "both"), "pooler": ("pretrained", "new"), "precision": ("fp32", "bf16"),
            "reads": ("", "first", "mean", "last")}
 WORDS = {str: "text", bool: "true or false", dict: "a mapping", list: "a list of at least one item",
          tuple: "a tuple of (name, value) pairs"}

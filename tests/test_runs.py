@@ -52,7 +52,7 @@ OTHER = {"task": "cola", "asks": "0", "method": "bitfit", "fraction": 0.5, "lr":
          "data": "0", "pooler": "new", "reads": "mean", "options": (("bottleneck", 8),), "epochs": 4, "min_steps": 10,
          "steps": 10, "batch_size": 8, "max_length": 64, "subset_seed": 1, "init_seed": 1, "order_seed": 1,
          "score_on": "selection", "points": 5, "precision": "bf16", "pretrained": False, "seconds": 9.0,
-         "token_seconds": 1e-3, "recipe": 2}
+         "token_seconds": 1e-3, "fold": 1, "score_rows": 100, "recipe": 2}
 
 
 def test_each_field_has_another_value_to_try():
@@ -82,7 +82,7 @@ def test_a_run_is_frozen_and_hashable():
     ("precision", "auto", "precision must be one of fp32, bf16, got 'auto'"),
     ("reads", "all", "reads must be one of first, mean, last, got 'all'"), ("recipe", 0, "recipe must be a positive"),
     ("options", (("bottleneck",),), "options must be a tuple of"), ("task", None, "task must be text, got None"),
-    ("score_on", "test", "score_on must be one of validation, selection, got 'test'")])
+    ("score_on", "test", "score_on must be one of validation, selection, both, got 'test'")])
 def test_a_run_that_cannot_be_is_an_error(field, value, message):
     with pytest.raises(ValueError, match=message):
         Run(**{**PLAIN, field: value})
@@ -326,3 +326,24 @@ def test_so_is_standardisation():
     {"also": ["later"]}, {"name": "others"}], ids=str)
 def test_what_decides_nothing_of_training_is_not(change):
     assert Task(**{**BASE, **change}).identity == Task(**BASE).identity
+
+
+def test_a_run_scored_on_both_decides_by_the_fold_and_keeps_the_validation_answers(train_one, tiny_glue):
+    result = train_one(score_on="both", fold=2, score_rows=20, steps=2)
+    beside = result["beside"]["validation"]
+    assert len(result["labels"]) <= 20 and len(beside["labels"]) == len(beside["predictions"]) <= 20
+    assert beside["score"] == pytest.approx(tasks.get("cola").metric.score(beside["labels"], beside["predictions"]))
+    assert train_one(score_on="selection", fold=2, score_rows=20, steps=2)["predictions"] == result["predictions"]
+
+
+def test_a_deadline_ends_a_run(tiny_study):
+    run, = tiny_study.plan("cola", "full", rates=1e-3, steps=50)
+    with pytest.raises(TimeoutError, match="after 0 steps"):
+        runs.train_run(run, tiny_study.tasks["cola"], tiny_study.source, tiny_study.encoder_at, deadline=0.0)
+
+
+def test_the_trained_model_can_be_kept(tiny_study):
+    run, = tiny_study.plan("cola", "bitfit", rates=1e-3, steps=2)
+    models = []
+    runs.train_run(run, tiny_study.tasks["cola"], tiny_study.source, tiny_study.encoder_at, keep=models.append)
+    assert vars(models[0])["method"]["method"] == "bitfit"

@@ -343,3 +343,22 @@ def test_take_keeps_the_order_asked_for():
     assert len(taken) == 2
     assert taken.lengths.tolist() == [4, 2]
     assert taken.labels.tolist() == [2, 0]
+
+
+def test_folds_share_no_row_until_train_is_used_up_and_then_are_drawn_anew():
+    task = Task(name="tickets", columns=["text"], labels=["calm", "urgent", "rude"])
+    labels = np.arange(200) % 3
+    parts = [set(tasks.selection_split(task, labels, fold)[1]) for fold in range(7)]
+    assert len(set().union(*parts[:6])) == sum(map(len, parts[:6])) == 180
+    assert parts[6] not in parts[:6] and len(parts[6]) == 30
+    for fold, part in enumerate(parts):
+        assert np.ptp(np.bincount(labels[sorted(part)])) <= 2, fold
+        assert not part & set(tasks.selection_split(task, labels, fold)[0])
+
+
+def test_some_rows_are_a_stratified_part_of_those_given():
+    task = Task(name="tickets", columns=["text"], labels=["calm", "urgent"])
+    labels = np.array([0, 0, 0, 1] * 50)
+    rows = tasks.some(task, labels, np.arange(100), 40)
+    assert len(rows) == 40 and rows.max() < 100 and 9 <= labels[rows].sum() <= 11
+    assert len(tasks.some(task, labels, np.arange(100), 0)) == len(tasks.some(task, labels, np.arange(100), 100)) == 100

@@ -308,8 +308,8 @@ def _check_data(study: Study, wanted: list[Run]) -> None:
         if digest != study.data_digest(name):
             raise ValueError(f"{name} at {study.source} is not the published data (digest {digest}, not "
                              f"{study.data_digest(name)}): study {study.name} is about that; make a study of your own")
-        if any(run.score_on == "selection" or run.points for run in wanted if run.task == name):
-            tasks.selection_split(task, data["train"]["label"][:])
+        for fold in {run.fold for run in wanted if run.task == name and (run.score_on != "validation" or run.points)}:
+            tasks.selection_split(task, data["train"]["label"][:], fold)
 
 
 def _check_models(study: Study, wanted: list[Run]) -> None:

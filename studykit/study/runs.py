@@ -29,7 +29,9 @@ class Run:
     Three seeds: which examples (``subset``), which head and adapter weights (``init``), which order and dropout
     (``order``). ``score_on="selection"`` trains on train without the selection split and scores on that split; the
     validation set is read by no such run. ``points`` asks for an anytime curve on the selection split, which such a run
-    then leaves out of training too. ``seconds`` and ``token_seconds`` are those of ``budgets.Budget``.
+    then leaves out of training too. ``score_on="both"`` scores on the selection split, and keeps the answers to the
+    validation set beside that. ``fold`` says which part of train the selection split is; ``score_rows`` is the most rows
+    that are scored of a set, 0 for all. ``seconds`` and ``token_seconds`` are those of ``budgets.Budget``.
     ``pretrained=False`` gives the encoder random weights, by the init seed. ``data`` and ``weights`` are digests,
     ``asks`` is the task's identity. ``recipe`` is the version of how settings become numbers.
     """
@@ -59,6 +61,8 @@ class Run:
     score_on: str = "validation"
     points: int = 0
     pretrained: bool = True
+    fold: int = 0
+    score_rows: int = 0
     recipe: int = RECIPE
 
     def __post_init__(self):
@@ -140,7 +144,7 @@ def examples(run: Run, task: Task, train_labels: np.ndarray) -> tuple[np.ndarray
     """``(train, selection)`` indices into train: what the run trains on, and the split carved off, if it is."""
     if run.score_on == "validation" and not run.points:
         return tasks.subset(task, train_labels, run.fraction, run.subset_seed), None
-    rest, selection = tasks.selection_split(task, train_labels)
+    rest, selection = tasks.selection_split(task, train_labels, run.fold)
     return rest[tasks.subset(task, train_labels[rest], run.fraction, run.subset_seed)], selection
 
 
@@ -158,8 +162,9 @@ def build(run: Run, task: Task, encoder_at: str, labels: np.ndarray):
     return methods.apply(run.method, model, run.init_seed, **dict(run.options))
 
 
-def train_run(run: Run, task: Task, source: str, encoder_at: str) -> dict:
-    """Train and score one run; its result as a dict, for ``records.new``. Errors are raised."""
+def train_run(run: Run, task: Task, source: str, encoder_at: str, deadline: float = math.inf, keep=None) -> dict:
+    """Train and score one run; its result as a dict, for ``records.new``. Errors are raised, ``TimeoutError`` where
+    ``time.monotonic()`` passes ``deadline``. ``keep(model)`` is called with the trained model."""
     from studykit import training
     from studykit.training import machine
 
@@ -174,7 +179,9 @@ def train_run(run: Run, task: Task, source: str, encoder_at: str) -> dict:
     with machine.peak_memory(device) as memory:
         outcome = training.train(parts.model, parts.train, run.budget, lr=run.lr, batch_size=run.batch_size,
                                  seed=run.order_seed, precision=run.precision, device=device, ledger=ledger, score=score,
-                                 points=run.points)
+                                 points=run.points, deadline=deadline)
+    if keep and outcome.status == "ok":
+        keep(parts.model)
     return _result(run, task, outcome, parts, ledger, memory, device)
 
 
@@ -212,7 +219,11 @@ def prepared(run: Run, task: Task, source: str, encoder_at: str, ledger) -> Part
     rows, selection = examples(run, task, sets["train"].labels)
     train = sets["train"].take(rows)
     held_out = None if selection is None else sets["train"].take(selection)
-    scored = {name: sets[name] for name in ("validation", *task.also)} if run.score_on == "validation" else {"": held_out}
+    scored = {} if run.score_on == "validation" else {"": held_out}
+    if run.score_on != "selection":
+        scored |= {name: sets[name] for name in ("validation", *task.also)}
+    scored = {name: rows.take(tasks.some(task, rows.labels, np.arange(len(rows)), run.score_rows))
+              for name, rows in scored.items()}
     scale = tasks.Scale.of(task, train.labels)
     train = train.labelled(scale.shrunk(train.labels))
     with ledger("load"):
@@ -229,10 +240,13 @@ def _result(run: Run, task: Task, outcome, parts: Parts, ledger, memory: dict, d
     if outcome.status == "ok":
         with ledger("evaluate"):
             answers = training.logits(parts.model, parts.scored[main])
-        result = _scored(task, parts.scale, answers, parts.scored[main].labels)
-        for name in others:
-            more = _scored(task, parts.scale, training.logits(parts.model, parts.scored[name]), parts.scored[name].labels)
-            result["scores"] |= {f"{name} {metric}": value for metric, value in more["scores"].items()}
+            result = _scored(task, parts.scale, answers, parts.scored[main].labels)
+            for name in others:
+                rows = parts.scored[name]
+                more = _scored(task, parts.scale, training.logits(parts.model, rows), rows.labels)
+                result["scores"] |= {f"{name} {metric}": value for metric, value in more["scores"].items()}
+                if run.score_on == "both":
+                    result.setdefault("beside", {})[name] = {**more, "labels": _compact(task, rows.labels)}
     fields = {name: value for name, value in vars(outcome).items() if not name.startswith("step_")}
     return {"examples": len(parts.train), "label_spread": label_spread(task, parts.scale.grown(parts.train.labels)),
             "label_mean": None if task.labels else round(float(np.mean(parts.scale.grown(parts.train.labels))), 6),

@@ -5,9 +5,9 @@ from studykit.tasks.floors import baselines
 from studykit.tasks.guessing import Oddity, account, described, oddities
 from studykit.tasks.metrics import KNOWN, Metric, known
 from studykit.tasks.reading import digest, load
-from studykit.tasks.splits import SELECTION_SHARE, held_out, rows_needed, selection_split, strata, stratified_order, subset
+from studykit.tasks.splits import SELECTION_SHARE, held_out, rows_needed, selection_split, some, strata, stratified_order, subset
 from studykit.tasks.task import Hub, Task, get, made, sentence
 
 __all__ = ["KNOWN", "SELECTION_SHARE", "Encodings", "Hub", "Metric", "Oddity", "Scale", "Task", "account", "baselines",
            "described", "digest", "encode", "get", "held_out", "known", "load", "made", "oddities", "rows_needed",
-           "selection_split", "sentence", "strata", "stratified_order", "subset"]
+           "selection_split", "sentence", "some", "strata", "stratified_order", "subset"]

@@ -52,15 +52,23 @@ def subset(task: Task, labels: npt.ArrayLike, fraction: float, seed: int) -> np.
     return np.sort(stratified_order(strata(task, labels), [seed, 1])[:size])
 
 
-def selection_split(task: Task, labels: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def some(task: Task, labels: npt.ArrayLike, rows: np.ndarray, most: int) -> np.ndarray:
+    """Of these rows at most so many, stratified, in ascending order; the same ones on every call; all where ``most`` is 0."""
+    if not most or len(rows) <= most:
+        return rows
+    return rows[np.sort(stratified_order(strata(task, np.asarray(labels)[rows]), [0, 6])[:most])]
+
+
+def selection_split(task: Task, labels: npt.ArrayLike, fold: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """``(rest, selection)``: indices of train without, and of, the part that learning rates are chosen on.
 
-    It is the same for every seed, arm and fraction. Raises ``ValueError`` where there are too few rows for a part whose
-    labels differ.
+    It is the same for every seed, arm and fraction. Other parts are other folds: of six in a row no two share a row.
+    Raises ``ValueError`` where there are too few rows for a part whose labels differ.
     """
     labels = np.asarray(labels)
-    order = stratified_order(strata(task, labels), [0, 2])
-    cut = round(SELECTION_SHARE * len(order))
+    cut, turns = round(SELECTION_SHARE * len(labels)), int(1 / SELECTION_SHARE)
+    turn, place = divmod(fold, turns)
+    order = np.roll(stratified_order(strata(task, labels), [turn, 2]), -place * cut)
     rest, selection = np.sort(order[cut:]), np.sort(order[:cut])
     if cut < 2 or len(np.unique(labels[selection])) < 2:
         raise ValueError(f"{task.name} has {len(labels)} rows to train on, too few to choose learning rates on "

@@ -163,6 +163,7 @@ def read(file: Path) -> Task:
         raise ValueError(f"{file} is not YAML ({' '.join(str(error).split())}): mend it there") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{file} must be a mapping of settings to values, got {settings!r:.80}")
+    settings.pop("advise", None)  # what to do with it, which studykit.advise reads
     if isinstance(data := settings.get("data"), str):
         settings["data"] = str((file.parent / data).resolve())
     return made({"name": paths.plain(file.stem), **settings}, str(file))

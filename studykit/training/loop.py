@@ -38,13 +38,14 @@ class Outcome:
 
 
 def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", device=None, ledger=None, score=None,
-          points=0, timed=False):
+          points=0, timed=False, deadline=math.inf):
     """Train what ``methods.apply`` left trainable, in place, and return the ``Outcome``.
 
     ``budget`` is a ``budgets.Budget`` and ``data`` are ``tasks.Encodings``; ``seed`` is the order seed: it decides batches
     and dropout. AdamW with bias correction, linear warm-up and decay. ``score(model)`` is called at ``points`` moments,
     evenly over the budget for the anytime curve, its time not counted. A loss that is not finite ends the run as
     ``diverged``. ``timed`` waits for an accelerator within each step, so that its parts have their times there too.
+    Raises ``TimeoutError`` where ``time.monotonic()`` passes ``deadline``.
     Where only the head trains, the encoder stays in evaluation mode and each example passes through it once.
     """
     device = device or machine.best_device()
@@ -74,6 +75,8 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
                 if alone:
                     model.base_model.eval()
                 while spent() < until:
+                    if time.monotonic() > deadline:
+                        raise TimeoutError(f"the deadline came after {outcome.steps} steps")
                     rows = next(batches)
                     losses.append(_step(model, data, rows, optimizer, schedule, device, outcome, timed))
                     outcome.steps += 1

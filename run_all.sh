@@ -2,6 +2,7 @@
 # Sets up the environment once, then runs the study's notebooks through papermill. See --help.
 set -euo pipefail
 export STUDYKIT_FROM=$PWD  # relative folders are the caller's
+case ${STUDYKIT_HOME:-/} in /*) ;; *) export STUDYKIT_HOME=$PWD/$STUDYKIT_HOME ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")"
 here=$PWD
 env=$here/.venv
@@ -10,8 +11,14 @@ usage() {
   cat <<'TEXT'
 ./run_all.sh                 set up, run every notebook, draw the figures
 ./run_all.sh --test          set up, run all tests (with every notebook compared to what is stored in it)
-./run_all.sh --lab           set up, open JupyterLab on the notebooks
+./run_all.sh --lab           set up, open JupyterLab on the first notebook
+./run_all.sh --student FOLDER   set up, write the notebooks for a class there, without outputs; the answers apart
 ./run_all.sh --help          this text
+
+Read the study:       ./run_all.sh --study minilm            every figure and verdict, from the records
+One notebook of it:   ./run_all.sh --study minilm --only 03
+Ask about your own:   ./run_all.sh --study my.yaml --only 02,03
+Carry it on:          ./run_all.sh --only 03 --set "arms=[full, bitfit]" "seeds=[0, 1]"
 
   --study NAME|FILE    the study: a name in params/, or a YAML file of your own     (mini)
   --source hub|FOLDER  where GLUE is; a folder is laid out as the hub's             (as the study says)
@@ -75,13 +82,14 @@ for argument in "$@"; do
     --help | -h) usage; exit 0 ;;
     --test) mode=test ;;
     --lab) mode=lab ;;
+    --student) mode=student ;;
     --offline) offline=1; export HF_HUB_OFFLINE=1 ;;
     *) arguments+=("$argument") ;;
   esac
 done
 
 set_up
-export TOKENIZERS_PARALLELISM=false PYTHONWARNINGS="${PYTHONWARNINGS:-ignore}"
+export PYTHONUTF8=1 TOKENIZERS_PARALLELISM=false PYTHONWARNINGS="${PYTHONWARNINGS:-ignore}"
 # Before glibc 2.38 the aligned blocks that PyTorch frees are seldom used again: a process grows by a third more.
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.tcache_count=0}"
 case $mode in
@@ -91,5 +99,9 @@ case $mode in
     "$env/bin/python" -m mypy
     exec "$env/bin/python" -m pytest --nbval --nbval-current-env --nbval-cell-timeout=900 tests studykit notebooks \
       ${arguments[@]+"${arguments[@]}"} ;;
-  lab) exec "$env/bin/python" -m jupyter lab --notebook-dir=notebooks ${arguments[@]+"${arguments[@]}"} ;;
+  student) exec "$env/bin/python" -m studykit student ${arguments[@]+"${arguments[@]}"} ;;
+  lab)
+    exec "$env/bin/python" -m jupyter lab --notebook-dir=notebooks --LabApp.news_url=None \
+      --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate ${arguments[@]+"${arguments[@]}"} \
+      notebooks/00_start_here.ipynb ;;
 esac

@@ -1,11 +1,14 @@
-"""``python -m studykit run``: every notebook through papermill. ``python -m studykit readme``: README's tables.
+"""``python -m studykit run``: every notebook through papermill. ``python -m studykit student``: the notebooks for a class.
+``python -m studykit readme``: README's tables.
 
 ``run_all.sh`` calls this once the environment is there.
 """
 
 import argparse
 import ast
+import codecs
 import concurrent.futures
+import difflib
 import os
 import sys
 import tempfile
@@ -17,16 +20,33 @@ import yaml
 
 from studykit import checks, paths
 
+SHELL = ("--test", "--lab", "--student", "--offline", "--help")  # options that run_all.sh knows
+PLAIN = {"…": "...", "–": "-", "−": "-", "×": "x", "·": "|", "“": '"', "”": '"', "→": "->"}
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):  # in one line, like every other mistake
         raise ValueError(f"{message}: see ./run_all.sh --help")
 
 
+def _plain(error):
+    """What a terminal shows of letters that it does not know."""
+    return "".join(PLAIN.get(letter, "?") for letter in error.object[error.start:error.end]), error.end
+
+
+codecs.register_error("studykit.plain", _plain)
+
+
 def main(argv=None):
     """The exit status: 0, or 1 where a notebook failed, or 2 where what was asked for cannot be, said in one line."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="studykit.plain")
+    if home := os.environ.get("STUDYKIT_HOME"):
+        os.environ["STUDYKIT_HOME"] = str(_callers(home))  # the kernels start in other folders
     try:
         options = _options(argv)
+        if options.command == "student":
+            return _student(options)
         plan = plan_of(options) if options.command == "run" else None
     except (ValueError, OSError) as error:
         print(f"run_all.sh: {' '.join(str(error).split())}", file=sys.stderr)
@@ -43,7 +63,9 @@ def _options(argv):
     parser = _Parser(prog="run_all.sh", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("readme", help="write README's tables from the records")
-    run = commands.add_parser("run", help="run the notebooks")
+    student = commands.add_parser("student", help="write the notebooks for a class, the answers apart", allow_abbrev=False)
+    student.add_argument("folder", metavar="FOLDER")
+    run = commands.add_parser("run", help="run the notebooks", allow_abbrev=False)
     run.add_argument("--study", default="mini")
     run.add_argument("--source", default="")
     run.add_argument("--encoder", default="")
@@ -51,7 +73,32 @@ def _options(argv):
     run.add_argument("--jobs", type=int)
     run.add_argument("--engine", default="")
     run.add_argument("--set", nargs="+", default=[], action="extend", metavar="NAME=VALUE")
-    return parser.parse_args(argv)
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise ValueError(_unknown(unknown[0], [*run._option_string_actions, *SHELL]))
+    return options
+
+
+def _unknown(word, known):
+    """That an option is unknown, and which it may have been."""
+    near = difflib.get_close_matches(word.split("=")[0], [name for name in known if name.startswith("--")], n=2)
+    meant = f", perhaps {' or '.join(near)} was meant" if near else ""
+    return f"unknown {'option' if word.startswith('-') else 'word'} {word!r:.80}{meant}: see ./run_all.sh --help"
+
+
+def _callers(name):
+    """A path, whole: a relative one is the caller's, who may have called ``run_all.sh`` from another folder."""
+    return (Path(os.environ.get("STUDYKIT_FROM", ".")) / Path(name).expanduser()).resolve()
+
+
+def _student(options):
+    from studykit.telling import student
+
+    folder = _callers(options.folder)
+    written = student.write(folder)
+    print(f"{len(written)} notebooks in {_short(folder)}, without outputs and answers; the answers are in "
+          f"{_short(folder / 'answers')}")
+    return 0
 
 
 def plan_of(options):
@@ -65,10 +112,10 @@ def plan_of(options):
     os.environ["STUDYKIT_ENGINE"] = engines.known(options.engine)  # the kernels read it
     for name in ("source", "encoder", "study"):  # the kernel starts elsewhere: a relative folder must be made whole here
         value = getattr(options, name)
-        there = Path(os.environ.get("STUDYKIT_FROM", ".")) / Path(value).expanduser()
+        there = _callers(value)
         is_file = value.endswith((".yaml", ".yml")) if name == "study" else value not in ("", "hub", "mini")
         if is_file and (value.startswith((".", "~")) or there.exists()):
-            setattr(options, name, str(there.resolve()))
+            setattr(options, name, str(there))
     experiment = study.load(options.study, options.source, options.encoder)
     of_notebooks = _of_notebooks(experiment)
     jobs = experiment.design.jobs if options.jobs is None else options.jobs

@@ -1,8 +1,11 @@
 """The command line: what it refuses, and a study from beginning to end."""
 
 import collections
+import io
 import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,8 +13,9 @@ import sys
 import nbformat
 import pytest
 
+from studykit import __main__ as cli
 from studykit import paths
-from studykit.__main__ import _execute, main, plan_of
+from studykit.__main__ import SHELL, _execute, _options, main, plan_of
 
 RUN_ALL = paths.REPO / "run_all.sh"
 
@@ -30,6 +34,10 @@ def run(*words):
     (["--jobs", "0"], "--jobs must be at least 1"),
     (["--encoder", "/nowhere/encoder"], "no encoder"),
     (["--source", "/nowhere/glue"], "no folder at /nowhere/glue"),
+    (["--stduy", "minilm"], "unknown option '--stduy', perhaps --study or --set was meant: see ./run_all.sh --help"),
+    (["--offlne"], "unknown option '--offlne', perhaps --offline was meant: see"),
+    (["--zzz"], "unknown option '--zzz': see ./run_all.sh --help"),
+    (["minilm"], "unknown word 'minilm': see ./run_all.sh --help"),
 ])
 def test_wrong_words_are_refused_before_anything_runs(words, said, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path))
@@ -69,13 +77,30 @@ def shell(tmp_path, *words):
 ODD = ["$(touch x)", "`touch x`", "two words", "it's", 'say "x"', "*", "; touch x", ""]
 
 
-@pytest.mark.parametrize("mode, started", [
-    ([], ["-m", "studykit", "run"]), (["--offline"], ["-m", "studykit", "run"]),
-    (["--lab"], ["-m", "jupyter", "lab", "--notebook-dir=notebooks"])], ids=str)
-def test_the_shell_passes_words_on_as_they_are_and_nothing_of_its_own(tmp_path, mode, started):
+LAB = ["-m", "jupyter", "lab", "--notebook-dir=notebooks", "--LabApp.news_url=None",
+       "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+FIRST = "notebooks/00_start_here.ipynb"  # after the caller's words: another notebook that these name is opened instead
+
+
+@pytest.mark.parametrize("mode, started, last", [
+    ([], ["-m", "studykit", "run"], []), (["--offline"], ["-m", "studykit", "run"], []),
+    (["--student"], ["-m", "studykit", "student"], []), (["--lab"], LAB, [FIRST])], ids=str)
+def test_the_shell_passes_words_on_as_they_are_and_nothing_of_its_own(tmp_path, mode, started, last):
     """So the Lab keeps its token and listens on this machine only."""
-    assert shell(tmp_path, *mode, *ODD) == [*started, *ODD]
+    assert shell(tmp_path, *mode, *ODD) == [*started, *ODD, *last]
     assert not list(tmp_path.rglob("x"))
+
+
+def test_the_lab_opens_the_first_notebook_and_asks_about_no_news(monkeypatch, tmp_path):
+    """As JupyterLab itself reads these words."""
+    from jupyterlab.labapp import LabApp
+
+    monkeypatch.chdir(paths.REPO)
+    words = [*LAB[3:], FIRST]
+    app = LabApp(parent=None)
+    app.parse_command_line([word for word in words if "LabApp" in word])
+    assert app.news_url is None and app.check_for_updates_class.__name__ == "NeverCheckForUpdate"
+    assert (paths.REPO / FIRST).is_file()
 
 
 def test_the_shell_says_nothing_of_tokens_addresses_and_eval():
@@ -126,6 +151,38 @@ def test_trained_twice_on_one_machine_scores_are_identical(cheap, tmp_path, monk
     assert found[0] == found[1]
 
 
+@pytest.fixture
+def unexecuted(monkeypatch):
+    """Notebooks pass without being run."""
+    monkeypatch.setattr(cli, "_execute", lambda *_: "passed")
+
+
+def test_a_terminal_that_knows_ascii_only_is_written_to_all_the_same(cheap, unexecuted, monkeypatch):
+    """Its letters are not those of the sentences: it gets others for them."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert run(*cheap) == 0
+    assert run("--only", "zwölf …") == 2
+    out, err = (stream.detach().getvalue() for stream in (sys.stdout, sys.stderr) if stream.flush() is None)
+    assert b"03_data_fractions ...\n" in out and b"1 passed, 0 failed" in out
+    assert err.startswith(b"run_all.sh: no notebook zw?lf ...: there are")
+
+
+def test_a_relative_home_is_the_caller_s(cheap, unexecuted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STUDYKIT_HOME", "my work")
+    assert run(*cheap) == 0
+    assert (tmp_path / "my work" / "runs" / "tiny" / "index.html").is_file()
+    assert os.environ["STUDYKIT_HOME"] == str(tmp_path / "my work"), "the kernels start elsewhere"
+    monkeypatch.setenv("STUDYKIT_HOME", "my work")
+    stand_in = tmp_path / "elsewhere"
+    stand_in.mkdir()
+    assert shell(stand_in, "--offline") == ["-m", "studykit", "run"]
+    (stand_in / ".venv" / "bin" / "python").write_text('#!/bin/sh\nprintf "%s" "$STUDYKIT_HOME"\n')
+    done = subprocess.run([stand_in / "run_all.sh"], cwd=tmp_path, text=True, capture_output=True, check=True)
+    assert done.stdout == str(tmp_path / "my work")
+
+
 def test_a_kernel_that_dies_is_a_failed_notebook(tmp_path, capsys):
     cells = [nbformat.v4.new_code_cell(code) for code in ("print('begun')", "import os; os._exit(9)", "print('too late')")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "dies.ipynb")
@@ -157,5 +214,19 @@ def test_help_lists_every_option_of_the_parser():
     parser = subprocess.run([sys.executable, "-m", "studykit", "run", "--help"], capture_output=True, text=True, check=True)
     for word in ("--study", "--source", "--encoder", "--only", "--jobs", "--engine", "--set"):
         assert word in said and word in parser.stdout
-    for word in ("--test", "--lab", "--offline"):
+    for word in SHELL:
         assert word in said
+
+
+def test_every_example_of_the_help_can_be_planned(tmp_path, tiny_yaml, monkeypatch):
+    said = subprocess.run([RUN_ALL, "--help"], capture_output=True, text=True, check=True).stdout
+    examples = re.findall(r"^[A-Z][a-z ]+:  +\./run_all\.sh (.*?)(?:   .*)?$", said, re.MULTILINE)
+    assert len(examples) >= 3, "one for each door"
+    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path))
+    monkeypatch.setenv("STUDYKIT_FROM", str(tmp_path))
+    shutil.copy(paths.params("minilm"), tmp_path / "my.yaml")
+    for example in examples:
+        options = _options(["run", *shlex.split(example)])
+        assert options.study or options.only
+        if options.command == "run":
+            assert plan_of(options)[1]

@@ -11,6 +11,7 @@ from conftest import rows, write_split
 
 from studykit import tasks
 from studykit.models import encoders
+from studykit.tasks import Task
 
 RNG = np.random.default_rng(0)
 CLASSES = RNG.integers(0, 2, 200), RNG.integers(0, 2, 200)

@@ -11,6 +11,32 @@ from tqdm import tqdm
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<LEFT, {rate_fmt}{postfix}]"
 
 
+class Line:
+    """A line that says how far something is: updated in place in a notebook, else a new one each time."""
+
+    def __init__(self):
+        self.handle = None
+
+    def show(self, text: str) -> None:
+        self.log(text)
+        if not _in_notebook():
+            print(text, flush=True)
+            return
+        from IPython.display import Pretty, display
+
+        shown = Pretty(text)
+        if self.handle is None:
+            self.handle = display(shown, display_id=True)
+        else:
+            self.handle.update(shown)
+
+    def log(self, text: str) -> None:
+        """For whoever runs the notebook without a screen."""
+        if log := os.environ.get("STUDYKIT_PROGRESS"):
+            with open(log, "a", encoding="utf-8") as lines:
+                lines.write(text + "\n")
+
+
 class Progress:
     """``total`` runs, of which those that have no record are trained; ``costs`` say, in their order, how long each takes
     beside the others, in any unit."""
@@ -19,9 +45,9 @@ class Progress:
         self.total, self.missing, self.done, self.not_ok = total, len(costs), 0, 0
         self.accidents: list[str] = []
         self.spent = [0, *itertools.accumulate(costs)]  # cost of the first 0, 1, 2 … runs
-        self.start, self.handle, self.bar = time.monotonic(), None, None
+        self.start, self.line, self.bar = time.monotonic(), Line(), None
         if costs:
-            self._show(f"{total - len(costs)} of {total} runs read from records, {len(costs)} to train …")
+            self.line.show(f"{total - len(costs)} of {total} runs read from records, {len(costs)} to train …")
             if _in_terminal():
                 self.bar = tqdm(total=len(costs), unit="run", dynamic_ncols=True, bar_format=BAR.replace("LEFT", "?"))
 
@@ -41,9 +67,9 @@ class Progress:
         text = (f"{self.done} of {self.missing} trained, {self._counts()}, {self.missing - self.done} left, "
                 f"{elapsed / self.done:.1f} s a run, about {_time(left)}; last: {last}")
         if self.bar is None:
-            self._show(text)
+            self.line.show(text)
             return
-        self._log(text)
+        self.line.log(text)
         self.bar.bar_format = BAR.replace("LEFT", tqdm.format_interval(left))
         self.bar.set_postfix_str(f"{self._counts()}; {last}", refresh=False)
         self.bar.update()
@@ -53,36 +79,17 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
         if not self.missing:
-            self._show(f"{self.total} runs read from records, none trained")
+            self.line.show(f"{self.total} runs read from records, none trained")
             return
         text = (f"{self.total} runs: {self.total - self.missing} read from records, "
                 f"{self.missing - len(self.accidents)} trained, {self._counts()}")
         if self.accidents:
             text += f"; they have no result, and the next call tries them again. The first: {self.accidents[0]}"
-        self._show(text)
+        self.line.show(text)
 
     def _counts(self):
         number = len(self.accidents)
         return f"{self.not_ok} not ok" + (f", {number} accident{'s'[:number > 1]}" if number else "")
-
-    def _show(self, text):
-        self._log(text)
-        if not _in_notebook():
-            print(text, flush=True)
-            return
-        from IPython.display import Pretty, display
-
-        shown = Pretty(text)
-        if self.handle is None:
-            self.handle = display(shown, display_id=True)
-        else:
-            self.handle.update(shown)
-
-    def _log(self, text):
-        """For whoever runs the notebook without a screen."""
-        if log := os.environ.get("STUDYKIT_PROGRESS"):
-            with open(log, "a", encoding="utf-8") as lines:
-                lines.write(text + "\n")
 
 
 def _time(seconds):

@@ -39,7 +39,7 @@ def outcomes_of(place: Place, members: list[Run], wait: bool) -> list[dict]:
     paths.made(place.folder)
     with machine.leased():
         done = _together(place, members) if len(members) > 1 else {}
-        outcomes = [done.get(run.key) or _single(place, run, wait) for run in members]
+        outcomes = [done.get(run.key) or single(place, run, wait) for run in members]
     return [outcome for outcome in outcomes if outcome]
 
 
@@ -73,16 +73,19 @@ def _together(place, members):
         return {run.key: _record(place, run, result) for run, result in zip(free, results, strict=True)}
 
 
-def _single(place, run, wait):
+def single(place: Place, run: Run, wait: bool = True, **options) -> dict | None:
     """The run's record, trained now, or by another process meanwhile; an accident where an error stops it; ``None`` where
-    another process is at it and is not waited for."""
+    another process is at it and is not waited for. ``options`` are those of ``runs.train_run``; past its deadline
+    ``TimeoutError`` is raised."""
     with locks.reserved(place.folder.parent, run, wait) as mine:
         if not mine:
             return None
         if record := records.find(place.folder.parent, run):
             return record
         try:
-            result = runs.train_run(run, place.tasks[run.task], place.source, place.encoder_at)
+            result = runs.train_run(run, place.tasks[run.task], place.source, place.encoder_at, **options)
+        except TimeoutError:
+            raise
         except Exception as error:
             return accident(place, run, f"{type(error).__name__}: {error}", traceback.format_exc())
         return _record(place, run, result)

@@ -1,0 +1,178 @@
+"""What fits into so many minutes: how fast this machine trains, and the plan that follows from it."""
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from studykit.study import Study
+
+LENGTHS = (128, 256, 512)  # tokens that a text may have; longer ones are cut
+TIMED = 6  # steps an arm
+PASSES = 10  # over the data, that no training exceeds
+LEAST, SMALL, LONG = 24, 64, 256  # steps of a training: the fewest; few; and enough, however many rows there are
+ROWS = (100, 1500)  # the fewest and the most rows that a run is scored on
+END = 12.0  # seconds for what comes last: the model's folder, the page
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds on this machine: of a token in training, by arm; of one that is scored; and before a run begins."""
+
+    token: dict[str, float]
+    scored: float
+    start: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``steps`` of a training in the finals, and of one in each rung of the race before; how many rates an arm, how many
+    finalists, at least how many rounds; whether labels' learning curve is drawn; rows that a run is scored on; and
+    ``seconds`` by stage, as far as one can tell beforehand."""
+
+    steps: int
+    rungs: tuple[int, ...]
+    rates: int
+    finalists: int
+    rounds: int
+    curve: bool
+    score_rows: int
+    embedded: bool  # the floor on the frozen encoder's embeddings fits too
+    seconds: dict[str, float]
+
+
+SHAPES = ((3, 3, 3, True), (3, 2, 3, True), (3, 2, 2, False), (1, 2, 2, False), (1, 1, 1, False))  # rates … curve
+
+
+def measured(study: Study, file: Path) -> Pace:
+    """The pace of the study's arms on this machine: the file's where that is of the same weights and arms; else it is
+    measured, and kept there."""
+    about = {"weights": study.weights, "precision": study.design.precision,
+             "arms": [str(arm.does) for arm in study.design.arms]}
+    if file.is_file() and (kept := json.loads(file.read_text()))["about"] == about:
+        return Pace(**kept["pace"])
+    pace = _measured(study)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps({"about": about, "pace": asdict(pace)}, indent=1) + "\n")
+    os.replace(temporary, file)
+    return pace
+
+
+def _measured(study: Study) -> Pace:
+    import time
+
+    from studykit.study import runs
+    from studykit.training import budgets, loop, machine
+
+    device, (task,) = machine.best_device(), study.tasks.values()
+    tokens, starts, scored = {}, [], 0.0
+    for label in study.arms:
+        run, = study.plan(arms=[label], rates=1e-9, steps=TIMED, score_on="selection", score_rows=48)
+        begin = time.monotonic()
+        parts = runs.prepared(run, task, study.source, study.encoder_at, machine.Ledger(device))
+        starts.append(time.monotonic() - begin)
+        outcome = loop.train(parts.model, parts.train, budgets.Budget(steps=TIMED), lr=1e-9, timed=True,
+                             precision=run.precision)
+        spent = np.sum(outcome.step_seconds, axis=1) / np.array(outcome.step_tokens)
+        tokens[label] = float(np.median(spent[1:]))
+        if not scored:
+            begin = time.monotonic()
+            loop.logits(parts.model, parts.scored[""])
+            scored = (time.monotonic() - begin) / int(parts.scored[""].lengths.sum())
+    return Pace({label: float(f"{value:.3g}") for label, value in tokens.items()}, float(f"{scored:.3g}"),
+                round(float(np.median(starts[1:] or starts)), 2))
+
+
+def longest(lengths: np.ndarray, limit: int, pace: Pace, seconds: float) -> int:
+    """How many tokens of a text the encoder is given: enough for 19 texts of 20 where training ``SMALL`` steps of that
+    length then takes no more than a tenth of the time, at most ``limit``."""
+    wanted = float(np.quantile(lengths, 0.95))
+    fitting = [length for length in LENGTHS if length <= max(limit, LENGTHS[0])]
+    for length in fitting:
+        more = fitting[fitting.index(length) + 1:]
+        step = 16 * float(np.minimum(lengths, more[0]).mean()) * max(pace.token.values()) if more else math.inf
+        if wanted <= length or SMALL * step > seconds / 10:
+            return min(length, limit)
+    return min(fitting[-1], limit)
+
+
+def planned(pace: Pace, arms: int, lengths: np.ndarray, others: int, classes: int, seconds: float) -> Plan:
+    """The plan for training rows of these lengths and ``others`` more rows, of so many classes, in so many seconds.
+
+    Of the plans' shapes the richest is taken in which a training still passes over half of the data, or is ``LONG``.
+    Raises ``ValueError`` where nothing fits, with the minutes that would do.
+    """
+    rows = len(lengths)
+    enough = np.clip(rows / 32, SMALL, LONG)
+    plans = [_fitting(shape, pace, arms, lengths, others, classes, seconds) for shape in SHAPES]
+    if best := next((plan for plan in plans if plan and plan.steps >= enough), None):
+        return best
+    if best := next((plan for plan in plans if plan and plan.steps >= SMALL), None) or next(filter(None, plans), None):
+        return best
+    for minutes in range(1, 10_000):
+        if _fitting(SHAPES[-1], pace, arms, lengths, others, classes, 60.0 * minutes):
+            raise ValueError(f"{seconds / 60:.1f} minutes are too few to train anything on these {rows} rows here: give at "
+                             f"least {minutes}")
+    raise ValueError("these texts are too long to train on here")
+
+
+def _most(rows: int) -> int:
+    return max(100, math.ceil(PASSES * rows / 16))
+
+
+def _fitting(shape, pace, arms, lengths, others, classes, seconds) -> Plan | None:
+    """The plan of a shape with the most steps that fit; ``None`` where not even ``LEAST`` do."""
+    for steps in sorted(_ladder(_most(len(lengths))), reverse=True):
+        plan = _of(shape, steps, pace, arms, lengths, others, classes, seconds)
+        if sum(plan.seconds.values()) <= seconds:
+            return plan
+    return None
+
+
+def _ladder(most: int) -> list[int]:
+    """24, 32, 48, 64, 96 …: so that a call with more minutes finds runs on record."""
+    steps = [round(2 ** (power / 2 + 5) * (1 if power % 2 == 0 else 1.0607)) for power in range(-1, 26)]
+    return [number for number in steps if number < most] + [most]
+
+
+def _of(shape, steps, pace, arms, lengths, others, classes, seconds) -> Plan:
+    rates, finalists, rounds, curve = shape
+    tokens, costs = float(lengths.mean()), sorted(pace.token.values(), reverse=True)
+    step, dear = 16 * tokens * float(np.mean(costs)), 16 * tokens * costs[0]
+    score_rows = int(np.clip(0.15 * steps * step / (pace.scored * tokens), *ROWS))
+    score = pace.start + score_rows * tokens * pace.scored
+    rungs = tuple(max(8, steps // part) for part in ((8, 4) if rates > 1 else (4,)))
+    embedding = float(lengths.sum() + others * tokens) * pace.scored
+    embedded = embedding <= seconds / 8
+    fits = (len(lengths) + others) * (2 + classes) * 6e-5 * (rounds + 1)  # of the linear floors, roughly
+    race = arms * rates * (rungs[0] * step + score) + (arms * (rungs[1] * step + score) if rates > 1 else 0)
+    return Plan(steps, rungs, rates, finalists, rounds, curve, score_rows, embedded, {
+        "floors": 1 + fits + (embedding if embedded else 0), "race": race,
+        "finals": rounds * finalists * (steps * (step + dear) / 2 + 2 * score),
+        "curve": 2 * (steps * dear + score) if curve else 0.0,
+        "last training": 1.2 * steps * dear, "end": END})
+
+
+def sentences(plan: Plan, minutes: float, arms: int, rows: int) -> tuple[str, ...]:
+    """The plan in words, with its times."""
+    def about(stage):
+        spent = plan.seconds[stage]
+        return f"about {spent:.0f} s" if spent < 100 else f"about {spent / 60:.0f} min"
+
+    passes = plan.steps * 16 / rows
+    told = [f"{minutes:g} minutes are planned so.",
+            f"Floors that need no fine-tuning: {about('floors')}.",
+            f"A race of {arms} arms{f' at {plan.rates} rates' if plan.rates > 1 else ''}, "
+            f"{' and '.join(map(str, plan.rungs))} steps: {about('race')}.",
+            f"Finals of the best {plan.finalists}, {plan.steps} steps a training ({passes:.1f} passes over the rows), "
+            f"{plan.rounds} rounds or more: {about('finals')}."]
+    if plan.curve:
+        told.append(f"The choice with a half and a quarter of the labels: {about('curve')}.")
+    told.append(f"A last training on all rows: {about('last training')}.")
+    if not plan.embedded:
+        told.append("The floor on the frozen encoder's embeddings does not fit, and is left out.")
+    return tuple(told)

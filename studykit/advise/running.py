@@ -1,0 +1,110 @@
+"""One run of the advisor after another, within what is left of the time."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from studykit.advise.planning import Pace
+from studykit.study import Study, records, worker
+from studykit.study.progress import Line
+from studykit.study.runs import Run
+
+GROUP = "20_your_data"  # of records
+FRESH = 120  # seconds after which $STUDYKIT_STARTED is an earlier call's
+
+
+class TimeUp(Exception):
+    """What is asked for does not fit into what is left of the time."""
+
+
+@dataclass
+class Purse:
+    """So many seconds from ``start``, a moment of ``time.monotonic()``."""
+
+    seconds: float
+    start: float = field(default_factory=lambda: _started())
+
+    @property
+    def spent(self) -> float:
+        return time.monotonic() - self.start
+
+    @property
+    def left(self) -> float:
+        return self.seconds - self.spent
+
+
+def _started() -> float:
+    """When ``run_all.sh`` had set up, if it has just called, else now."""
+    ago = time.time() - float(os.environ.get("STUDYKIT_STARTED") or 0)
+    return time.monotonic() - (ago if 0 <= ago < FRESH else 0)
+
+
+@dataclass
+class Bench:
+    """Trains runs, or reads them. ``read_only``: these minutes were spent before, and what they left is all there is.
+    ``slower``: how much longer runs take than the pace says."""
+
+    study: Study
+    folder: Path
+    purse: Purse
+    pace: Pace
+    tokens: float  # of a row in the mean
+    line: Line
+    read_only: bool = False
+    slower: float = 1.0
+    records: dict[str, dict] = field(default_factory=dict)
+    doing: str = ""
+    best: str = ""
+    trained: int = 0
+
+    def expected(self, run: Run, rows: int = 0) -> float:
+        """Seconds that the run will take, with ``rows`` to score."""
+        label = self.label(run)
+        tokens = 16 * (run.steps or 0) * self.tokens
+        return self.slower * (self.pace.start + tokens * self.pace.token[label] + rows * self.tokens * self.pace.scored)
+
+    def label(self, run: Run) -> str:
+        return next(arm.label for arm in self.study.design.arms if arm.does == (run.method, run.options))
+
+    def result(self, run: Run, reserve: float, keep: Callable[[Any], None] | None = None) -> dict:
+        """The run's record, read or trained now, where it and then ``reserve`` seconds fit into what is left. A model that
+        is trained now is handed to ``keep``. Raises ``TimeUp`` where it does not fit, and ``RuntimeError`` for an accident."""
+        if found := records.find(self.folder, run):
+            self.records[run.key] = found
+            return found
+        rows = run.score_rows * (2 if run.score_on == "both" else 1)
+        expected = self.expected(run, rows)
+        if self.read_only or self.purse.left < expected + reserve:
+            raise TimeUp
+        self.show(f"{self.label(run)} at {run.lr:g}, {run.steps} steps, about {expected:.0f} s")
+        begin, deadline = time.monotonic(), time.monotonic() + self.purse.left - reserve
+        try:
+            outcome: Any = worker.single(self.place, run, deadline=deadline, keep=keep)
+        except TimeoutError:
+            raise TimeUp from None
+        if outcome["status"] == "accident":
+            raise RuntimeError(f"{run.name}: {outcome['reason']}")
+        spent = time.monotonic() - begin
+        self.slower *= min(3.0, max(1 / 3, (spent / expected) ** 0.5))
+        self.records[run.key], self.trained = outcome, self.trained + 1
+        return outcome
+
+    @property
+    def place(self) -> worker.Place:
+        arms = {arm.does: arm for arm in self.study.arms.values()}
+        return worker.Place(self.study.tasks, arms, self.study.source, self.study.encoder_at, self.folder / GROUP)
+
+    def row(self, record: dict) -> pd.Series:
+        """The record as a row of the study's table."""
+        return self.study.table([record]).iloc[0]
+
+    def show(self, doing: str) -> None:
+        """What is done, how long still, the best so far."""
+        left = max(0.0, self.purse.left)
+        self.line.show(f"{self.doing}: {doing}; at most {left:.0f} s left"
+                       + (f"; best so far: {self.best}" if self.best else ""))

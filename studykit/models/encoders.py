@@ -49,7 +49,7 @@ def load(encoder: str | Path, num_labels: int = 2, seed: int = 0, pooler: str = 
         config.pad_token_id, config.use_cache = tokenizer(encoder).pad_token_id, False
     if not pretrained:
         return from_config(config, seed, output_bias)
-    with _reading("weights", encoder), torch.random.fork_rng(devices=[]):
+    with opening("weights", encoder), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             encoder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
@@ -61,7 +61,7 @@ def load(encoder: str | Path, num_labels: int = 2, seed: int = 0, pooler: str = 
 def _config(encoder, **settings):
     from transformers import AutoConfig
 
-    with _reading("config.json", encoder):
+    with opening("config.json", encoder):
         return AutoConfig.from_pretrained(located(encoder), trust_remote_code=False, **settings)
 
 
@@ -150,7 +150,7 @@ def tokenizer(encoder: str | Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     config = _config(encoder)
-    with _reading("tokenizer", encoder):
+    with opening("tokenizer", encoder):
         loaded = AutoTokenizer.from_pretrained(located(encoder), trust_remote_code=False)
     if len(loaded) <= len(loaded.all_special_ids):  # what transformers makes of a folder without a tokenizer
         raise ValueError(f"{encoder} has no tokenizer: put the tokenizer.json that it was pre-trained with into its folder")
@@ -217,7 +217,7 @@ def digest(encoder: str | Path) -> str:
                                 "--encoder a folder that holds them")
     parts = [file]
     if file.name == INDEX:
-        with _reading(INDEX, encoder):
+        with opening(INDEX, encoder):
             names = sorted(set(json.loads(file.read_text())["weight_map"].values()))
         parts = [_fetched(encoder, name) if weights_file(encoder) is None else file.parent / name for name in names]
     sha = hashlib.sha256()
@@ -241,9 +241,9 @@ def _fetched(encoder, name):
 
 
 @contextlib.contextmanager
-def _reading(part, encoder):
+def opening(part, encoder):
     """Within, transformers is quiet, and an error of the many kinds that it raises is one sentence."""
-    with _quiet():
+    with quiet():
         try:
             yield
         except Exception as error:
@@ -252,7 +252,7 @@ def _reading(part, encoder):
                              "save_pretrained") from error
 
 
-class _quiet:
+class quiet:
     """transformers without its loading report and progress bars: that the head is new is what is meant."""
 
     def __enter__(self):

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from studykit import methods
-from studykit.training import budgets, fast, machine
+from studykit.training import budgets, fast, lighter, machine
 
 WARMUP = 0.1  # share of the budget over which the learning rate rises
 WEIGHT_DECAY = 0.01  # on weight matrices only, never on biases or LayerNorms
@@ -30,7 +30,7 @@ class Outcome:
     flops: float = 0.0  # of matrix products: floating-point operations a token while warming up, times tokens
     parts: dict = field(default_factory=dict)  # seconds in forward, backward and update, on a CPU
     precision: str = "fp32"
-    shortcuts: list = field(default_factory=list)  # that proved themselves on the model: attention, first_token, features
+    shortcuts: list = field(default_factory=list)  # that proved themselves on the model: attention, first_token, rows, …
     losses: list = field(default_factory=list)  # mean training loss of each tenth of the budget
     curve: list = field(default_factory=list)  # (steps, training seconds, score) where a curve was asked for
     step_seconds: list = field(default_factory=list)  # of each step in forward, backward and update; not kept in records
@@ -54,17 +54,20 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
     model.to(device)
     total = budget.total_steps(data.lengths, batch_size, seed)
     alone = methods.only_head(model)
-    with torch.random.fork_rng(), fast.shortcuts(model, data, device, seed) as outcome.shortcuts:
+    with torch.random.fork_rng(), fast.shortcuts(model, data, device, seed) as outcome.shortcuts, lighter.Lighter(
+            model, data, device, outcome.precision, outcome.shortcuts) as light:
         torch.manual_seed(seed)
         with ledger("warmup"):
             token_flops = warm_up(model, data, batch_size, device, outcome.precision)
         torch.manual_seed(seed)
-        features = fast.features(model, data, device, outcome.precision) if alone else None
+        with light.whole():
+            features = fast.features(model, data, device, outcome.precision) if alone else None
         if features is not None:
             data = features
             outcome.shortcuts.append("features")
         spent, limit = _clock(budget, total, ledger, outcome)
         optimizer, schedule = make_optimizer(groups(model.parameters()), lr, total, lambda: spent() / limit)
+        light.follow(optimizer)
         batches = budgets.batch_order(data.lengths, batch_size, total, seed)
         moments, losses = [limit * (i + 1) / points for i in range(points)], []
         while spent() < limit and outcome.status == "ok":
@@ -85,7 +88,8 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
                     outcome.status = "diverged"
                     outcome.reason = f"the loss was not finite within {outcome.steps} steps of {total or budget}"
             if score and any(now < moment <= spent() for moment in moments):
-                outcome.curve.append((outcome.steps, ledger.seconds["train"], score(model)))
+                with light.whole():
+                    outcome.curve.append((outcome.steps, ledger.seconds["train"], score(model)))
     outcome.tokens = sum(outcome.step_tokens)
     if outcome.step_seconds:
         outcome.parts = dict(zip(PARTS, map(float, np.sum(outcome.step_seconds, axis=0)), strict=True))

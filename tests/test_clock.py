@@ -258,7 +258,8 @@ def test_runs_that_went_at_another_pace_than_the_clock_says_are_told():
                                               (("mrpc", "full"), 2e-4, 2), (("mrpc", "bitfit"), 1e-4, 3))
             for _ in range(3)]
     table = pd.DataFrame([*rows, {"task": "cola", "arm": "head", "token_seconds": 0.0, "tokens": 10, "train_seconds": 99.0}])
+    table["task_title"] = table["task"].str.upper()
     (row,) = clock.apart(table).to_dict("records")
-    assert row == {"task": "mrpc", "arm": "bitfit", "ratio": pytest.approx(1.5)}
+    assert row == {"task": "mrpc", "task_title": "MRPC", "arm": "bitfit", "ratio": pytest.approx(1.5)}
     assert clock.apart(table, by=0.6).empty
     assert clock.apart(table[table["arm"] == "head"]).empty

@@ -68,6 +68,8 @@ MISTAKES = {
                           "tiny.yaml: tasks: .*own.yaml: metrics: .*acuracy"),
     "f1 of a label that is not there": (labels_of("own", labels=["a", "b"], metrics=[{"f1": {"of": "c"}}]),
                                         "own.yaml: .*there is no label 'c': choose from a, b"),
+    "f1 of no class in particular": (labels_of("own", labels=["a", "b", "c"], metrics=["accuracy", "f1"]),
+                                     "own.yaml: F1 is of one class, and own has 3: name it, as in f1: {of: c}, or take mac"),
     "a metric of numbers for classes": (labels_of("own", labels=["a", "b"], metrics=["pearson"]),
                                         "own.yaml: metric Pearson correlation is about values, but own has labels"),
     "a metric of classes for numbers": (labels_of("own", metrics=["f1"]),

@@ -186,8 +186,13 @@ def test_where_nothing_was_learnt_is_told_once():
     assert said(facts.learnt(table)) == [
         "On Essays most runs of every arm learnt, at every share.",
         "No arm learnt on Prices with 10 and 30 % of the data: a tie there says nothing.",
-        "On Prices most runs learnt: of `all` with all of the data; of `few` nowhere.",
+        "On Prices learnt: most runs of `all` with all of the data; of `few` nowhere.",
         "No arm learnt on Letters, at every share: a tie there says nothing."]
+    single = table[table["seed"].eq(0) & table["task"].ne("letters")]
+    assert said(facts.learnt(single)) == [
+        "On Essays every arm learnt, at every share.",
+        "No arm learnt on Prices with 10 and 30 % of the data: a tie there says nothing.",
+        "On Prices learnt: `all` with all of the data; `few` nowhere."]
     budgets = table[table["fraction"] == 1].assign(seconds=10)
     assert "No arm learnt on Letters within 10 s: a tie there says nothing." in said(facts.learnt(budgets, "seconds"))
     assert said(facts.order(budgets[budgets["task"] == "letters"], "seconds")) == [
@@ -226,6 +231,8 @@ def test_rates_that_none_learnt_and_close_ones_are_told():
         "The rate of `few` is 10 times that of `all`."]
     effort = pd.DataFrame({"trials": [5, 5], "minutes": [0.5, 3.0]})
     assert said(facts.effort(effort)) == ["Every choice of a rate had 5 trials and took 0.5 to 3 minutes of training."]
+    for minutes, told in ((8.0, "8 minutes"), (1.0, "1 minute")):
+        assert f"took {told} of training." in said(facts.effort(effort.assign(minutes=minutes)))[0]
 
 
 def test_a_clock_is_told_beside_the_baseline_s_or_why_there_is_none(table):
@@ -238,8 +245,8 @@ def test_a_clock_is_told_beside_the_baseline_s_or_why_there_is_none(table):
     busy = types.SimpleNamespace(table=pd.DataFrame(), refusal="no clock: this machine is busy")
     assert said(facts.costs(busy)) == ["No clock: this machine is busy."]
     assert kinds(facts.pace(pd.DataFrame(columns=["task", "arm", "ratio"]))) == ["pace"]
-    assert said(facts.pace(pd.DataFrame([{"task": "essays", "arm": "few", "ratio": 1.42}]))) == [
-        "Some runs went at another pace than their clock: a token took, for `few` on essays 1.42 times as long as it says."]
+    assert said(facts.pace(pd.DataFrame([{"task": "essays", "task_title": "Essays", "arm": "few", "ratio": 1.42}]))) == [
+        "Some runs went at another pace than their clock: a token took, for `few` on Essays 1.42 times as long as it says."]
 
 
 def test_spreads_are_told_and_left_open_where_runs_are_few(table):
@@ -250,8 +257,8 @@ def test_spreads_are_told_and_left_open_where_runs_are_few(table):
         "On Essays `few` spreads most where the subset seed differs: standard deviation 2.0 points (1.2 to 5.0), 5 runs."]
     rows[1]["high"] = 3.0
     assert said(facts.spread(pd.DataFrame(rows)))[0].endswith("; so few runs cannot tell which seed weighs most.")
-    ratios = pd.DataFrame([{"task": "essays", "arm": "few", "times": 2.0, "low": low, "high": 6.0, "p": 0.1}
-                           for low in (1.2, 0.8)])
+    ratios = pd.DataFrame([{"task": "essays", "task_title": "Essays", "arm": "few", "times": 2.0, "low": low, "high": 6.0,
+                            "p": 0.1} for low in (1.2, 0.8)])
     assert kinds(facts.ratios(ratios, "all")) == ["wider", "undecided"]
 
 

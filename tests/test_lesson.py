@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from studykit.tasks import known
 from studykit.telling import lesson, story
 
 matplotlib.use("agg")
@@ -27,6 +28,8 @@ def table():
                       collapsed=[("essays", "none", 1)])
     runs["accuracy"] = np.where(runs["task"] == "essays", runs["score"] - 5, np.nan)
     runs.loc[0, "accuracy"] = np.nan
+    runs["metrics"] = [(known("f1"), known("accuracy")) if task == "essays" else kinds
+                       for task, kinds in zip(runs["task"], runs["metrics"], strict=True)]
     return runs.assign(steps=(1000 * runs["fraction"]).astype(int), train_seconds=10 + 100 * runs["fraction"] + runs["seed"])
 
 
@@ -72,6 +75,15 @@ def test_another_metric_moves_the_dots_and_says_which_runs_lack_it(table):
     assert heights(fig.axes[0]) == pytest.approx(sorted(own["accuracy"].dropna()))
     assert "1 run without this metric" in fig.get_supxlabel()
     assert not any(line.get_linestyle() == ":" for line in fig.axes[0].lines)
+
+
+def test_a_second_metric_of_a_named_class_keeps_its_title(table):
+    own = table[table["task"] == "prices"]
+    urgent = known("f1", of="urgent"), known("sklearn.metrics.fbeta_score", beta=2, range=[0, 1])
+    both = own.assign(f1=own["score"] - 5, metrics=[(*kinds, *urgent) for kinds in own["metrics"]],
+                      **{urgent[1].name: own["score"] - 9})
+    assert lesson.choices(both)[0] == {"prices": ["pearson", "f1", "sklearn.metrics.fbeta_score"]}
+    assert lesson.explored(both, "prices", metric="f1").axes[0].get_ylabel() == "F1 of urgent × 100"
 
 
 def test_a_run_that_was_not_ok_is_marked_along_every_axis(table):

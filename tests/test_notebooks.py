@@ -7,6 +7,8 @@ import re
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+import yaml
+from conftest import STUDY as TINY
 
 from studykit import paths, study, tasks
 from studykit.study import records
@@ -199,25 +201,10 @@ def test_the_answers_of_the_exercises_run(notebook, monkeypatch, tmp_path):
 
 # Readings: whatever comes out, on a study of which nobody thought
 
-STUDY = """\
-encoder: tiny-bert
-pooler: new
-source: hub
-precision: fp32
-batch_size: 16
-max_length: 32
-epochs: 2
-min_steps: 30
-tasks: [tickets.yaml, mood.yaml]
-arms:
-  whole: {method: full, rates: [1.0e-3, 3.0e-3]}
-  lora r=2: {method: lora, options: {rank: 2}, rates: [1.0e-2, 3.0e-2]}
-  lora r=4: {method: lora, options: {rank: 4}, rates: [1.0e-2, 3.0e-2]}
-  last: {method: head, rates: [1.0e-2, 3.0e-2]}
-shares: [0.5, 1.0]
-seeds: [0, 1, 2]
-trials: {fraction: 0.5, seeds: [1000, 1001]}
-"""
+ARMS = {"whole": {"method": "full", "rates": [0.001, 0.003]}, "last": {"method": "head", "rates": [0.01, 0.03]},
+        **{f"lora r={rank}": {"method": "lora", "options": {"rank": rank}, "rates": [0.01, 0.03]} for rank in (2, 4)}}
+STUDY = yaml.safe_dump({**yaml.safe_load(TINY), "tasks": ["tickets.yaml", "mood.yaml"], "arms": ARMS, "seeds": [0, 1, 2],
+                        "trials": {"fraction": 0.5, "seeds": [1000, 1001]}}, sort_keys=False)
 TICKETS = "title: Tickets\nquestion: Who should answer?\ncolumns: [text]\nlabels: [sales, help, law]\nmetrics: [accuracy]\n"
 MOOD = "title: Mood\nquestion: How glad?\ncolumns: [text]\nrange: [-50, 900]\nmetrics: [mean_absolute_error]\n"
 SCORES = {"tickets": (0.6, 0.04), "mood": (90.0, -12.0)}  # of the worst arm, and what the next has more

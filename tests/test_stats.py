@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from studykit.evidence import stats
+from studykit.evidence import stats, variance
 from studykit.tasks import known
 
 RNG = np.random.default_rng(0)
@@ -621,20 +621,20 @@ def crossed(effects, values=4, base=0):
 
 def test_the_spread_by_source_is_that_of_the_runs_in_which_it_alone_differs():
     effects = RNG.normal(0, [[1], [2], [4]], (3, 4))
-    found = stats.spread_by_source(crossed(effects).sample(frac=1, random_state=0)).set_index("source")
+    found = variance.spread(crossed(effects).sample(frac=1, random_state=0)).set_index("source")
     expected = {name: values.std(ddof=1) for name, values in zip(("subset", "init", "order"), effects, strict=True)}
     assert found["deviation"].to_dict() == pytest.approx({**expected, "all": effects.sum(0).std(ddof=1)})
     assert set(found["runs"]) == {4}
     row = found.loc["init"]
     assert (row["low"], row["high"]) == pytest.approx(stats.deviation(effects[1])[1:])
-    large = stats.spread_by_source(crossed(effects, base=2 ** 31)).set_index("source")
+    large = variance.spread(crossed(effects, base=2 ** 31)).set_index("source")
     assert large["deviation"].to_dict() == pytest.approx(found["deviation"].to_dict())
 
 
 def test_a_run_that_is_not_ok_is_counted_in_the_spread():
     runs = crossed(np.zeros((3, 4)))
     runs.loc[1, ["status", "score"]] = ["collapsed", -9.0]
-    found = stats.spread_by_source(runs).set_index("source")
+    found = variance.spread(runs).set_index("source")
     assert found["not_ok"].to_dict() == {"subset": 1, "init": 0, "order": 0, "all": 0}
     assert found.loc["subset", "deviation"] == 4.5
 
@@ -642,7 +642,7 @@ def test_a_run_that_is_not_ok_is_counted_in_the_spread():
 def test_deviations_of_known_size_are_found_by_source():
     """By simulation: the mean of the variances found is the true variance of each source, and of their sum."""
     rng, truth = np.random.default_rng(3), np.array([1.0, 2.0, 3.0])
-    found = [stats.spread_by_source(crossed(rng.normal(0, truth[:, None], (3, 4)))).set_index("source")["deviation"] ** 2
+    found = [variance.spread(crossed(rng.normal(0, truth[:, None], (3, 4)))).set_index("source")["deviation"] ** 2
              for _ in range(60)]
     mean = pd.concat(found, axis=1).mean(axis=1)
     assert mean.to_dict() == pytest.approx({"subset": 1, "init": 4, "order": 9, "all": 14}, rel=0.35)

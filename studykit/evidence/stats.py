@@ -332,30 +332,6 @@ def _groups(values: Sequence) -> list[np.ndarray]:
     return [np.asarray(group, dtype=float) for group in (values if np.ndim(values[0]) else [values])]
 
 
-def spread_by_source(table: pd.DataFrame, by: Sequence[str] = ("task", "arm"), level: float = 0.95) -> pd.DataFrame:
-    """Standard deviation of ``score`` where one seed alone differs, in points, with its chi-squared interval.
-
-    ``table`` holds runs that share all seeds with a base run but one, and the base. Columns: ``by``, ``source`` (subset,
-    init, order, or ``all``: runs whose three seeds differ together), ``deviation``, ``low``, ``high``, ``runs`` with a
-    score, and ``not_ok``. Sources with fewer than three runs are left out.
-    """
-    names = ("subset", "init", "order")
-    seeds = table[[f"{name}_seed" for name in names]].to_numpy()
-    base = table[[f"{name}_seed" for name in names]].mode().iloc[0].to_numpy()
-    differs, rows = seeds != base, []
-    for group, part in table.assign(place=range(len(table))).groupby(list(by), sort=False):
-        here = differs[part["place"]]
-        chosen = {name: here[:, i] & (here.sum(1) == 1) for i, name in enumerate(names)} | {"all": here.all(1)}
-        for source, wanted in chosen.items():
-            runs = part[wanted | ~here.any(1)]
-            if (scores := runs["score"].dropna()).size >= 3:
-                spread = dict(zip(("deviation", "low", "high"), deviation(scores, level), strict=True))
-                rows.append({**dict(zip(by, group, strict=True)), "source": source, **spread, "runs": len(scores),
-                             "not_ok": int((runs["status"] != "ok").sum()),
-                             **{name: runs[name].iloc[0] for name in CARRIED}})
-    return pd.DataFrame(rows)
-
-
 def outside(gap: float, error: float, freedom: float, margin: float = 1.0) -> float:
     """p value of the test that a gap lies beyond the margin, either way: small where that is shown. It is the chance of an
     estimate at least as far out, were the true gap on the margin."""

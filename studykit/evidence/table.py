@@ -45,9 +45,9 @@ def tuples(options: Iterable) -> tuple:
 
 def _about(task: Task, place: int) -> dict:
     metric = task.metric
-    return {"task_title": task.title, "task_place": place, "scored_by": metric, "metric": metric.name,
-            "metric_title": metric.title, "metric_axis": metric.axis, "metric_low": metric.factor * metric.range[0],
-            "metric_high": metric.factor * metric.range[1], "better": metric.sign}
+    return {"task_title": task.title, "task_place": place, "scored_by": metric, "metrics": task.metrics,
+            "metric": metric.name, "metric_title": metric.title, "metric_axis": metric.axis, "better": metric.sign,
+            "metric_low": metric.factor * metric.range[0], "metric_high": metric.factor * metric.range[1]}
 
 
 def _outcome(record: dict, task: Task) -> dict:

@@ -11,8 +11,8 @@ SEEDS = ("subset", "init", "order")
 def sources(table: pd.DataFrame) -> np.ndarray:
     """The seed in which each run differs from the base, the commonest value of each: ``subset``, ``init``, ``order``,
     ``all`` where all three do, ``base`` where none does, else ``two``."""
-    seeds = table[[f"{name}_seed" for name in SEEDS]].to_numpy()
-    differs = seeds != np.array([np.bincount(column).argmax() for column in seeds.T])
+    seeds = table[[f"{name}_seed" for name in SEEDS]]
+    differs = seeds.to_numpy() != seeds.mode().iloc[0].to_numpy()
     names = np.where(differs.sum(1) == 1, np.array(SEEDS)[differs.argmax(1)], "two")
     return np.where(differs.all(1), "all", np.where(differs.any(1), names, "base"))
 
@@ -29,8 +29,22 @@ def together(table: pd.DataFrame) -> pd.DataFrame:
     return table[np.isin(sources(table), ("all", "base"))]
 
 
+def spread(table: pd.DataFrame) -> pd.DataFrame:
+    """Standard deviation of ``score`` by task, arm and ``source``, with its chi-squared interval: ``deviation``, ``low``,
+    ``high``, ``runs`` with a score, and ``not_ok``. A source with fewer than three runs is left out."""
+    rows = []
+    for (task, arm), part in labelled(table).groupby(["task", "arm"], sort=False):
+        for source, runs in part.groupby("source", sort=False):
+            if (scores := runs["score"].dropna()).size >= 3:
+                deviation, low, high = stats.deviation(scores)
+                rows.append({"task": task, "arm": arm, "source": source, "deviation": deviation, "low": low, "high": high,
+                             "runs": len(scores), "not_ok": int((runs["status"] != "ok").sum()),
+                             **runs.iloc[0][list(stats.CARRIED)]})
+    return pd.DataFrame(rows)
+
+
 def parts(spread: pd.DataFrame) -> pd.DataFrame:
-    """Of ``stats.spread_by_source``: each seed's share of the sum of their variances in percent, and that sum over the
+    """Of ``spread``'s table: each seed's share of the sum of their variances in percent, and that sum over the
     variance where all move (``sum to all``: 1 if they act apart)."""
     squared = spread.assign(variance=spread["deviation"] ** 2)
     variance = squared.pivot(index=["task", "arm"], columns="source", values="variance")
@@ -47,9 +61,9 @@ def ratios(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
         scores = {arm: part["score"].dropna() for arm, part in runs.groupby("arm", sort=False)}
         for arm in [arm for arm in scores if arm != baseline and baseline in scores]:
             times, low, high = stats.deviation_ratio(scores[arm], scores[baseline])
-            rows.append({"task": task, "arm": arm, "times": times, "low": low, "high": high,
-                         "p": stats.spread_test(scores[arm], scores[baseline])})
-    return pd.DataFrame(rows, columns=["task", "arm", "times", "low", "high", "p"])
+            rows.append({"task": task, "task_title": runs["task_title"].iloc[0], "arm": arm, "times": times, "low": low,
+                         "high": high, "p": stats.spread_test(scores[arm], scores[baseline])})
+    return pd.DataFrame(rows, columns=["task", "task_title", "arm", "times", "low", "high", "p"])
 
 
 def paired(table: pd.DataFrame, baseline: str) -> pd.Series:
@@ -61,8 +75,8 @@ def paired(table: pd.DataFrame, baseline: str) -> pd.Series:
 def pairs_needed(table: pd.DataFrame, baseline: str, gaps: tuple = (1, 2, 5)) -> pd.DataFrame:
     """How many pairs of runs see a true gap of so many points in four of five studies at the 5 % level, by task and arm."""
     deviations = paired(table, baseline).groupby(["task", "arm"], sort=False).std()
-    needed = {f"{gap:g} points": {cell: stats.seeds_needed(deviation, gap) for cell, deviation in deviations.items()}
-              for gap in gaps}
+    needed = {f"{gap:g} point{'s' * (gap != 1)}": {cell: stats.seeds_needed(deviation, gap)
+                                                   for cell, deviation in deviations.items()} for gap in gaps}
     return pd.DataFrame(needed).rename_axis(["task", "arm"])
 
 

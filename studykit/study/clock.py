@@ -47,9 +47,12 @@ class Clock:
     @property
     def about(self) -> str:
         """Where and how it was measured."""
+        if not self.paces:
+            return self.refusal
         known = self.machine
-        return (f"on {known['processor']}, {known['threads']} threads, {known['precision']}, recipe {known['recipe']}; "
-                f"{known['rounds']} rounds of {known['steps']} steps" if self.paces else self.refusal)
+        rounds, threads = (f"{known[name]} {name[:-1]}{'s' * (known[name] != 1)}" for name in ("rounds", "threads"))
+        return (f"on {known['processor']}, {threads}, {known['precision']}, recipe {known['recipe']}; "
+                f"{rounds} of {known['steps']} steps")
 
 
 def read(file: Path, wanted: Mapping[tuple[str, str], tuple], precision: str) -> Clock | None:
@@ -153,13 +156,13 @@ def _pace(rounds: list) -> dict:
 
 
 def apart(table: pd.DataFrame, by: float = 0.25) -> pd.DataFrame:
-    """Where runs on a calibrated clock went at another pace than it says, by more than this share: ``task``, ``arm``,
-    ``ratio`` of what a token took to what the clock says, held against the ratio of all runs together, since another
-    machine may be slower for all."""
+    """Where runs on a calibrated clock went at another pace than it says, by more than this share: ``task`` and its title,
+    ``arm``, ``ratio`` of what a token took to what the clock says, held against the ratio of all runs together, since
+    another machine may be slower for all."""
     paced = table[table["token_seconds"] > 0]
     if paced.empty:
-        return pd.DataFrame(columns=["task", "arm", "ratio"])
+        return pd.DataFrame(columns=["task", "task_title", "arm", "ratio"])
     ratios = paced["train_seconds"] / paced["tokens"] / paced["token_seconds"]
-    by_arm = (ratios / ratios.median()).groupby([paced["task"], paced["arm"]], sort=False).median()
+    by_arm = (ratios / ratios.median()).groupby([paced[name] for name in ("task", "task_title", "arm")], sort=False).median()
     ratios = by_arm.rename("ratio").reset_index()
     return ratios[(ratios["ratio"] - 1).abs() > by].reset_index(drop=True)

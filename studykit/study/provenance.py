@@ -87,7 +87,8 @@ def stamp(experiment, table: pd.DataFrame) -> str:
     seeds = table["seed"].nunique() if len(table) else 0
     return "\n".join([
         f"study     {experiment.name}: {experiment.encoder}, weights {experiment.weights}",
-        f"records   {len(table)} runs, {seeds} seeds, {int((table['status'] != 'ok').sum())} not ok",
+        f"records   {len(table)} run{'s' * (len(table) != 1)}, {seeds} seed{'s' * (seeds != 1)}, "
+        f"{int((table['status'] != 'ok').sum()) if len(table) else 0} not ok",
         f"made on   {_seen(table, 'processor')}",
         f"precision {_seen(table, 'used_precision')}",
         f"made with torch {_seen(table, 'torch')}, transformers {_seen(table, 'transformers')}"])

@@ -87,6 +87,9 @@ class Task(BaseModel):
                 raise ValueError(f"metric {metric.title} is about {metric.reads}, but {self.name} has "
                                  + ("labels, which are classes" if self.labels else "no labels, so it predicts a number"))
         for metric in given:
+            if metric.name == "f1" and not metric.of and len(self.labels) > 2:
+                raise ValueError(f"F1 is of one class, and {self.name} has {len(self.labels)}: name it, as in "
+                                 f"f1: {{of: {self.labels[-1]}}}, or take macro_f1")
             metric.check(len(self.labels))
         if twice := [metric.name for i, metric in enumerate(given) if metric.name in [other.name for other in given[:i]]]:
             raise ValueError(f"metrics: {twice[0]} stands there twice, and they would share a column: keep one of them")

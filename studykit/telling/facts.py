@@ -12,7 +12,7 @@ say so. In a notebook::
 ========================  =====================================================================================
 of a table of runs        ``coverage``, ``not_ok``, ``learnt``, ``chance``, ``order``, ``ends``, ``parameters``
 of ``stats.paired_gaps``  ``gaps``, ``tally``, ``crossings``, ``answer``; ``verdict`` of a row
-of other tables           ``spread`` (``stats.spread_by_source``), ``ratios`` (``variance.ratios``), ``rates``
+of other tables           ``spread`` (``variance.spread``), ``ratios`` (``variance.ratios``), ``rates``
                           (``rates.judged``), ``effort`` (``rates.effort``), ``costs`` (a ``Clock``), ``pace``
                           (``clock.apart``), ``claims`` (``paper.judge``)
 ========================  =====================================================================================
@@ -80,26 +80,28 @@ def not_ok(table: pd.DataFrame) -> list[Fact]:
 
 
 def learnt(table: pd.DataFrame, axis: str = "fraction") -> list[Fact]:
-    """Where arms learnt in most of their runs: tasks on which all did everywhere; of the others, places where
-    none did, and where each arm did."""
+    """Where arms learnt, in most of their runs if they have several: tasks on which all did everywhere; of the
+    others, places where none did, and where which arms did."""
     if table.empty:
         return [EMPTY]
     facts, whole = [], []
+    alone = not table.duplicated(["task", "arm", axis]).any()
     for task, title in _titles(table).items():
         rows = table[table["task"] == task]
         share = rows.groupby(["arm", axis])["learnt"].mean().unstack().reindex(arms_of(rows))
         if (share > 0.5).all(axis=None):
             whole.append(title)
         else:
-            facts += _learnt_on(task, title, share > 0.5, axis)
+            facts += _learnt_on(task, title, share > 0.5, axis, alone)
     if whole:
-        facts.insert(0, Fact("learnt", f"On {words.listed(whole, 9)} most runs of every arm learnt"
+        facts.insert(0, Fact("learnt", f"On {words.listed(whole, 9)} {'' if alone else 'most runs of '}every arm learnt"
                              f"{_everywhere(axis, sorted(table[axis].unique()))}.", {"tasks": whole}))
     return facts
 
 
-def _learnt_on(task: str, title: str, learnt: pd.DataFrame, axis: str) -> list[Fact]:
-    """Of one task on which not all arms learnt everywhere; ``learnt`` has a row an arm and a column a place."""
+def _learnt_on(task: str, title: str, learnt: pd.DataFrame, axis: str, alone: bool) -> list[Fact]:
+    """Of one task on which not all arms learnt everywhere; ``learnt`` has a row an arm and a column a place.
+    ``alone``: each has one run there."""
     none = [place for place in learnt if not learnt[place].any()]
     where = _everywhere(axis, none) if len(none) == learnt.shape[1] else f" {words.places(axis, none)}"
     facts = []
@@ -107,8 +109,12 @@ def _learnt_on(task: str, title: str, learnt: pd.DataFrame, axis: str) -> list[F
         facts.append(Fact("nothing_learnt", f"No arm learnt on {title}{where}: a tie there says nothing.",
                           {"task": task, axis: none}))
     if len(none) < learnt.shape[1]:
-        told = [f"{words.arm(arm)} {_learnt_at(axis, row)}" for arm, row in learnt.iterrows()]
-        facts.append(Fact("learnt", f"On {title} most runs learnt: of {'; of '.join(told)}.", {"task": task}))
+        arms: dict[str, list[str]] = {}
+        for arm, row in learnt.iterrows():
+            arms.setdefault(_learnt_at(axis, row), []).append(str(arm))
+        told = [f"{words.arms(names, 12)} {at}" for at, names in arms.items()]
+        which = "; ".join(told) if alone else f"most runs of {'; of '.join(told)}"
+        facts.append(Fact("learnt", f"On {title} learnt: {which}.", {"task": task}))
     return facts
 
 

@@ -18,7 +18,7 @@ def arms_of(table: pd.DataFrame) -> list[str]:
 
 
 def spread(table: pd.DataFrame) -> list[Fact]:
-    """Of ``stats.spread_by_source``: which seed alone moved an arm's scores most, and whether so few runs can
+    """Of ``variance.spread``: which seed alone moved an arm's scores most, and whether so few runs can
     tell."""
     facts = []
     alone = table[table["source"] != "all"] if len(table) else table
@@ -43,7 +43,7 @@ def ratios(table: pd.DataFrame, baseline: str) -> list[Fact]:
 
 
 def _ratio(row: dict, baseline: str) -> Fact:
-    on, arm, other = f"On {row.get('task_title', row['task'])}", words.arm(row["arm"]), words.arm(baseline)
+    on, arm, other = f"On {row['task_title']}", words.arm(row["arm"]), words.arm(baseline)
     about = {"task": row["task"], "arm": row["arm"], "baseline": baseline}
     numbers = {name: row[name] for name in ("times", "low", "high", "p")}
     if math.isnan(row["times"]):
@@ -100,8 +100,9 @@ def effort(table: pd.DataFrame) -> list[Fact]:
     least, most = int(table["trials"].min()), int(table["trials"].max())
     trials = (f"Every choice of a rate had {words.counted(most, 'trial')}" if least == most
               else f"A choice of a rate had {least} to {most} trials")
-    minutes = f"{table['minutes'].min():g} to {table['minutes'].max():g} minutes of training"
-    return [Fact("effort", f"{trials} and took {minutes}.", numbers={"least": least, "most": most})]
+    minutes = _range(table["minutes"], "g")
+    unit = "minute" if minutes == "1" else "minutes"
+    return [Fact("effort", f"{trials} and took {minutes} {unit} of training.", numbers={"least": least, "most": most})]
 
 
 def costs(clock: "Clock", baseline: str = "") -> list[Fact]:
@@ -134,7 +135,7 @@ def pace(apart: pd.DataFrame) -> list[Fact]:
     if apart.empty:
         return [Fact("pace", "All runs kept the clock's pace within a quarter.")]
     rows: list[dict[str, Any]] = apart.to_dict("records")
-    where = words.listed([f"{words.arm(row['arm'])} on {row.get('task_title', row['task'])} {row['ratio']:.2f} times"
+    where = words.listed([f"{words.arm(row['arm'])} on {row['task_title']} {row['ratio']:.2f} times"
                           for row in rows], 6)
     return [Fact("apart", f"Some runs went at another pace than their clock: a token took, for {where} as long as it says.",
                  numbers={f"{row['task']} {row['arm']}": row["ratio"] for row in rows})]

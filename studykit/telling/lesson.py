@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studykit.tasks import Metric, metrics
+from studykit.tasks import Metric
 from studykit.telling import story, style, words
 
 
@@ -86,9 +86,8 @@ def explored(table: pd.DataFrame, task: str, arms: Sequence[str] = (), metric: s
 
 def metrics_of(rows: pd.DataFrame) -> list[Metric]:
     """Metrics that one task's runs have a value of, the main one first."""
-    main = rows["scored_by"].iloc[0]
-    others = [name for name in metrics.KNOWN if name in rows and name != main.name and rows[name].notna().any()]
-    return [main, *map(metrics.known, others)]
+    main, *others = rows["metrics"].iloc[0]
+    return [main, *[kind for kind in others if rows[kind.name].notna().any()]]
 
 
 def with_metric(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:

@@ -105,6 +105,5 @@ def pace(table: pd.DataFrame) -> str:
     """Where runs went at another pace than their clock's, by a quarter."""
     from studykit.study.clock import apart
 
-    titles = dict(zip(table["task"], table["task_title"], strict=True))
-    rows = [f"{row.arm} on {titles[row.task]} {row.ratio:.1f} times" for row in apart(table).itertuples()]
+    rows = [f"{row.arm} on {row.task_title} {row.ratio:.1f} times" for row in apart(table).itertuples()]
     return f"off the clock, a token took: {words.listed(rows)} as long" if rows else ""

@@ -15,7 +15,8 @@ TIMED = 6  # steps an arm
 PASSES = 10  # over the data, that no training exceeds
 LEAST, SMALL, LONG = 24, 64, 256  # steps of a training: the fewest; few; and enough, however many rows there are
 ROWS = (100, 1500)  # the fewest and the most rows that a run is scored on
-END = 12.0  # seconds for what comes last: the model's folder, the page
+BRIEF = (16, 32)  # steps of the race's rungs, at least
+END = (6.0, 0.01)  # seconds for what comes last, the model's folder and the page, and that share of the time
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _measured(study: Study) -> Pace:
         outcome = loop.train(parts.model, parts.train, budgets.Budget(steps=TIMED), lr=1e-9, timed=True,
                              precision=run.precision)
         spent = np.sum(outcome.step_seconds, axis=1) / np.array(outcome.step_tokens)
-        tokens[label] = float(np.median(spent[1:]))
+        tokens[label] = float(spent[1:].min())  # what a busy machine adds is seen while it works
         if not scored:
             begin = time.monotonic()
             loop.logits(parts.model, parts.scored[""])
@@ -145,7 +146,7 @@ def _of(shape, steps, pace, arms, lengths, others, classes, seconds) -> Plan:
     step, dear = 16 * tokens * float(np.mean(costs)), 16 * tokens * costs[0]
     score_rows = int(np.clip(0.15 * steps * step / (pace.scored * tokens), *ROWS))
     score = pace.start + score_rows * tokens * pace.scored
-    rungs = tuple(max(8, steps // part) for part in ((8, 4) if rates > 1 else (4,)))
+    rungs = tuple(max(least, steps // part) for least, part in zip(BRIEF, (8, 4), strict=True))[-1 if rates == 1 else 0:]
     embedding = float(lengths.sum() + others * tokens) * pace.scored
     embedded = embedding <= seconds / 8
     fits = (len(lengths) + others) * (2 + classes) * 6e-5 * (rounds + 1)  # of the linear floors, roughly
@@ -154,7 +155,7 @@ def _of(shape, steps, pace, arms, lengths, others, classes, seconds) -> Plan:
         "floors": 1 + fits + (embedding if embedded else 0), "race": race,
         "finals": rounds * finalists * (steps * (step + dear) / 2 + 2 * score),
         "curve": 2 * (steps * dear + score) if curve else 0.0,
-        "last training": 1.2 * steps * dear, "end": END})
+        "last training": 1.2 * steps * dear, "end": END[0] + END[1] * seconds})
 
 
 def sentences(plan: Plan, minutes: float, arms: int, rows: int) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from studykit import paths
 from studykit.advise.planning import Pace
 from studykit.study import Study, records, worker
 from studykit.study.progress import Line
@@ -73,7 +74,7 @@ class Bench:
 
     def result(self, run: Run, reserve: float, keep: Callable[[Any], None] | None = None) -> dict:
         """The run's record, read or trained now, where it and then ``reserve`` seconds fit into what is left. A model that
-        is trained now is handed to ``keep``. Raises ``TimeUp`` where it does not fit, and ``RuntimeError`` for an accident."""
+        is trained now is handed to ``keep``. Raises ``TimeUp`` where it does not fit, ``RuntimeError`` for an accident."""
         if found := records.find(self.folder, run):
             self.records[run.key] = found
             return found
@@ -97,7 +98,8 @@ class Bench:
     @property
     def place(self) -> worker.Place:
         arms = {arm.does: arm for arm in self.study.arms.values()}
-        return worker.Place(self.study.tasks, arms, self.study.source, self.study.encoder_at, self.folder / GROUP)
+        return worker.Place(self.study.tasks, arms, self.study.source, self.study.encoder_at,
+                            paths.made(self.folder / GROUP))
 
     def row(self, record: dict) -> pd.Series:
         """The record as a row of the study's table."""

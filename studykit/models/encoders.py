@@ -11,14 +11,14 @@ import numpy as np
 from torch import Generator, nn
 
 from studykit import checks
-from studykit.models import families
+from studykit.models import families, trial
 from studykit.models.families import MORE_ROLES, READINGS, ROLES, Block, blocks, head_parameters
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["MORE_ROLES", "READINGS", "ROLES", "Block", "blocks", "check_fit", "digest", "draw_head", "from_config",
-           "generator", "head_parameters", "load", "located", "tokenizer", "weights_file"]
+           "generator", "head_parameters", "load", "located", "positions", "tokenizer", "weights_file"]
 DEVIATION = 0.02  # of a head's weights, where the encoder's configuration names none
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"  # in one file, or in parts
 STRAY = re.compile(r"(position_ids|inv_freq|attn\.(masked_)?bias|word_embeddings\._weight)$")  # as older versions saved
@@ -43,19 +43,26 @@ def load(encoder: str | Path, num_labels: int = 2, seed: int = 0, pooler: str = 
     encoder = located(encoder)
     weights_file(encoder)
     config = _config(encoder, num_labels=num_labels)
-    config.new_pooler, config.return_dict = pooler == "new", True
+    config.new_pooler = pooler == "new" and config.model_type not in families.POOLER_UNREAD
+    config.return_dict = True
     _set_reading(config, reads, encoder)
     if families.own_reading(config) in ("last", ""):  # it may look for the last token that is no padding: the tokenizer's
         config.pad_token_id, config.use_cache = tokenizer(encoder).pad_token_id, False
     if not pretrained:
-        return from_config(config, seed, output_bias)
+        return _tried(from_config(config, seed, output_bias), encoder)
     with opening("weights", encoder), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             encoder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
             output_loading_info=True, ignore_mismatched_sizes=True)
     _check_weights(model, loading, encoder)
-    return draw_head(_presented(model), seed, output_bias)
+    return _tried(draw_head(_presented(model), seed, output_bias), encoder)
+
+
+def _tried(model, encoder):
+    """The model; one of a family that is not known, once it has been tried."""
+    known = families.family(model.config)
+    return model if known else trial.passed(model, tokenizer(encoder), encoder)
 
 
 def _config(encoder, **settings):
@@ -169,21 +176,26 @@ def check_fit(encoder: str | Path, model: "PreTrainedModel", tokenizer: "PreTrai
               texts: int = 1) -> None:
     """Raise ``ValueError`` where the encoder has no embedding for a token of the tokenizer or for one of its positions, or
     where ``max_length`` leaves no room for a task's one or two texts."""
-    words: int = model.get_input_embeddings().num_embeddings  # type: ignore[assignment,union-attr]
-    if len(tokenizer) > words:
-        raise ValueError(f"the tokenizer of {encoder} has {len(tokenizer)} tokens, its weights {words}: put its own there")
+    words = families.words(model)
+    if words is not None and len(tokenizer) > len(words):
+        raise ValueError(f"the tokenizer of {encoder} has {len(tokenizer)} tokens, its weights {len(words)}: put its own "
+                         "there")
     special = tokenizer.num_special_tokens_to_add(pair=texts == 2)
     if max_length < special + texts:
         raise ValueError(f"max_length must be at least {special + texts}, got {max_length}: the tokenizer of {encoder} adds "
                          f"{special} tokens, and each text needs one")
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None or positions < 1:  # relative ones alone
-        return
+    if (most := positions(model)) and max_length > most:
+        raise ValueError(f"max_length must be at most {most}, the positions that {encoder} has, got {max_length}")
+
+
+def positions(model: "PreTrainedModel") -> int | None:
+    """How many tokens the encoder has positions for; ``None`` where positions are relative alone."""
+    most = getattr(model.config, "max_position_embeddings", None)
+    if most is None or most < 1:
+        return None
     table = getattr(getattr(families.classifier(model).base_model, "embeddings", None), "position_embeddings", None)
-    if (padding := getattr(table, "padding_idx", None)) is not None:  # RoBERTa counts its positions from after the padding's
-        positions -= padding + 1
-    if max_length > positions:
-        raise ValueError(f"max_length must be at most {positions}, the positions that {encoder} has, got {max_length}")
+    padding = getattr(table, "padding_idx", None)  # RoBERTa counts its positions from after the padding's
+    return most if padding is None else most - padding - 1
 
 
 def weights_file(encoder: str | Path) -> Path | None:

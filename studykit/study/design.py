@@ -71,6 +71,8 @@ class Design(BaseModel):
     @field_validator("arms", mode="before")
     @classmethod
     def _arms(cls, given: Any) -> Any:
+        if isinstance(given, tuple):
+            return given
         if not isinstance(given, dict):
             raise ValueError(f"a mapping of labels to settings, such as full: {{rates: [1.0e-4]}}, got {given!r:.80}")
         return tuple({"label": label, **(settings or {})} for label, settings in given.items())

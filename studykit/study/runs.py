@@ -219,7 +219,7 @@ def prepared(run: Run, task: Task, source: str, encoder_at: str, ledger) -> Part
     rows, selection = examples(run, task, sets["train"].labels)
     train = sets["train"].take(rows)
     held_out = None if selection is None else sets["train"].take(selection)
-    scored = {} if run.score_on == "validation" else {"": held_out}
+    scored: dict[str, Any] = {} if run.score_on == "validation" else {"": held_out}
     if run.score_on != "selection":
         scored |= {name: sets[name] for name in ("validation", *task.also)}
     scored = {name: rows.take(tasks.some(task, rows.labels, np.arange(len(rows)), run.score_rows))

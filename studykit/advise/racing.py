@@ -1,0 +1,216 @@
+"""The race of arms and rates, the floors beside them, and the finals."""
+
+import contextlib
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from studykit import methods, paths, tasks
+from studykit.advise import floors
+from studykit.advise.advice import Trial
+from studykit.advise.running import TimeUp
+from studykit.advise.session import Session
+from studykit.evidence import deciding, stats
+from studykit.evidence.table import packed
+from studykit.study import runs
+
+RACE_SEED = 1000
+LOOKS = 6  # rounds of the finals, at most: together they score nine rows of ten
+
+
+def race(session: Session) -> None:
+    """Every arm at every rate for a few steps; each arm at its best rate for twice as many; the best arms go on."""
+    plan, arms = session.plan, session.study.arms
+    middle = {label: arm.rates[len(arm.rates) // 2] for label, arm in arms.items()}
+    rates = {label: arm.rates if plan.rates > 1 else (middle[label],) for label, arm in arms.items()}
+    entries = [(label, rate) for label in arms for rate in rates[label]]
+    entries.sort(key=lambda entry: entry[1] != middle[entry[0]])  # of all arms the middle first
+    with contextlib.suppress(TimeUp):  # what has run is enough to go on with, if there is any
+        for rung, steps in enumerate(plan.rungs):
+            trials = [(entry, _trial(session, rung, steps, *entry)) for entry in entries]
+            best = {label: max(((rate, record) for (arm, rate), record in trials if arm == label),
+                               key=lambda pair: (_score(session, pair[1]), pair[0] == middle[label]))
+                    for label in arms}
+            session.rates = {label: rate for label, (rate, _) in best.items()}
+            session.rung = _round(session, {label: session.bench.row(record) for label, (_, record) in best.items()})
+            entries = list(session.rates.items())
+    if session.rung is None:
+        raise TimeUp
+    session.finalists = sorted(session.rung.scores, key=lambda label: -session.rung.scores[label])[:plan.finalists]
+    session.trials = [(dataclasses.replace(trial, kept=_went_on(session, trial)), record)
+                      for trial, record in session.trials]
+
+
+def _went_on(session: Session, trial: Trial) -> bool:
+    last = trial.rung == len(session.plan.rungs) - 1
+    return session.rates[trial.arm] == trial.rate and (not last or trial.arm in session.finalists)
+
+
+def _trial(session: Session, rung: int, steps: int, label: str, rate: float) -> dict:
+    run, = session.study.plan(arms=[label], rates=rate, seeds=[RACE_SEED], steps=steps, score_on="selection",
+                              score_rows=session.plan.score_rows)
+    record = session.bench.result(run, reserve(session))
+    row = session.bench.row(record)
+    session.trials.append((Trial(label, rate, rung, steps, float(row["score"]), row["status"], False), record))
+    _told_best(session, label, float(row["score"]))
+    return record
+
+
+def _told_best(session: Session, label: str, score: float) -> None:
+    sign = session.task.metric.sign
+    known = [trial for trial, _ in session.trials]
+    best = max(known, key=lambda trial: (trial.steps, sign * trial.score)) if known else None
+    if best:
+        session.bench.best = f"{best.arm} {best.score:.1f}"
+
+
+def _score(session: Session, record: dict) -> float:
+    """In points, more is better."""
+    row = session.bench.row(record)
+    return float(row["better"] * row["score"])
+
+
+def _round(session: Session, rows: dict[str, pd.Series]) -> deciding.Round:
+    """Scores of rows of a table on the same examples, and on resampled ones."""
+    table = pd.DataFrame(list(rows.values()))
+    scores = (table["better"] * table["score"]).astype(float)
+    return deciding.Round(dict(zip(rows, scores, strict=True)), stats.resampled(table))
+
+
+def reserve(session: Session) -> float:
+    """Seconds to leave for the last training and what comes after it."""
+    return session.plan.seconds["last training"] * session.bench.slower + session.plan.seconds["end"]
+
+
+def finals(session: Session) -> None:
+    """Rounds of all finalists, each with another seed and scored on another part of train, until it is settled or time is
+    up. An arm that left the race comes back where it is what keeps the matter open."""
+    if session.rung is None:
+        raise TimeUp
+    try:
+        _rounds(session)
+    except (TimeUp, KeyboardInterrupt):
+        if session.decision is None and session.rung:
+            _decide(session)
+        raise
+
+
+def _rounds(session: Session) -> None:
+    for k in range(LOOKS):
+        for label in list(session.finalists):
+            _final(session, k, label)
+        _decide(session)
+        if k + 1 >= min(2, session.plan.rounds) and deciding.settled(session.decision):
+            return
+        if k + 1 >= session.plan.rounds and (label := _threat(session)):
+            for earlier in range(k + 1):
+                _final(session, earlier, label)
+            session.finalists.append(label)
+            _decide(session)
+
+
+def _final(session: Session, k: int, label: str) -> None:
+    if (k, label) in session.finals:
+        return
+    run, = session.study.plan(arms=[label], rates=session.rates[label], seeds=[k], steps=session.plan.steps, fold=k,
+                              score_on="both", score_rows=session.plan.score_rows)
+    file = tuned_file(session, label)
+    session.finals[k, label] = session.bench.result(run, reserve(session), keep=lambda model: methods.save(model, file))
+    _floors_of(session, k)
+
+
+def tuned_file(session: Session, label: str):
+    """Where what was trained last of an arm lies, until there is a model."""
+    return paths.made(paths.runs(session.question.name) / "tuned") / f"{paths.plain(label)}.safetensors"
+
+
+def _threat(session: Session) -> str:
+    """The arm that left the race, where it is likelier to be the best than any finalist but the choice; else none."""
+    others = [standing for standing in session.decision.standings if standing.label != session.decision.choice]
+    worst = max(others, key=lambda standing: standing.chance, default=None)
+    return worst.label if worst and worst.label in session.study.arms and worst.label not in session.finalists else ""
+
+
+def rounds(session: Session) -> list[deciding.Round]:
+    """Rounds that are whole, with the floors in them; without any, the last rung of the race."""
+    names = sorted({name for _, name in session.floors})
+    found = [_round(session, {label: session.bench.row(session.finals[k, label]) for label in session.finalists}
+                    | {name: session.floors[k, name][1] for name in names}) for k in range(session.rounds)]
+    if found or session.rung is None:
+        return found
+    _floors_of(session, 0)
+    names = sorted({name for _, name in session.floors})
+    last = {trial.arm: record for trial, record in session.trials if session.rates.get(trial.arm) == trial.rate}
+    return [_round(session, {label: session.bench.row(record) for label, record in last.items()}
+                   | {name: session.floors[0, name][1] for name in names})]
+
+
+def _decide(session: Session) -> None:
+    names = {name for _, name in session.floors}
+    left = [] if session.rung is None else deciding.left(session.rung, set(session.rung.scores) - set(session.finalists))
+    cost = {label: seconds(session, label) for label in session.study.arms}
+    session.decision = deciding.decide(rounds(session), left, cost=cost, floors=names, margin=session.question.margin,
+                                       looks=LOOKS)
+    session.bench.best = session.decision.choice
+    session.changed()
+
+
+def seconds(session: Session, label: str) -> float:
+    """Of one training in the finals, by the pace."""
+    return 16 * session.plan.steps * session.bench.tokens * session.bench.pace.token[label]
+
+
+def embed(session: Session) -> None:
+    """The frozen encoder's mean embeddings of all rows, kept between calls."""
+    if not session.plan.embedded:
+        return
+    question, study = session.question, session.study
+    file = paths.made(paths.runs(question.name)) / f"embeddings-{study.weights}-{study.data_digest(question.name)}.npz"
+    if file.is_file():
+        with np.load(file, allow_pickle=False) as kept:
+            session.embeddings = dict(kept)
+        return
+    session.bench.show("the frozen encoder's embeddings of all rows")
+    session.embeddings = {split: floors.embeddings(question.encoder_at, session.sets[split])
+                          for split in ("train", "validation")}
+    np.savez(file, **session.embeddings)  # type: ignore[arg-type]
+
+
+def _floors_of(session: Session, k: int) -> None:
+    """The floors of a round: fitted without its part of train, scored on that."""
+    if any(round_ == k for round_, _ in session.floors):
+        return
+    labels = session.sets["train"].labels
+    rest, part = tasks.selection_split(session.task, labels, k)
+    part = tasks.some(session.task, labels, part, session.plan.score_rows)
+    for floor in fitted(session, "train", rest):
+        session.floors[k, floor.title] = floor, scored(session, floor, "train", part)
+
+
+def fitted(session: Session, split: str, rows: np.ndarray) -> list[floors.Floor]:
+    """The floors, fitted on these rows."""
+    texts = [session.rows[split][row] for row in rows]
+    embedded = session.embeddings[split][rows] if session.embeddings else None
+    return floors.fit(session.task, texts, session.sets[split].labels[rows], embedded)
+
+
+def scored(session: Session, floor: floors.Floor, split: str, rows: np.ndarray) -> pd.Series:
+    """A floor's answers to these rows as a row of a study's table."""
+    task, labels = session.task, session.sets[split].labels[rows]
+    embedded = session.embeddings[split][rows] if session.embeddings else None
+    outputs = floors.outputs(floor, [session.rows[split][row] for row in rows], embedded)
+    probabilities = runs.softmax(outputs) if task.labels else None
+    answers = outputs.argmax(1) if task.labels else outputs[:, 0]
+    given = task.scores(labels, answers, probabilities)
+    scores = {metric.name: metric.factor * np.nan_to_num(given[metric.name]) for metric in task.metrics}  # 0: of one answer
+    return pd.Series({"score": scores[task.metric.name], "better": task.metric.sign, "scored_by": task.metric,
+                      "labels": labels, "predictions": answers, "status": "ok",
+                      "probabilities": None if probabilities is None else packed(probabilities), **scores})
+
+
+def first(session: Session) -> None:
+    """What the floors need before the race."""
+    embed(session)
+    _floors_of(session, 0)
+

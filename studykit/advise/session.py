@@ -1,0 +1,123 @@
+"""All that the advisor knows while it works, and how it begins."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from studykit import paths, tasks
+from studykit.advise import planning
+from studykit.advise.advice import Advice, Curve, Trial
+from studykit.advise.asking import Question
+from studykit.advise.floors import Floor
+from studykit.advise.planning import Plan
+from studykit.advise.running import Bench, Purse
+from studykit.evidence import deciding
+from studykit.study import Study, runs
+from studykit.study.progress import Line
+from studykit.tasks import Encodings, Oddity, Task
+
+ANSWERED = "answered.json"  # beside the records: what has been asked, and how many minutes it was given
+KEPT = 0.97  # of the minutes are planned with
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What advice leaves out, since it holds the data's own texts: the choice's worst mistakes, and examples of oddities."""
+
+    mistakes: tuple[dict, ...] = ()
+    examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass
+class Session:
+    """A question, its plan, and what has come of it: ``trials`` of the race with their records; of the finals records by
+    (round, arm), and the floors by (round, name), each with its row of a table."""
+
+    question: Question
+    identity: str
+    study: Study
+    plan: Plan
+    bench: Bench
+    sets: dict[str, Encodings]
+    rows: dict[str, list[tuple[str, ...]]]  # texts
+    account: tuple[str, ...]
+    oddities: tuple[Oddity, ...]
+    told: Callable[[Advice, Texts], None]
+    changed: Callable[[], Any] = lambda: None  # called when there is a new decision
+    embeddings: dict[str, np.ndarray] = field(default_factory=dict)
+    trials: list[tuple[Trial, dict]] = field(default_factory=list)
+    rates: dict[str, float] = field(default_factory=dict)
+    rung: deciding.Round | None = None  # the last of the race
+    finalists: list[str] = field(default_factory=list)
+    finals: dict[tuple[int, str], dict] = field(default_factory=dict)
+    floors: dict[tuple[int, str], tuple[Floor, pd.Series]] = field(default_factory=dict)
+    decision: Any = None  # a deciding.Decision, once there is one
+    curve: Curve = field(default_factory=Curve)
+    stopped: str = ""
+    model: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def task(self) -> Task:
+        return self.question.task
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that all finalists have run."""
+        done = (all((k, label) in self.finals for label in self.finalists) for k in itertools.count())
+        return next(k for k, whole in enumerate(done) if not whole) if self.finalists else 0
+
+
+def begun(question: Question, purse: Purse, told: Callable[[Advice, Texts], None]) -> Session:
+    """The data read and looked at, this machine's pace measured or known, the plan made and said."""
+    from studykit.models import encoders
+
+    task, at, line = question.task, question.encoder_at, Line()
+    line.show(f"reading {task.name} …")
+    data, digest = runs.data(task, question.source)
+    tokenizer = encoders.tokenizer(at)
+    limit = min(encoders.positions(encoders.load(at, pooler=question.pooler)) or planning.LENGTHS[-1], planning.LENGTHS[-1])
+    sets, *_ = runs.encodings(task, question.source, at, limit)
+    lengths = sets["train"].lengths
+    tasks.selection_split(task, sets["train"].labels)
+    folder = paths.made(paths.results(question.name))
+    line.show(f"{task.name}: {len(lengths):,} rows to train on; measuring how fast this machine trains …")
+    pace = planning.measured(question.study(min(planning.LENGTHS[0], limit)), folder / "pace.json")
+    length = planning.longest(lengths, limit, pace, purse.seconds)
+    study, seen = question.study(length), np.minimum(lengths, length)
+    plan = planning.planned(pace, len(question.arms), seen, len(sets["validation"]), len(task.labels), KEPT * purse.seconds)
+    sets, *_ = runs.encodings(task, question.source, at, length)
+    identity = _identity(question, digest, plan)
+    bench = Bench(study, folder, purse, pace, float(seen.mean()), line, _answered(folder).get(identity, 0) >= question.minutes)
+    rows = {split: list(zip(*(data[split][column][:] for column in task.columns), strict=True)) for split in sets}
+    session = Session(question, identity, study, plan, bench, sets, rows, tuple(tasks.account(task)) if task.data else (),
+                      tuple(tasks.oddities(task, data, tokenizer, length)), told)
+    line.show(" ".join(planning.sentences(plan, question.minutes, len(question.arms), len(lengths))))
+    return session
+
+
+def _identity(question: Question, digest: str, plan: Plan) -> str:
+    """A hash of what is asked, and of how it is answered."""
+    shape = {name: value for name, value in vars(plan).items() if name != "seconds"}
+    asked = [question.task.identity, digest, question.weights, [str(arm) for arm in question.arms], question.margin, shape]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+
+
+def _answered(folder: Path) -> dict[str, float]:
+    """Minutes by what was asked."""
+    file = folder / ANSWERED
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def answered(session: Session) -> None:
+    """Keep that these minutes were spent, so that the same call reads what they found."""
+    known = _answered(session.bench.folder)
+    known[session.identity] = max(session.question.minutes, known.get(session.identity, 0))
+    (session.bench.folder / ANSWERED).write_text(json.dumps(known, indent=1) + "\n")

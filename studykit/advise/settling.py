@@ -1,0 +1,265 @@
+"""After the finals: the learning curve over labels, what the choice promises, the model to keep, and all of it as advice."""
+
+import contextlib
+
+import numpy as np
+import pandas as pd
+
+from studykit import methods, paths, tasks
+from studykit.advise import floors, keeping, planning, racing
+from studykit.advise.advice import Advice, Contender, Curve, Promise, read
+from studykit.advise.running import TimeUp
+from studykit.advise.session import Session, Texts
+from studykit.evidence import curves, stats
+from studykit.evidence.table import unpacked
+from studykit.study import runs
+from studykit.tasks import Encodings
+
+SHARES = (0.5, 0.25)  # of the rows, besides all, that the learning curve is drawn through
+FEW = 30  # rows that decided nothing: from fewer there is no promise
+WORST = 20  # mistakes that are shown
+TINY = 5e-5  # what a probability that was kept as 0 counts as
+
+
+def curve(session: Session) -> None:
+    """Train the choice on a half and a quarter of the labels, as long and on the same rounds as on all."""
+    choice, plan = session.decision.choice, session.plan
+    rows = round((1 - tasks.SELECTION_SHARE) * len(session.sets["train"]))
+    if choice in session.study.arms and 16 * plan.steps < rows:
+        session.curve = Curve(reason=f"in {session.question.minutes:g} minutes a training sees {16 * plan.steps:,} of "
+                                     f"{rows:,} rows, so more labels would not be read: give it more time first")
+        return
+    if choice in session.study.arms and not plan.curve and not session.bench.read_only:
+        session.curve = Curve(reason="there was no time for trainings on fewer labels: give it more minutes")
+        return
+    points = [(rows, float(row["better"] * row["score"]), k) for k, row in _of_choice(session)]
+    with contextlib.suppress(TimeUp):
+        for k in range(len(points)):
+            for share in SHARES:
+                points.append((round(share * rows), _at(session, choice, share, k), k))
+    session.curve = _curve(session, points)
+
+
+def _of_choice(session: Session) -> list[tuple[int, pd.Series]]:
+    """The choice's rows of a table, by round."""
+    choice = session.decision.choice
+    if choice in session.study.arms:
+        return [(k, session.bench.row(session.finals[k, choice])) for k in range(session.rounds)]
+    return [(k, row) for (k, name), (_, row) in session.floors.items() if name == choice and k < max(1, session.rounds)]
+
+
+def _at(session: Session, choice: str, share: float, k: int) -> float:
+    """The choice's score in a round, trained on a share of the labels; more is better."""
+    if choice in session.study.arms:
+        run, = session.study.plan(arms=[choice], rates=session.rates[choice], seeds=[k], steps=session.plan.steps, fold=k,
+                                  fractions=[share], score_on="selection", score_rows=session.plan.score_rows)
+        row = session.bench.row(session.bench.result(run, racing.reserve(session)))
+        return float(row["better"] * row["score"])
+    labels = session.sets["train"].labels
+    rest, part = tasks.selection_split(session.task, labels, k)
+    part = tasks.some(session.task, labels, part, session.plan.score_rows)
+    some = rest[tasks.subset(session.task, labels[rest], share, k)]
+    row = racing.scored(session, _floor(session, choice, "train", some), "train", part)
+    return float(row["better"] * row["score"])
+
+
+def _floor(session: Session, title: str, split: str, rows: np.ndarray) -> floors.Floor:
+    return next(floor for floor in racing.fitted(session, split, rows) if floor.title == title)
+
+
+def _curve(session: Session, points: list[tuple[int, float, int]]) -> Curve:
+    metric = session.task.metric
+    bounds = sorted(metric.sign * metric.factor * end for end in metric.range)
+    found = curves.forecast(pd.DataFrame(points, columns=["labels", "score", "fold"]), bounds=tuple(bounds))
+    drawn = tuple((size, metric.sign * score) for size, score, _ in points)
+    return Curve(drawn, found.gain, found.low, found.high, found.reason)
+
+
+def promise(session: Session) -> tuple[Promise, pd.Series | None]:
+    """What the choice scores on validation, which decided nothing; and its first answers there, as a row of a table."""
+    rows = _promised(session)
+    count = len(rows[0]["labels"]) if rows else 0
+    if not rows or count < FEW:
+        reason = f"{count} rows that decided nothing are too few: {FEW} would do" if rows else "no run was scored on them"
+        return Promise(rows=count, runs=len(rows), reason=reason), rows[0] if rows else None
+    table, metric = pd.DataFrame(rows), session.task.metric
+    scores = (table["better"] * table["score"]).to_numpy(dtype=float)
+    moved = stats.resampled(table)
+    if len(rows) > 1:
+        middle, error, freedom, _ = stats.combined(scores, moved)
+        low, high = stats.interval(middle, error, freedom)
+    else:
+        middle, (low, high) = float(scores[0]), np.quantile(moved[:, 0], (0.025, 0.975))
+    least, most = (metric.factor * end for end in metric.range)
+    low, high = (min(most, max(least, metric.sign * float(end))) for end in (low, high))
+    others = {kind.title: float(table[kind.name].mean()) for kind in session.task.metrics[1:] if kind.name in table}
+    return Promise(metric.sign * middle, min(low, high), max(low, high), count, len(rows), others), rows[0]
+
+
+def _promised(session: Session) -> list[pd.Series]:
+    choice = session.decision.choice
+    if choice in session.study.arms:
+        records = [session.finals[k, choice] for k in range(session.rounds)]
+        return [session.bench.row({**record, **record["beside"]["validation"]}) for record in records if "beside" in record]
+    everything = np.arange(len(session.sets["train"]))
+    held = session.sets["validation"].labels
+    rows = tasks.some(session.task, held, np.arange(len(held)), session.plan.score_rows)
+    return [racing.scored(session, _floor(session, choice, "train", everything), "validation", rows)]
+
+
+def model(session: Session) -> None:
+    """The model to keep: the choice, trained once more on all rows where time allows, else as it was in the finals."""
+    choice, (told, _) = session.decision.choice, advice(session)
+    if session.bench.read_only and (before := _before(session, told)):
+        session.model = before
+    elif choice in session.study.arms:
+        _kept(session, told, *_last(session, choice))
+    else:
+        _kept(session, told, _on_all(session, choice))
+
+
+def provisional(session: Session) -> None:
+    """Keep the choice as it came out of the finals, so that whatever happens there is a model."""
+    choice = session.decision.choice
+    if session.bench.read_only or session.model.get("choice") == choice or not session.rounds:
+        return
+    told, _ = advice(session)
+    if choice in session.study.arms and racing.tuned_file(session, choice).is_file():
+        _kept(session, told, *_of_finals(session, choice))
+    elif choice not in session.study.arms:
+        _kept(session, told, session.floors[0, choice][0], rows=len(session.sets["train"]))
+
+
+def _kept(session: Session, told: Advice, trained, scale: tasks.Scale | None = None, rows: int = 0) -> None:
+    choice, folder = session.decision.choice, paths.runs(session.question.name) / "model"
+    common = {"max_length": session.study.design.max_length, **_calibrated(session)}
+    if arm := session.study.arms.get(choice):
+        about = keeping.keep(folder, trained, told, session.task, session.question.encoder_at, method=arm.method,
+                             options=dict(arm.options), scale=scale, **common)
+    else:
+        about = keeping.keep_floor(folder, trained, told, session.task, session.question.encoder_at, **common)
+    session.model = {**about, "choice": choice, "rows": rows or sum(len(held) for held in session.sets.values())}
+
+
+def _before(session: Session, told: Advice) -> dict:
+    """The model of an earlier call, where that gave the same advice on the same data."""
+    file = paths.runs(session.question.name) / "advice.json"
+    if not file.is_file() or not (paths.runs(session.question.name) / "model").is_dir():
+        return {}
+    earlier = read(file)
+    return earlier.model if (earlier.digest, earlier.decision) == (told.digest, told.decision) else {}
+
+
+def _on_all(session: Session, title: str) -> floors.Floor:
+    splits = ("train", "validation")
+    texts = [text for split in splits for text in session.rows[split]]
+    labels = np.concatenate([session.sets[split].labels for split in splits])
+    embedded = np.concatenate([session.embeddings[split] for split in splits]) if session.embeddings else None
+    return next(floor for floor in floors.fit(session.task, texts, labels, embedded) if floor.title == title)
+
+
+def _last(session: Session, choice: str):
+    """``(model, scale, rows)``: the choice trained on train and validation, or, where time is up, on what it last saw."""
+    from studykit import training
+
+    bench, whole = session.bench, _joined(session.sets["train"], session.sets["validation"])
+    run, = session.study.plan(arms=[choice], rates=session.rates[choice], seeds=[0], steps=session.plan.steps)
+    scale = tasks.Scale.of(session.task, whole.labels)
+    try:
+        if bench.purse.left < bench.expected(run) + session.plan.seconds["end"] / 2:
+            raise TimeoutError
+        bench.show(f"the last training of {choice} on all {len(whole):,} rows")
+        model = runs.build(run, session.task, session.question.encoder_at, scale.shrunk(whole.labels))
+        training.train(model, whole.labelled(scale.shrunk(whole.labels)), run.budget, lr=run.lr, batch_size=run.batch_size,
+                       seed=0, precision=run.precision, deadline=_deadline(session))
+        return model, scale, len(whole)
+    except TimeoutError:
+        if not racing.tuned_file(session, choice).is_file():
+            raise TimeUp from None
+        return _of_finals(session, choice)
+
+
+def _of_finals(session: Session, choice: str):
+    """``(model, scale, rows)`` of the choice as it last came out of the finals."""
+    rest, _ = tasks.selection_split(session.task, session.sets["train"].labels, max(0, session.rounds - 1))
+    scale = tasks.Scale.of(session.task, session.sets["train"].labels[rest])
+    return methods.load(racing.tuned_file(session, choice), session.question.encoder_at), scale, len(rest)
+
+
+def _deadline(session: Session) -> float:
+    import time
+
+    return time.monotonic() + session.bench.purse.left - session.plan.seconds["end"] / 2
+
+
+def _joined(first: Encodings, second: Encodings) -> Encodings:
+    columns = {key: [*first.columns[key], *second.columns[key]] for key in first.columns}
+    return Encodings(columns, np.concatenate([first.labels, second.labels]), first.pad)
+
+
+def _calibrated(session: Session) -> dict:
+    """Temperature of classes, or half an interval's width of a number, from the choice's answers to parts that the runs did
+    not train on."""
+    rows = [row for _, row in _of_choice(session)]
+    if not rows:
+        return {}
+    labels = np.concatenate([row["labels"] for row in rows])
+    if session.task.labels:
+        outputs = np.concatenate([np.log(np.maximum(unpacked(row["probabilities"]), TINY)) for row in rows])
+        return {"temperature": keeping.temperature(outputs, labels)}
+    return {"half_width": keeping.half_width(labels - np.concatenate([row["predictions"] for row in rows]))}
+
+
+def advice(session: Session) -> tuple[Advice, Texts]:
+    """All that is known, as a value, and the texts that belong to it."""
+    question, decision = session.question, session.decision
+    promised, first = promise(session)
+    told = Advice(
+        name=question.name, task=session.task.model_dump(mode="json"), encoder=question.encoder,
+        digest=session.study.data_digest(question.name), account=session.account,
+        rows={split: len(session.sets[split]) for split in ("train", "validation")},
+        oddities=tuple((odd.kind, odd.count, odd.total, odd.meaning) for odd in session.oddities),
+        minutes=question.minutes, max_length=session.study.design.max_length, steps=session.plan.steps,
+        plan=planning.sentences(session.plan, question.minutes, len(question.arms), len(session.sets["train"])),
+        trials=tuple(trial for trial, _ in session.trials), contenders=_contenders(session), decision=decision,
+        promise=promised, curve=session.curve, spent=session.seconds, stopped=session.stopped, model=session.model,
+        labels=() if first is None else tuple(np.asarray(first["labels"]).tolist()),
+        answers=() if first is None else tuple(np.asarray(first["predictions"]).tolist()))
+    return told, Texts(_mistakes(session, first), {odd.kind: odd.examples for odd in session.oddities})
+
+
+def _contenders(session: Session) -> tuple[Contender, ...]:
+    rows, sign = [], session.task.metric.sign
+    for standing in session.decision.standings:
+        label, arm = standing.label, session.study.arms.get(standing.label)
+        own = [session.finals[k, label] for k in range(session.rounds) if (k, label) in session.finals] if arm else []
+        scores = [float(session.bench.row(record)["score"]) for record in own]
+        if arm and not own and session.rung:
+            scores = [sign * session.rung.scores[label]]
+        if not arm:
+            scores = [float(row["score"]) for (k, name), (_, row) in session.floors.items()
+                      if name == label and k < max(1, session.rounds)]
+        rows.append(Contender(
+            label, "arm" if arm else "floor", arm.method if arm else "", session.rates[label] if arm else None,
+            own[0]["parameters"]["trained"] if own else None, racing.seconds(session, label) if arm else None, tuple(scores),
+            bool(own) or not arm, standing.gap, standing.low, standing.high, standing.chance))
+    return tuple(rows)
+
+
+def _mistakes(session: Session, first: pd.Series | None) -> tuple[dict, ...]:
+    """The answers that are most surely wrong, or furthest off, with their texts."""
+    if first is None:
+        return ()
+    held, task = session.sets["validation"].labels, session.task
+    places = tasks.some(task, held, np.arange(len(held)), session.plan.score_rows)
+    labels, answers = np.asarray(first["labels"]), np.asarray(first["predictions"])
+    if task.labels:
+        given = unpacked(first["probabilities"])[np.arange(len(answers)), answers]
+        wrong = [row for row in np.argsort(-given, kind="stable") if labels[row] != answers[row]][:WORST]
+        return tuple({"texts": session.rows["validation"][places[row]], "true": task.labels[labels[row]],
+                      "predicted": task.labels[answers[row]], "probability": float(given[row])} for row in wrong)
+    worst = np.argsort(-np.abs(labels - answers), kind="stable")[:WORST]
+    return tuple({"texts": session.rows["validation"][places[row]], "true": float(labels[row]),
+                  "predicted": float(answers[row])} for row in worst)
+
+

@@ -1,7 +1,9 @@
 """Every family of the table, by a tiny model of its real configuration class."""
 
+import copy
 import functools
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from studykit import methods, tasks, training
-from studykit.models import encoders, families
+from studykit.models import encoders, families, trial
 from studykit.training import budgets, fast, fleet
 
 CPU, WIDTH, INNER = torch.device("cpu"), 32, 64
@@ -38,12 +40,22 @@ UNKNOWN = {  # encoders without a row
     "squeezebert": {**SIZES, "embedding_size": WIDTH, "q_groups": 1, "k_groups": 1, "v_groups": 1}, "fnet": SIZES,
     "convbert": SIZES, "xlm": {"emb_dim": WIDTH, "n_layers": 2, "n_heads": 2, "vocab_size": 60, "pad_token_id": 0},
     "opt": {**SIZES, **ENDS, "ffn_dim": INNER, "word_embed_proj_dim": WIDTH}, "gemma": DECODER,
-}
+    "xlnet": {"d_model": WIDTH, "n_layer": 2, "n_head": 2, "d_inner": INNER, "vocab_size": 60, "pad_token_id": 0},
+    "nystromformer": {**SIZES, "num_landmarks": 4, "segment_means_seq_len": 4}, "roformer": {**SIZES, "embedding_size": 16},
+    "canine": {**SIZES, "num_hash_buckets": 32, "local_transformer_stride": 16, "downsampling_rate": 2},
+    "big_bird": {**SIZES, "attention_type": "original_full"}, "ibert": SIZES, "esm": {**SIZES, "mask_token_id": 1},
+    "t5": {"d_model": WIDTH, "d_kv": 16, "d_ff": INNER, "num_layers": 2, "num_heads": 2, "vocab_size": 60, "pad_token_id": 0,
+           "eos_token_id": 3, "decoder_start_token_id": 0}}
+MIX_PADDING_IN = ("mobilebert", "fnet", "convbert", "xlnet", "nystromformer", "canine")
+REFUSED = {"reformer": ({**SIZES, "attention_head_size": 16, "attn_layers": ["local", "local"], "axial_pos_embds": False,
+                         "feed_forward_size": INNER, "is_decoder": False, "local_attn_chunk_length": 8}, "multiple"),
+           "tapas": (SIZES, "too many indices"), "mra": ({**SIZES, "max_position_embeddings": 128}, "it says the same")}
 DECODERS = ("gpt2", "llama", "qwen2", "qwen3")
 DENSE = WIDTH * WIDTH + WIDTH
 OUT = 2 * WIDTH + 2
 HEAD = {"bert": OUT, "albert": OUT, "modernbert": WIDTH * WIDTH + WIDTH + OUT, **dict.fromkeys(DECODERS, 2 * WIDTH)}
 ADAPTED = {"albert": 1}  # layers that are there once; elsewhere two
+ALL = KINDS | UNKNOWN | {kind: sizes for kind, (sizes, _) in REFUSED.items()}
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c")
 
 
@@ -53,7 +65,7 @@ def folder(kind, padding="[PAD]", **options):
     at = tempfile.mkdtemp(prefix=f"{kind}-")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = transformers.AutoConfig.for_model(kind, **{**(KINDS | UNKNOWN)[kind], **options})
+        config = transformers.AutoConfig.for_model(kind, **{**ALL[kind], **options})
         model = transformers.AutoModel.from_config(config)
         with torch.no_grad():
             for parameter in model.parameters():
@@ -96,12 +108,14 @@ def test_roles_and_sites_are_where_the_row_says(kind):
     fused = kind in ("deberta", "modernbert", "gpt2")
     for block in blocks:
         roles = {"qkv", "attention_output", "intermediate", "output"} if fused else set(families.ROLES)
-        assert set(block.linear) - {"gate"} == roles and block.width == WIDTH
+        assert set(block.linear) - {"gate", *families.GLOBAL} == roles and block.width == WIDTH
+        assert (set(families.GLOBAL) <= set(block.linear)) == (kind == "longformer")
         assert all(id(module) in names for module in block.linear.values())
         sizes = {role: module.weight.numel() for role, module in block.linear.items()}
         keys = WIDTH * WIDTH // 2 if kind in ("llama", "qwen2", "qwen3") else WIDTH * WIDTH  # two queries share one there
         gated = 2 if kind == "modernbert" else 1
         expected = {"query": WIDTH * WIDTH, "key": keys, "value": keys, "qkv": 3 * WIDTH * WIDTH, "gate": WIDTH * INNER,
+                    **dict.fromkeys(families.GLOBAL, WIDTH * WIDTH),
                     "attention_output": WIDTH * WIDTH, "intermediate": gated * WIDTH * INNER, "output": WIDTH * INNER}
         assert sizes == {role: expected[role] for role in sizes}
         for site in (block.attention_site, block.feedforward_site, block.parallel_site):
@@ -231,18 +245,85 @@ def test_stacked_models_that_say_something_else_are_no_fleet(kind):
 
 
 @pytest.mark.parametrize("kind", UNKNOWN)
-def test_another_encoder_trains_whole_or_its_head_and_refuses_the_rest_in_a_sentence(kind):
+def test_another_encoder_trains_whole_or_its_head_and_refuses_the_rest_in_a_sentence(kind, tmp_path):
     at = folder(kind)
     data = encodings(at)
-    for method in ("full", "head"):
-        model, before, outcome = trained(method, at, data)
-        assert outcome.status == "ok" and np.isfinite(training.logits(model, data)).all()
+    for method in ("full", "head", "bitfit"):
+        try:
+            model, before, outcome = trained(method, at, data)
+        except ValueError as error:
+            assert method == "bitfit" and "has no biases to train: bitfit cannot be used with it; layernorm or" in f"{error}"
+            continue
+        said = training.logits(model, data)
+        assert outcome.status == "ok" and np.isfinite(said).all()
         assert all(torch.equal(p, before[name]) for name, p in model.named_parameters() if not p.requires_grad)
-    for method in ("adapter", "last_k"):
+        methods.save(model, tmp_path / "trained.safetensors")
+        np.testing.assert_array_equal(training.logits(methods.load(tmp_path / "trained.safetensors", at), data), said)
+    for method in ("adapter", "lora"):
         with pytest.raises(ValueError, match=f"has no layers that .* so full and head work.*{families.KNOWN}"):
-            methods.apply(method, encoders.load(at, pooler="new"))
+            methods.apply(method, copy.deepcopy(model))
     with pytest.raises(ValueError, match=f"reads must be left out for .*, a {kind}"):
         encoders.load(at, reads="mean")
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_another_encoder_says_of_a_text_among_longer_ones_what_it_says_of_it_alone(kind):
+    """Also where its own way would mix the padding in, or read it."""
+    model, data = encoders.load(folder(kind), pooler="new").eval(), encodings(folder(kind))
+    together = model(**data.batch(np.arange(8))).logits
+    alone = torch.cat([model(**data.batch([i])).logits for i in range(8)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    del vars(model)["forward" if kind in MIX_PADDING_IN else "name_or_path"]
+    own = model(**data.batch(np.arange(8))).logits
+    assert torch.allclose(own, alone, rtol=1e-4, atol=1e-5) == (kind not in MIX_PADDING_IN)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_an_encoder_that_takes_no_texts_as_they_come_is_refused_in_a_sentence(kind):
+    reason = REFUSED[kind][1]
+    with pytest.raises(ValueError, match=f"a {kind}, cannot be trained on texts as they come .*{reason}.*: give "):
+        encoders.load(folder(kind))
+
+
+def test_a_copy_of_a_model_that_takes_one_length_at_a_time_has_weights_of_its_own():
+    data = encodings(folder("fnet"))
+    model = encoders.load(folder("fnet")).eval()
+    before, other = training.logits(model, data), copy.deepcopy(model)
+    with torch.no_grad():
+        other.classifier.weight.mul_(2)
+    assert np.array_equal(training.logits(model, data), before)
+    assert not np.allclose(training.logits(other, data), before)
+
+
+def test_a_pooler_that_is_not_read_is_no_part_of_the_head():
+    head = encoders.head_parameters(encoders.load(folder("big_bird"), pooler="new"))
+    assert [name for name, _ in head if not name.startswith("classifier")] == []
+
+
+@pytest.mark.parametrize("kind, reason", [("bert", ""), ("fnet", ""), ("deberta", "cannot be converted to .*BFloat16")])
+def test_a_step_in_bf16_is_tried(kind, reason):
+    at = folder(kind)
+    model = methods.apply("full", encoders.load(at))
+    found = trial.fails_in_bf16(model, encoders.tokenizer(at), CPU)
+    assert re.search(reason, found) and bool(found) == bool(reason)
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("place", ["answers", "gradients"])
+def test_numbers_that_overflow_in_bf16_are_found(place):
+    at = folder("bert")
+    model = methods.apply("full", encoders.load(at))
+
+    def spoilt(*given):
+        if given[-1].dtype == torch.bfloat16:
+            return given[-1] * 1e38 * 1e38
+
+    layer = model.bert.encoder.layer[0].output.dense
+    if place == "answers":
+        layer.register_forward_hook(spoilt)
+    else:
+        layer.register_forward_hook(lambda *given: given[-1].register_hook(spoilt) and None)
+    assert trial.fails_in_bf16(model, encoders.tokenizer(at), CPU) == "its numbers overflow"
 
 
 def test_an_unknown_reading_is_an_error():

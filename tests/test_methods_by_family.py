@@ -13,6 +13,7 @@ from conftest import save_encoder, tiny_config
 
 from studykit import methods
 from studykit.methods import __main__ as by_family
+from studykit.methods import plain
 from studykit.models import encoders, families
 
 KINDS = by_family.kinds()
@@ -80,6 +81,14 @@ def test_bitfit_trains_every_additive_bias_and_nothing_else(kind):
 def test_random_trains_as_many_single_weights(kind):
     random, bitfit = (methods.counts(methods.apply(method, tiny(kind))) for method in ("random", "bitfit"))
     assert random == bitfit
+
+
+def test_random_draws_of_weights_that_two_modules_share_once():
+    model = tiny("bert")
+    first, second = model.bert.encoder.layer
+    second.intermediate.dense.weight = first.intermediate.dense.weight
+    counts = methods.counts(methods.apply("random", model))
+    assert counts["encoder"] == sum(bias.numel() for bias in plain.biases(model))
 
 
 NORMS = {"deberta": "LayerNorm", "mobilebert": "LayerNorm|layer_norm", "llama": "norm", "gpt2": r"ln_\w",

@@ -231,6 +231,21 @@ def test_lora_goes_where_the_family_keeps_these_roles(kind):
     assert all(name.endswith(ROLES[kind]) for name in wrapped)
 
 
+@pytest.mark.parametrize("method", ["lora", "ia3"])
+def test_in_longformer_they_go_too_where_the_token_that_the_head_reads_attends(method):
+    """The first token attends by projections of its own; in the last layer nothing else is read."""
+    model = methods.apply(method, tiny("longformer"))
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    for _ in range(2):  # of LoRA's two factors one is zero at first
+        by_family.step(model)
+    moved = {name for name, p in model.named_parameters() if name in before and not torch.equal(p, before[name])}
+    still = {name.split(".self.")[1].split(".")[0] for name in before.keys() - moved if ".layer.1." in name}
+    assert still == ({"query", "value"} if method == "lora" else {"key", "value"})
+    assert any(".layer.1.attention.self.value_global." in name for name in moved)
+    shares = methods.shares(model)
+    assert shares["value global"] == shares["value"] == 0
+
+
 @pytest.mark.parametrize("method", PEFT)
 def test_they_start_at_the_init_seed_s_draws_and_move_no_others(method):
     def own(seed):
@@ -308,6 +323,23 @@ def test_what_adds_nothing_is_merged_as_it_is():
 def test_what_is_no_change_of_weights_is_not_merged(method):
     with pytest.raises(ValueError, match=f"{method} cannot be merged into the encoder's weights: keep .* with methods.save"):
         methods.merged(methods.apply(method, tiny("bert")))
+
+
+@pytest.mark.parametrize("kind, reads, own", [
+    ("bert", "mean", "the first token"), ("bert", "last", "the first token"), ("gpt2", "mean", "the last token"),
+    ("modernbert", "last", "the first token")])
+def test_a_head_that_plain_transformers_would_let_read_something_else_is_not_merged(kind, reads, own, tmp_path):
+    model = methods.apply("lora", encoders.load(by_family.encoder(kind, tmp_path), reads=reads))
+    with pytest.raises(ValueError, match=rf"a head that reads the {reads}.* cannot be merged, since plain \w+ reads {own}:"):
+        methods.merged(model)
+
+
+@pytest.mark.parametrize("kind, reads", [("bert", "first"), ("modernbert", "mean"), ("gpt2", "last")])
+def test_a_head_that_reads_what_its_class_reads_is_merged(kind, reads, tmp_path):
+    model = shaken(methods.apply("lora", encoders.load(by_family.encoder(kind, tmp_path), reads=reads)))
+    methods.merged(model).save_pretrained(tmp_path / "merged")
+    again = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(logits(again), logits(model), rtol=1e-5, atol=1e-5)
 
 
 # Refused in one sentence, before anything trains

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 else:
     torch, nn, encoders, families = map(Later, ("torch", "torch.nn", "studykit.models.encoders", "studykit.models.families"))
 
+READ = {"first": "the first token", "mean": "the mean", "last": "the last token"}
 FUSED = ("query", "key", "value")  # roles that some families keep in one layer, ``qkv``
 
 
@@ -90,7 +91,9 @@ def prompt(model: "PreTrainedModel", tokens: int = 20, seed: int = 0) -> None:
     from peft import PromptEmbedding, PromptTuningConfig
 
     options.check(prompt, {"tokens": tokens})
-    words = model.get_input_embeddings().get_parameter("weight")
+    if (words := families.words(model)) is None:
+        raise ValueError(f"{type(model).__name__} has no table of embeddings for virtual tokens to be like: use full or "
+                         "head in place of prompt")
     with _drawing_nothing():
         encoder = PromptEmbedding(PromptTuningConfig(num_virtual_tokens=tokens, token_dim=words.shape[1],
                                                      num_transformer_submodules=1), None)
@@ -110,8 +113,8 @@ def _layers(model, roles):
         raise ValueError(f"{type(model).__name__} has no layers of the role {', '.join(unknown)}: choose from "
                          + ", ".join(own))
     names = {id(module): name for name, module in model.named_modules()}
-    linear = [block.linear[role if role in block.linear else "qkv"] for block in blocks for role in roles]
-    return list(dict.fromkeys(names[id(layer)] for layer in linear))
+    return list(dict.fromkeys(names[id(layer)] for block in blocks for role in roles
+                              for layer in families.linears(block, role)))
 
 
 def _transposed(model, names):
@@ -260,10 +263,14 @@ def merged(model: "PreTrainedModel", labels: Sequence[str] = ()) -> "PreTrainedM
     of the ``labels`` in it.
 
     A model of ``full``, ``head`` or any other method that adds no parameters is copied as it is. Raises ``ValueError`` for
-    ``adapter``, ``prefix`` and ``prompt``, which are no change of weights.
+    ``adapter``, ``prefix`` and ``prompt``, which are no change of weights, and for a head that does not read what its class
+    in ``transformers`` reads.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    if (reads := families.reading(model.config)) != (own := families.own_reading(model.config)):
+        raise ValueError(f"a head that reads {READ[reads]} cannot be merged, since plain {type(model).__name__} reads "
+                         f"{READ[own]}: keep what was trained with methods.save, and open it with methods.load")
     if (name := vars(model)["method"]["method"]) in ("adapter", "prefix", "prompt"):
         raise ValueError(f"{name} cannot be merged into the encoder's weights: keep what was trained with methods.save, and "
                          "open it with methods.load")

@@ -94,9 +94,14 @@ def train(parameters: Iterable["nn.Parameter"]) -> None:
 
 def encoder_parameters(model: "PreTrainedModel") -> list[tuple["nn.Module", str, "nn.Parameter"]]:
     """``(module, its name for the parameter, parameter)`` of the encoder, the head left out, in the order of its modules."""
-    head = {id(parameter) for _, parameter in encoders.head_parameters(model)}
-    return [(module, name, parameter) for module in model.base_model.modules()
-            for name, parameter in module.named_parameters(recurse=False) if id(parameter) not in head]
+    seen = {id(parameter) for _, parameter in encoders.head_parameters(model)}
+    found = []
+    for module in model.base_model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in seen:  # weights that two modules share count once
+                seen.add(id(parameter))
+                found.append((module, name, parameter))
+    return found
 
 
 def biases(model: "PreTrainedModel") -> list["nn.Parameter"]:
@@ -112,7 +117,8 @@ def _biases_of_roles(model, roles):
     if absent := sorted(set(roles) - blocks[0].linear.keys()):
         raise ValueError(f"{type(model).__name__} has no layer of its own for {', '.join(absent)}: choose bitfit's terms "
                          f"from {', '.join(role for role in blocks[0].linear if role in encoders.ROLES)}")
-    return [bias for block in blocks for role in roles if (bias := block.linear[role].bias) is not None]
+    layers = [layer for block in blocks for role in roles for layer in families.linears(block, role)]
+    return [layer.bias for layer in layers if layer.bias is not None]
 
 
 def is_norm(module: "nn.Module") -> bool:

@@ -4,6 +4,7 @@ Everything that has to know how a model is built asks here: which layers there a
 adapter goes, and what the family's own classifier reads.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 ROLES = ("query", "key", "value", "attention_output", "intermediate", "output")
-MORE_ROLES = ("qkv", "gate")  # query, key and value in one product; what a gated feed-forward multiplies by
+GLOBAL = ("query_global", "key_global", "value_global")  # Longformer's, for tokens that attend to all, as the first one does
+MORE_ROLES = ("qkv", "gate", *GLOBAL)  # query, key and value in one product; what a gated feed-forward multiplies by
+POOLER_UNREAD = ("big_bird",)  # kinds whose own classifier does not read the pooler that their base model has
 READINGS = ("first", "mean", "last")
 
 
@@ -58,10 +61,12 @@ def _fused(qkv: str, attention_output: str, feedforward: str) -> dict[str, str]:
     return {"qkv": qkv, "attention_output": attention_output, "intermediate": intermediate, "output": output}
 
 
-def _bert(attention: str) -> tuple:
-    """Layers, roles and sites of the families that are built like BERT, but for their attention's own names."""
+def _bert(attention: str, more: Sequence[str] = ()) -> tuple:
+    """Layers, roles and sites of the families that are built like BERT, but for their attention's own names, and ``more``
+    roles that it has."""
     names = " ".join(f"attention.self.{name}" for name in attention.split()) + " attention.output.dense"
-    return ("encoder.layer.*", _roles(names, BERT_FEEDFORWARD), *BERT_SITES)
+    others = {role: f"attention.self.{role}" for role in more}
+    return ("encoder.layer.*", {**_roles(names, BERT_FEEDFORWARD), **others}, *BERT_SITES)
 
 
 BERT_FEEDFORWARD = "intermediate.dense output.dense"
@@ -73,7 +78,7 @@ FAMILIES = (
     Family("BERT", ("bert", "ernie"), *_bert("query key value")),
     Family("RoBERTa", ("roberta", "xlm-roberta", "camembert", "data2vec-text"), *_bert("query key value")),
     Family("ELECTRA", ("electra",), *_bert("query key value")),
-    Family("Longformer", ("longformer",), *_bert("query key value")),
+    Family("Longformer", ("longformer",), *_bert("query key value", GLOBAL)),
     Family("DistilBERT", ("distilbert",), "transformer.layer.*",
            _roles("attention.q_lin attention.k_lin attention.v_lin attention.out_lin", "ffn.lin1 ffn.lin2"),
            "attention.out_lin", "ffn.dropout", "ffn"),
@@ -128,6 +133,21 @@ def blocks(model: "PreTrainedModel") -> list[Block]:
     return [Block(layer, {role: _at(layer, name) for role, name in row.linear.items()}, _site(layer, row.attention),
                   _site(layer, row.feedforward), _site(layer, row.parallel) if row.parallel else None)
             for layer in _layers(base, row.layers)]
+
+
+def linears(block: Block, role: str) -> list[nn.Module]:
+    """The layers of a block that play a role: the one that has its name, or does it among others, and, where there is one,
+    that for tokens that attend to all."""
+    names = (role if role in block.linear else "qkv", f"{role}_global")
+    return [block.linear[name] for name in names if name in block.linear]
+
+
+def words(model: "PreTrainedModel") -> Tensor | None:
+    """The table of the encoder's embeddings of tokens, of shape (tokens, width); ``None`` where it has none, as CANINE."""
+    try:
+        return model.get_input_embeddings().weight  # type: ignore[union-attr,return-value]
+    except (NotImplementedError, AttributeError):
+        return None
 
 
 def _layers(base: Any, path: str) -> list[nn.Module]:

@@ -335,14 +335,9 @@ def _check_models(study: Study, wanted: list[Run]) -> None:
 
 
 def _check_bf16(study: Study, model, tokenizer) -> None:
-    """That the encoder's numbers do not overflow in bf16, as some families' do."""
-    import torch
-
+    """That the encoder can be trained in bf16: in some families numbers overflow there."""
+    from studykit.models import trial
     from studykit.training import machine
 
-    device = machine.best_device()
-    tokens = tokenizer(["a text to try"], return_tensors="pt", return_token_type_ids=False).to(device)
-    with torch.no_grad(), machine.autocast(device, "bf16"):
-        outputs = model.eval().to(device)(**tokens).logits
-    if not torch.isfinite(outputs).all():
-        raise ValueError(f"the numbers of {study.encoder} overflow in bf16: say precision: fp32 in study {study.name}")
+    if reason := trial.fails_in_bf16(model, tokenizer, machine.best_device()):
+        raise ValueError(f"{study.encoder} cannot be trained in bf16 ({reason}): say precision: fp32 in study {study.name}")

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+
 from studykit import paths
 from studykit.advise import asking, racing, session, settling
 from studykit.advise.advice import Advice
@@ -30,7 +32,15 @@ def run(data: str | Path, text: str = "", label: str = "", minutes: float = 0, e
     purse = Purse(0)
     question = asking.question(data, text, label, minutes, encoder, arms, margin)
     purse.seconds = 60 * question.minutes
-    work = session.begun(question, purse, told or (lambda *_: None))
+    threads = torch.get_num_threads()
+    try:
+        return _advised(session.begun(question, purse, told or (lambda *_: None)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _advised(work: Session) -> Advice:
+    torch.set_num_threads(work.bench.pace.threads)
     work.changed = lambda: _tell(work)
     for stage, function in STAGES.items():
         _staged(work, stage, function)

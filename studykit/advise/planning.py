@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,11 +22,13 @@ END = (6.0, 0.01)  # seconds for what comes last, the model's folder and the pag
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds on this machine: of a token in training, by arm; of one that is scored; and before a run begins."""
+    """Seconds on this machine: of a token in training, by arm; of one that is scored; and before a run begins; all with so
+    many ``threads``, the number that is quickest now."""
 
     token: dict[str, float]
     scored: float
     start: float
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -64,28 +67,51 @@ def measured(study: Study, file: Path) -> Pace:
 
 
 def _measured(study: Study) -> Pace:
-    import time
-
     from studykit.study import runs
-    from studykit.training import budgets, loop, machine
+    from studykit.training import machine
 
     device, (task,) = machine.best_device(), study.tasks.values()
-    tokens, starts, scored = {}, [], 0.0
+    ready, starts = {}, []
     for label in study.arms:
         run, = study.plan(arms=[label], rates=1e-9, steps=TIMED, score_on="selection", score_rows=48)
         begin = time.monotonic()
-        parts = runs.prepared(run, task, study.source, study.encoder_at, machine.Ledger(device))
+        ready[label] = runs.prepared(run, task, study.source, study.encoder_at, machine.Ledger(device))
         starts.append(time.monotonic() - begin)
-        outcome = loop.train(parts.model, parts.train, budgets.Budget(steps=TIMED), lr=1e-9, timed=True,
-                             precision=run.precision)
-        spent = np.sum(outcome.step_seconds, axis=1) / np.array(outcome.step_tokens)
-        tokens[label] = float(spent[1:].min())  # what a busy machine adds is seen while it works
-        if not scored:
-            begin = time.monotonic()
-            loop.logits(parts.model, parts.scored[""])
-            scored = (time.monotonic() - begin) / int(parts.scored[""].lengths.sum())
+    first = next(iter(ready.values()))
+    threads = _threads(first)
+    tokens = {label: _quickest(parts) for label, parts in ready.items()}
+    scored = min(_scoring(first) for _ in range(2))
     return Pace({label: float(f"{value:.3g}") for label, value in tokens.items()}, float(f"{scored:.3g}"),
-                round(float(np.median(starts[1:] or starts)), 2))
+                round(float(np.median(starts[1:] or starts)), 2), threads)
+
+
+def _threads(parts) -> int:
+    """How many threads train quickest, set from now on: beside other programs one may be quicker than all cores, which
+    wait for one another."""
+    import torch
+
+    taken = {}
+    for count in sorted({1, torch.get_num_threads()}):
+        torch.set_num_threads(count)
+        taken[count] = _quickest(parts)
+    torch.set_num_threads(min(taken, key=taken.__getitem__))
+    return torch.get_num_threads()
+
+
+def _quickest(parts) -> float:
+    """Seconds a token of the quickest of a few steps: what a busy machine adds is seen while runs train."""
+    from studykit.training import budgets, loop
+
+    outcome = loop.train(parts.model, parts.train, budgets.Budget(steps=TIMED), lr=1e-9, timed=True)
+    return float((np.sum(outcome.step_seconds, axis=1) / np.array(outcome.step_tokens))[1:].min())
+
+
+def _scoring(parts) -> float:
+    from studykit.training import loop
+
+    begin = time.monotonic()
+    loop.logits(parts.model, parts.scored[""])
+    return (time.monotonic() - begin) / int(parts.scored[""].lengths.sum())
 
 
 def longest(lengths: np.ndarray, limit: int, pace: Pace, seconds: float) -> int:

@@ -37,7 +37,8 @@ def race(session: Session) -> None:
             entries = list(session.rates.items())
     if session.rung is None:
         raise TimeUp
-    session.finalists = sorted(session.rung.scores, key=lambda label: -session.rung.scores[label])[:plan.finalists]
+    scores = session.rung.scores
+    session.finalists = sorted(scores, key=lambda label: -scores[label])[:plan.finalists]
     session.trials = [(dataclasses.replace(trial, kept=_went_on(session, trial)), record)
                       for trial, record in session.trials]
 

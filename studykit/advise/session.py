@@ -95,7 +95,8 @@ def begun(question: Question, purse: Purse, told: Callable[[Advice, Texts], None
     plan = planning.planned(pace, len(question.arms), seen, len(sets["validation"]), len(task.labels), KEPT * purse.seconds)
     sets, *_ = runs.encodings(task, question.source, at, length)
     identity = _identity(question, digest, plan)
-    bench = Bench(study, folder, purse, pace, float(seen.mean()), line, _answered(folder).get(identity, 0) >= question.minutes)
+    known = _answered(folder).get(identity, 0) >= question.minutes
+    bench = Bench(study, folder, purse, pace, float(seen.mean()), line, known)
     rows = {split: list(zip(*(data[split][column][:] for column in task.columns), strict=True)) for split in sets}
     session = Session(question, identity, study, plan, bench, sets, rows, tuple(tasks.account(task)) if task.data else (),
                       tuple(tasks.oddities(task, data, tokenizer, length)), told)

@@ -65,7 +65,7 @@ def test_turned_round_every_sentence_turns(table):
         swapped = {"behind": "ahead", "ahead": "behind"}.get(now.kind, now.kind)
         assert then.kind == swapped and now.numbers["gap"] == pytest.approx(-then.numbers["gap"])
     order, = said(facts.order(turned[turned["task"] == "essays"]))
-    assert order == "On Essays with all of the data the means are `none` 90.0, `few` 78.0 and `all` 70.0 (5 runs each)."
+    assert order == "On Essays with all of the data: `none` 90.0, `few` 78.0 and `all` 70.0 (means of 5 runs)."
 
 
 def test_a_match_is_shown_within_the_margin_and_not_without_one(table):
@@ -96,7 +96,7 @@ def test_what_is_less_is_better_is_told_the_right_way_round():
     assert fact.kind == "behind"
     assert fact.sentence.startswith("`few` is behind `all` on Prices with all of the data by 400 (mean absolute error) (")
     order, = said(facts.order(errors))
-    assert order == ("On Prices with all of the data the means are `all` 500 and `few` 900 (lower is better; 5 runs each).")
+    assert order == ("On Prices with all of the data: `all` 500 and `few` 900 (lower is better; means of 5 runs).")
     assert "lower is better" in said(facts.chance(errors))[0]
 
 
@@ -203,8 +203,8 @@ def test_one_run_orders_nothing_and_many_arms_are_cut(table):
     single, _ = said(facts.order(table[table["seed"] == 0]))
     assert single.endswith("(1 run each, which orders nothing).")
     many = runs({("essays", f"arm {i}"): 80.0 - i for i in range(9)})
-    assert said(facts.order(many)) == ["On Essays with all of the data the means are `arm 0` 80.0, `arm 1` 79.0, "
-                                       "`arm 2` 78.0 and last of 9 `arm 8` 72.0 (5 runs each)."]
+    assert said(facts.order(many)) == ["On Essays with all of the data: `arm 0` 80.0, `arm 1` 79.0, `arm 2` 78.0 and last "
+                                       "of 9 `arm 8` 72.0 (means of 5 runs)."]
 
 
 def test_parameters_curves_and_chance(table):
@@ -240,8 +240,7 @@ def test_a_clock_is_told_beside_the_baseline_s_or_why_there_is_none(table):
     paces = [{"task": task, "arm": arm, "arm_place": ("all", "few").index(arm), "forward_ms": 10.0, "backward_ms": back,
               "update_ms": 0.0} for (task, arm), back in backward.items()]
     clock = types.SimpleNamespace(table=pd.DataFrame(paces), refusal="")
-    assert said(facts.costs(clock)) == ["A step of `all` takes 20 to 40 ms.",
-                                        "A step of `few` takes 0.50 to 0.75 times as long as one of `all`."]
+    assert said(facts.costs(clock)) == ["A step of `all` takes 20 to 40 ms, and of `few` 0.50 to 0.75 times as long."]
     busy = types.SimpleNamespace(table=pd.DataFrame(), refusal="no clock: this machine is busy")
     assert said(facts.costs(busy)) == ["No clock: this machine is busy."]
     assert kinds(facts.pace(pd.DataFrame(columns=["task", "arm", "ratio"]))) == ["pace"]
@@ -256,7 +255,7 @@ def test_spreads_are_told_and_left_open_where_runs_are_few(table):
     assert said(facts.spread(pd.DataFrame(rows))) == [
         "On Essays `few` spreads most where the subset seed differs: standard deviation 2.0 points (1.2 to 5.0), 5 runs."]
     rows[1]["high"] = 3.0
-    assert said(facts.spread(pd.DataFrame(rows)))[0].endswith("; so few runs cannot tell which seed weighs most.")
+    assert said(facts.spread(pd.DataFrame(rows)))[0].endswith("; which seed weighs most stays open.")
     ratios = pd.DataFrame([{"task": "essays", "task_title": "Essays", "arm": "few", "times": 2.0, "low": low, "high": 6.0,
                             "p": 0.1} for low in (1.2, 0.8)])
     assert kinds(facts.ratios(ratios, "all")) == ["wider", "undecided"]

@@ -90,7 +90,7 @@ def _several(rows: pd.DataFrame, about: list[str], axis: str) -> Fact:
     many_places = bool(axis) and rows[axis].nunique() > 1
     for kind in [kind for kind in KINDS if kind in count]:
         there = rows[rows["kind"] == kind]
-        where = _where(there, axis, tasks > 1, many_places, len(rows))
+        where = _where(there, axis, tasks > 1, many_places, rows)
         extent = f" by {_extent(there, axis, tasks > 1, many_places)}" if kind in ("behind", "ahead") else ""
         parts.append(f"{_name(kind)}{' ' if where else ''}{where}{extent}")
     subject = f"{words.arm(first['arm'])} against {words.arm(first['baseline'])}"
@@ -104,15 +104,17 @@ def _name(kind: str) -> str:
     return {"match": "a match", "untold": "not to be told"}.get(kind, kind)
 
 
-def _where(rows: pd.DataFrame, axis: str, many_tasks: bool, many_places: bool, of: int) -> str:
-    """Where rows of one kind stand: places on one task, or tasks at one place; a count where both differ."""
+def _where(rows: pd.DataFrame, axis: str, many_tasks: bool, many_places: bool, among: pd.DataFrame) -> str:
+    """Where rows of one kind, ``among`` all, stand: places on one task, or tasks at one place; a count where both
+    differ."""
+    of = len(among)
     if many_tasks and many_places:
         return f"in {len(rows)} of {of} comparisons"
     if many_tasks:
         return f"on {words.all_of(of, 'task')}" if len(rows) == of else f"on {words.listed(rows['task_title'], 4)}"
     if len(rows) == of:
         return f"at {words.all_of(of, words.NOUNS.get(axis, 'place'))}"
-    return words.places(axis, sorted(rows[axis]))
+    return words.places(axis, sorted(rows[axis]), list(among[axis]) if axis else [])
 
 
 def _extent(rows: pd.DataFrame, axis: str, many_tasks: bool, many_places: bool) -> str:
@@ -161,8 +163,8 @@ def crossings(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
         if ahead and behind:
             first = part.iloc[0]
             facts.append(Fact("crossing", f"On {first['task_title']} {words.arm(first['arm'])} is ahead of "
-                              f"{words.arm(first['baseline'])} {words.places(axis, ahead)} and behind it "
-                              f"{words.places(axis, behind)}.", _about(first, ["task", "arm"]),
+                              f"{words.arm(first['baseline'])} {words.places(axis, ahead, list(part[axis]))} and behind it "
+                              f"{words.places(axis, behind, list(part[axis]))}.", _about(first, ["task", "arm"]),
                               {"ahead": ahead, "behind": behind}))
     if not facts and axis:
         noun, baseline = words.NOUNS.get(axis, "place"), words.arm(gaps["baseline"].iloc[0])

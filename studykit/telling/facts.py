@@ -74,7 +74,7 @@ def not_ok(table: pd.DataFrame) -> list[Fact]:
             continue
         where = [f"{words.arm(arm)} on {title} {number} of {cells[arm, title]}"
                  for (arm, title), number in count.sort_values(ascending=False, kind="stable").items()]
-        facts.append(Fact(kind, f"{count.sum()} of {runs} {kind}{meaning}: {words.listed(where, 6)}.",
+        facts.append(Fact(kind, f"{count.sum()} of {runs} {kind}{meaning}: {words.listed(where, 4)}.",
                           numbers={"runs": len(table), kind: int(count.sum())}))
     return facts or [Fact("ok", f"None of {runs} collapsed or diverged.", numbers={"runs": len(table)})]
 
@@ -103,7 +103,7 @@ def _learnt_on(task: str, title: str, learnt: pd.DataFrame, axis: str, alone: bo
     """Of one task on which not all arms learnt everywhere; ``learnt`` has a row an arm and a column a place.
     ``alone``: each has one run there."""
     none = [place for place in learnt if not learnt[place].any()]
-    where = _everywhere(axis, none) if len(none) == learnt.shape[1] else f" {words.places(axis, none)}"
+    where = _everywhere(axis, none) if len(none) == learnt.shape[1] else f" {words.places(axis, none, list(learnt))}"
     facts = []
     if none:
         facts.append(Fact("nothing_learnt", f"No arm learnt on {title}{where}: a tie there says nothing.",
@@ -126,7 +126,9 @@ def _everywhere(axis: str, places: list) -> str:
 
 def _learnt_at(axis: str, row: pd.Series) -> str:
     places = [place for place, yes in row.items() if yes]
-    return "nowhere" if not places else "everywhere" if len(places) == len(row) else words.places(axis, places)
+    if len(places) in (0, len(row)):
+        return "everywhere" if places else "nowhere"
+    return words.places(axis, places, list(row.index))
 
 
 def chance(table: pd.DataFrame) -> list[Fact]:
@@ -157,7 +159,7 @@ def order(table: pd.DataFrame, axis: str = "fraction", at: float | None = None) 
             continue
         parts = [f"{words.arm(row['arm'])} {words.number(row['score'], row)}" for row in means.to_dict("records")]
         parts = parts if len(parts) <= 6 else [*parts[:3], f"last of {len(parts)} {parts[-1]}"]
-        facts.append(Fact("order", f"{where} the means are {words.listed(parts, 6)}{_runs(means)}.",
+        facts.append(Fact("order", f"{where}: {words.listed(parts, 6)}{_runs(means)}.",
                           {"task": task, axis: at},
                           dict(zip(means["arm"], means["score"], strict=True))))
     return facts
@@ -167,8 +169,8 @@ def _runs(means: pd.DataFrame) -> str:
     """How many runs a mean is of, and which way is up where less is better."""
     less = "lower is better; " if means["better"].iloc[0] < 0 else ""
     least, most = means["seeds"].min(), means["seeds"].max()
-    each = f"{least} to {most} runs each" if least < most else f"{words.counted(int(most), 'run')} each"
-    return f" ({less}{each}{'' if most > 1 else ', which orders nothing'})"
+    each = f"means of {least} to {most} runs" if least < most else f"means of {most} runs"
+    return f" ({less}{each if most > 1 else '1 run each, which orders nothing'})"
 
 
 def ends(table: pd.DataFrame) -> list[Fact]:

@@ -29,7 +29,7 @@ def spread(table: pd.DataFrame) -> list[Fact]:
         sentence = (f"On {first['task_title']} {words.arm(arm)} spreads most where the {first['source']} seed differs: "
                     f"standard deviation {words.amount(first['deviation'], first)} {words.span(first)}, "
                     f"{words.counted(int(first['runs']), 'run')}"
-                    f"{'' if clear else '; so few runs cannot tell which seed weighs most'}.")
+                    f"{'' if clear else '; which seed weighs most stays open'}.")
         facts.append(Fact("spread", sentence, {"task": task, "arm": arm, "source": first["source"]},
                           {name: first[name] for name in ("deviation", "low", "high", "runs")}))
     return facts or [Fact("empty", "There are too few runs to see a spread.")]
@@ -115,14 +115,11 @@ def costs(clock: "Clock", baseline: str = "") -> list[Fact]:
     by_arm = steps.pivot(index="task", columns="arm", values="step")
     baseline = baseline or arms_of(steps)[0]
     own = by_arm[baseline]
-    facts = [Fact("cost", f"A step of {words.arm(baseline)} takes {_range(own, '.0f')} ms.", {"arm": baseline},
-                  {"least": own.min(), "most": own.max()})]
-    for arm in [arm for arm in arms_of(steps) if arm != baseline]:
-        ratio = (by_arm[arm] / own).dropna()
-        facts.append(Fact("cost", f"A step of {words.arm(arm)} takes {_range(ratio, '.2f')} times as long as one of "
-                          f"{words.arm(baseline)}.", {"arm": arm, "baseline": baseline},
-                          {"least": ratio.min(), "most": ratio.max()}))
-    return facts
+    ratios = {arm: (by_arm[arm] / own).dropna() for arm in arms_of(steps) if arm != baseline}
+    others = [f"{words.arm(arm)} {_range(ratio, '.2f')}" for arm, ratio in ratios.items()]
+    beside = f", and of {words.listed(others, 9)} times as long" if others else ""
+    return [Fact("cost", f"A step of {words.arm(baseline)} takes {_range(own, '.0f')} ms{beside}.", {"baseline": baseline},
+                 {arm: [part.min(), part.max()] for arm, part in {baseline: own, **ratios}.items()})]
 
 
 def _range(values: pd.Series, form: str) -> str:

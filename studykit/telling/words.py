@@ -27,23 +27,39 @@ def place(axis: str, value: Any) -> str:
     return places(axis, [value])
 
 
-def places(axis: str, values: Sequence) -> str:
-    """Places on an axis in words.
+def places(axis: str, values: Sequence, among: Sequence = ()) -> str:
+    """Places on an axis in words; three or more that follow each other ``among`` all of them by their ends.
 
     >>> places("fraction", [0.1, 0.3, 1.0]), places("seconds", [10, 20])
     ('with 10, 30 and 100 % of the data', 'within 10 and 20 s')
+    >>> places("fraction", [0.1, 0.3, 0.5, 1.0], among=[0.1, 0.2, 0.3, 0.5, 1.0])
+    'with 10 and 30 to 100 % of the data'
     """
     if not axis:
         return ""
     if axis == "fraction":
         alone = len(values) == 1 and values[0] == 1
-        return PLACES[axis]("all" if alone else listed([f"{100 * value:g}" for value in values], 8) + " %")
+        return PLACES[axis]("all" if alone else listed(_spans([100 * value for value in values],
+                                                              [100 * value for value in among]), 8) + " %")
     if axis == "seconds":
-        return PLACES[axis](listed([f"{value:g}" for value in values], 8) + " s")
+        return PLACES[axis](listed(_spans(values, among), 8) + " s")
     if axis == "pretrained":
         return PLACES[axis](listed(["pre-trained" if value else "random" for value in values]))
     text = listed([f"{value:g}" if isinstance(value, int | float) else str(value) for value in values], 8)
     return PLACES[axis](text) if axis in PLACES else f"at {axis} {text}"
+
+
+def _spans(values: Sequence[float], among: Sequence[float]) -> list[str]:
+    """Numbers as digits, three or more that follow each other ``among`` all of them as one span."""
+    spans: list[list[float]] = []
+    order = sorted({*among, *values}) if among else []
+    for value in values:
+        if spans and order and order.index(value) == order.index(spans[-1][-1]) + 1:
+            spans[-1].append(value)
+        else:
+            spans.append([value])
+    return [text for span in spans for text in
+            ([f"{span[0]:g} to {span[-1]:g}"] if len(span) > 2 else [f"{value:g}" for value in span])]
 
 
 def listed(words: Iterable[str], most: int = 5) -> str:

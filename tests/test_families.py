@@ -230,7 +230,7 @@ def test_a_shortcut_that_changes_what_a_model_says_is_not_taken(monkeypatch):
     monkeypatch.setattr(fast, "_attend_first", lambda module, hidden, *more, **named: attend(
         module, hidden.roll(1, 1), *more, **named))
     _, _, outcome = trained("full", at, data)
-    assert outcome.shortcuts == ["attention"]
+    assert outcome.shortcuts == ["attention", "rows"]
     monkeypatch.setattr(families, "own_reading", lambda config: "mean")
     _, _, outcome = trained("head", at, data)
     assert "features" not in outcome.shortcuts and outcome.status == "ok"

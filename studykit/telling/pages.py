@@ -57,6 +57,9 @@ img {{ max-width: 100%; height: auto }} figure {{ margin: 1rem 0 2rem }} figcapt
 code {{ background: #f2f2f2; padding: 0 .2em; border-radius: 3px }} summary {{ cursor: pointer; color: #0072B2 }}
 div {{ overflow-x: auto }} table {{ border-collapse: collapse }}
 td, th {{ text-align: left; padding: .3rem .8rem .3rem 0; vertical-align: top }} .claims td {{ border-top: 1px solid #ddd }}
+.card {{ border-left: 4px solid #ddd; padding-left: .8rem; margin: 0 0 1.2rem }} .card p {{ margin: .2rem 0 }}
+.text, pre {{ white-space: pre-wrap; overflow-wrap: anywhere }} pre {{ background: #f2f2f2; padding: .6rem }}
+h1, h2, p, li, td {{ overflow-wrap: anywhere }}
 .upheld {{ color: #0072B2; font-weight: bold }} .refuted {{ color: #B64A00; font-weight: bold }} .undecided {{ color: #666 }}
 @media (max-width: 40rem) {{
   figure div img {{ max-width: none; width: 40rem }}
@@ -81,16 +84,16 @@ def write_index(experiment: "Study", folder: Path, rows: Sequence[tuple[Path, fl
         body += [_figure(experiment, stem, figure) for figure in kept["figures"]]
         body.append(_told(stem, kept["facts"]))
     notebooks = [(_link(file.stem), f"{seconds:.0f} s", status) for file, seconds, status in rows]
-    body += ["<h2>Notebooks</h2>", _table(notebooks), "<h2>What was run</h2>", _table(_about(experiment))]
+    body += ["<h2>Notebooks</h2>", table(notebooks), "<h2>What was run</h2>", table(_about(experiment))]
     target = folder / "index.html"
     target.write_text(PAGE.format(title=f"{html.escape(experiment.name)}: which way of fine-tuning?",
                                   body="\n".join(filter(None, body))), encoding="utf-8")
     return target
 
 
-def _text(sentence: str) -> str:
+def sentence(told: str) -> str:
     """A sentence as HTML; what stands in backticks as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(sentence))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(told))
 
 
 def _what(experiment: "Study") -> str:
@@ -98,9 +101,9 @@ def _what(experiment: "Study") -> str:
     what = (f"This page compares {len(arms)} ways of fine-tuning ({', '.join(f'`{arm}`' for arm in arms)}) of the encoder "
             f"{experiment.encoder} on {', '.join(tasks)}.")
     if experiment.source != "mini" and experiment.encoder != "mini":
-        return f"<p>{_text(what)}</p>"
-    return (f'<p>{_text(what)}</p>\n<p class="caution">Encoder and tasks are a miniature that comes with the project. Its '
-            "numbers say nothing about real encoders; they show how the methods work.</p>")
+        return f"<p>{sentence(what)}</p>"
+    return (f'<p>{sentence(what)}</p>\n<p class="caution">Encoder and tasks are a miniature that comes with the project. '
+            "Its numbers say nothing about real encoders; they show how the methods work.</p>")
 
 
 def _answer(stories: list[tuple[str, dict]]) -> str:
@@ -108,7 +111,7 @@ def _answer(stories: list[tuple[str, dict]]) -> str:
     told = [fact["sentence"] for _, kept in stories for fact in kept["facts"] if fact["kind"] == "answer"]
     told = told or [fact["sentence"] for _, kept in stories for fact in kept["facts"] if fact["kind"] == "coverage"][-1:]
     sentences = " ".join(dict.fromkeys(told)) or "No notebook has given an answer yet."
-    return f'<p class="answer">{_text(sentences)}</p>'
+    return f'<p class="answer">{sentence(sentences)}</p>'
 
 
 def _verdicts(experiment: "Study", stories: list[tuple[str, dict]]) -> str:
@@ -120,7 +123,7 @@ def _verdicts(experiment: "Study", stories: list[tuple[str, dict]]) -> str:
     head = "".join(f"<th>{html.escape(text)}</th>" for text in ("the paper's claim", "all tasks", *titles.values()))
     lines = []
     for row in rows:
-        cells = [f"<td>{_text(row['statement'])}</td>", _verdict(row["verdict"], "all tasks")]
+        cells = [f"<td>{sentence(row['statement'])}</td>", _verdict(row["verdict"], "all tasks")]
         cells += [_verdict(row[name], title) if row.get(name) else "<td></td>" for name, title in titles.items()]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f'<h2>Verdicts</h2>\n<div><table class="claims"><tr>{head}</tr>{"".join(lines)}</table></div>'
@@ -134,7 +137,7 @@ def _figure(experiment: "Study", stem: str, figure: dict) -> str:
     file = paths.figures(experiment.name) / f"{figure['name']}.png"
     if not file.is_file():
         return ""
-    caption = _text(f"Figure: {figure['caption']}")
+    caption = sentence(f"Figure: {figure['caption']}")
     plain = html.escape(f"Figure: {figure['caption']}".replace("`", "").replace("*", ""))
     image = base64.b64encode(file.read_bytes()).decode()
     title = html.escape(figure["name"].replace("_", " ").capitalize())
@@ -146,7 +149,7 @@ def _told(stem: str, facts: list[dict]) -> str:
     """A notebook's facts, folded."""
     if not facts:
         return ""
-    lines = "".join(f"<li>{_text(fact['sentence'])}</li>" for fact in facts)
+    lines = "".join(f"<li>{sentence(fact['sentence'])}</li>" for fact in facts)
     return f"<details><summary>What notebook {html.escape(stem)} found, in sentences</summary><ul>{lines}</ul></details>"
 
 
@@ -154,7 +157,7 @@ def _link(stem: str) -> str:
     return f'<a href="{html.escape(stem)}.html">{html.escape(stem)}</a>'
 
 
-def _table(rows: Sequence[tuple]) -> str:
+def table(rows: Sequence[tuple]) -> str:
     lines = [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows]
     return f"<div><table>{''.join(lines)}</table></div>"
 

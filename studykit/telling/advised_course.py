@@ -1,0 +1,107 @@
+"""Facts about how advice came about: how the files were read, the plan, floors, race and cost; and how its model is used."""
+
+from studykit.advise.advice import Advice
+from studykit.telling import words
+from studykit.telling.advised_parts import arms, called, floors_of, mean, runs, unit
+from studykit.telling.story import Fact
+
+AGAIN = "Run it again with more minutes: it goes on from its records."
+
+
+def reading(advice: Advice) -> list[Fact]:
+    """How the files were read, and how many rows there are for what."""
+    train, validation = advice.rows.get("train", 0), advice.rows.get("validation", 0)
+    return [*(Fact("account", sentence) for sentence in advice.account),
+            Fact("rows", f"{train:,} rows to train and decide on, {validation:,} that decide nothing. The encoder is given "
+                 f"up to {advice.max_length} tokens of a text.", numbers=dict(advice.rows))]
+
+
+def oddities(advice: Advice) -> list[Fact]:
+    """What is odd about the rows, with counts."""
+    facts = [Fact("odd", f"{kind.capitalize()}, {count:,} of {total:,}: {meaning.rstrip('.')}.", {"kind": kind},
+                  {"count": count, "total": total}) for kind, count, total, meaning in advice.oddities]
+    return facts or [Fact("nothing_odd", "Nothing is odd about the rows.")]
+
+
+def plan(advice: Advice) -> list[Fact]:
+    """The plan, as it was said before anything was spent."""
+    return [Fact("plan", sentence) for sentence in advice.plan] or [Fact("plan", "No plan was made.")]
+
+
+def floors(advice: Advice) -> list[Fact]:
+    """What needs no fine-tuning scores, the best first, and what that asks of an arm."""
+    of = unit(advice)
+    rows = sorted((row for row in floors_of(advice) if row.scores), key=lambda row: -of["better"] * mean(row))
+    if not rows:
+        return [Fact("no_floors", "No floor has been scored.")]
+    listed = words.listed([f"{row.label} {words.number(mean(row), of)}" for row in rows])
+    less = ", lower is better" if of["better"] < 0 else ""
+    return [Fact("floors", f"Without fine-tuning ({of['metric_axis']}{less}): {listed}. An arm must beat {rows[0].label} to "
+                 "be worth its training.", numbers={row.label: mean(row) for row in rows})]
+
+
+def race(advice: Advice) -> list[Fact]:
+    """Who raced, who went on to the finals, and which trainings went wrong."""
+    table = runs(advice)
+    if table.empty:
+        return [Fact("no_race", "Nothing has been raced.")]
+    first = table[table["rung"] == 0]
+    rates = first.groupby("arm", sort=False)["rate"].nunique().max()
+    lengths = " and then ".join(f"{steps:,}" for steps in sorted(set(table["steps"])))
+    raced = f"{words.counted(first['arm'].nunique(), 'arm')} raced at {words.counted(int(rates), 'rate')} each"
+    facts = [Fact("race", f"{raced}, over {lengths} steps.", numbers={"trainings": len(table)})]
+    finalists = [row for row in arms(advice) if row.finalist]
+    if listed := [words.arm(row.label) + (f" at {row.rate:g}" if row.rate else "") for row in finalists]:
+        facts.append(Fact("finalists", f"In the finals: {words.listed(listed, 8)}; {advice.steps:,} steps a training.",
+                          numbers={"steps": advice.steps}))
+    if len(lost := table[table["status"] != "ok"]):
+        names = [f"{words.arm(row.arm)} at {row.rate:g} ({row.status})" for row in lost.itertuples()]
+        facts.append(Fact("not_ok", f"{len(lost)} of {words.counted(len(table), 'training')} went wrong: "
+                          f"{words.listed(names, 6)}.", numbers={"not_ok": len(lost)}))
+    return facts
+
+
+def cost(advice: Advice) -> list[Fact]:
+    """How many parameters each finalist trains, the fewest first: what a model of one's own takes to store."""
+    rows = sorted((row for row in arms(advice) if row.finalist and row.trained), key=lambda row: row.trained or 0)
+    listed = [f"{words.arm(row.label)} {row.trained:,}" for row in rows]
+    return [Fact("cost", f"Parameters that are trained: {words.listed(listed, 8)}.",
+                 numbers={row.label: row.trained for row in rows})] if rows else []
+
+
+def elapsed(advice: Advice) -> list[Fact]:
+    """What it took in seconds, by stage, and what one training of each finalist took: nothing that a notebook stores."""
+    facts = []
+    if advice.spent:
+        stages = [f"{stage} {seconds:.0f} s" for stage, seconds in advice.spent.items()]
+        given, spent = words.counted(round(60 * advice.minutes), "second"), sum(advice.spent.values())
+        facts.append(Fact("spent", f"Of {given} {spent:.0f} were spent: {words.listed(stages, 9)}.",
+                          numbers=dict(advice.spent)))
+    timed = [row for row in advice.contenders if row.seconds and row.finalist]
+    if took := [f"{called(advice, row.label)} {row.seconds:.3g} s" for row in timed]:
+        facts.append(Fact("seconds", f"One training of the finals took: {words.listed(took, 8)}."))
+    return facts
+
+
+def use(advice: Advice) -> list[Fact]:
+    """Where the model is, and what opens it."""
+    folder, kind = advice.model.get("folder"), advice.model.get("kind")
+    if not folder:
+        return [Fact("no_model", f"There is no model yet. {AGAIN}")]
+    opens = {"transformers": "Plain `transformers` opens it, and so does this project.",
+             "floor": "It is the floor: no encoder was tuned. This project opens it."}
+    return [Fact("model", f"The model is in `{folder}`. {opens.get(kind or '', 'This project opens it.')}", {"kind": kind})]
+
+
+def lines(advice: Advice) -> dict[str, str]:
+    """Code that uses the model, by what one has in front of oneself."""
+    folder, kind = advice.model.get("folder", ""), advice.model.get("kind")
+    if not folder:
+        return {}
+    found = {"in a terminal": f"./run_all.sh --predict NEW.csv --model {folder}",
+             "in Python": f'from studykit import advise\n\nadvise.load("{folder}").predict(["a new text"])'}
+    if kind == "transformers":
+        what = "text-classification"
+        found["with transformers alone"] = (f'from transformers import pipeline\n\npipeline("{what}", model="{folder}")'
+                                            '("a new text")')
+    return found

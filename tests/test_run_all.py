@@ -12,6 +12,8 @@ import sys
 
 import nbformat
 import pytest
+from conftest import changed
+from test_design import grades, tickets
 
 from studykit import __main__ as cli
 from studykit import paths
@@ -137,6 +139,24 @@ def test_a_study_from_beginning_to_end_and_again(cheap, tmp_path, capsys):
     assert run(*cheap) == 0
     assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("results/tiny/*/*.json")} == records, "trained again"
     assert {file: file.read_bytes() for file in tmp_path.glob("figures/tiny/*")} == drawn, "figures differ"
+
+
+def test_classes_by_name_and_a_number_on_a_scale_of_its_own_go_through_notebook_03(tiny_yaml, tmp_path, monkeypatch, capsys):
+    """Each is a CSV and a YAML of a dozen lines, on the encoder that comes with the project."""
+    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "home"))
+    tickets(tmp_path)
+    grades(tmp_path)
+    arms = {"full": {"rates": [3e-3, 1e-2]}, "lora r=2": {"method": "lora", "options": {"rank": 2}, "rates": [1e-2, 3e-2]}}
+    file = changed(tiny_yaml, encoder="mini", source="mini", weights=None, tasks=["tickets.yaml", "grades.yaml"], arms=arms,
+                   epochs=4, seeds=[0, 1], shares=[0.5, 1.0])
+    assert run("--study", file, "--only", "03") == 0, capsys.readouterr().out
+    figures = {figure.stem for figure in tmp_path.glob("home/figures/tiny/*.svg")}
+    assert figures == {"score_by_fraction", "gap_by_fraction"}
+    for figure in figures:
+        drawn = (tmp_path / f"home/figures/tiny/{figure}.svg").read_text()
+        assert "Tickets" in drawn and "Grades" in drawn and "lora r=2" in drawn
+    story = json.loads((tmp_path / "home/runs/tiny/03_data_fractions.json").read_text())
+    assert "Grades" in json.dumps(story) and "Tickets" in json.dumps(story)
 
 
 def test_trained_twice_on_one_machine_scores_are_identical(cheap, tmp_path, monkeypatch):

@@ -12,12 +12,13 @@ usage() {
 ./run_all.sh                 set up, run every notebook, draw the figures
 ./run_all.sh --test          set up, run all tests (with every notebook compared to what is stored in it)
 ./run_all.sh --lab           set up, open JupyterLab on the first notebook
+./run_all.sh --data FILE     set up, advise on rows of your own: which method, how sure, a model to keep
 ./run_all.sh --student FOLDER   set up, write the notebooks for a class there, without outputs; the answers apart
 ./run_all.sh --help          this text
 
 Read the study:       ./run_all.sh --study minilm            every figure and verdict, from the records
 One notebook of it:   ./run_all.sh --study minilm --only 03
-Ask about your own:   ./run_all.sh --study my.yaml --only 02,03
+Ask about your own:   ./run_all.sh --data tickets.csv --minutes 10
 Carry it on:          ./run_all.sh --only 03 --set "arms=[full, bitfit]" "seeds=[0, 1]"
 
   --study NAME|FILE    the study: a name in params/, or a YAML file of your own     (mini)
@@ -28,6 +29,14 @@ Carry it on:          ./run_all.sh --only 03 --set "arms=[full, bitfit]" "seeds=
   --engine NAME        where they run: local, loky, dask, or a Dask scheduler's address
   --set NAME=VALUE …   other values for the notebooks' parameters, VALUE in YAML: --set "seeds=[0,1]"
   --offline            use no network: not for packages, data or weights
+
+With --data FILE|FOLDER|YAML (CSV, TSV, JSON lines, JSON or Parquet; train and validation; or a task's YAML):
+  --minutes N          all that may be spent, after the set-up                      (10)
+  --text NAME[,NAME]   the column with the texts, or two of them                    (guessed, and said)
+  --label NAME         the column with the labels                                   (guessed, and said)
+  --encoder ID|FOLDER  what is tuned                                                (MiniLM)
+  --arms full,lora     the methods that are compared                                (full,bitfit,lora,adapter,head)
+  --margin M           points within which two are as good as each other            (1)
 
 Records of finished runs are kept: what has a record is read, not trained again. Executed notebooks go to runs/<study>/
 as .ipynb and .html, figures to figures/<study>/. The exit status is 0 if every notebook passed.
@@ -83,12 +92,14 @@ for argument in "$@"; do
     --test) mode=test ;;
     --lab) mode=lab ;;
     --student) mode=student ;;
+    --data) mode=data ;;
     --offline) offline=1; export HF_HUB_OFFLINE=1 ;;
     *) arguments+=("$argument") ;;
   esac
 done
 
 set_up
+export STUDYKIT_STARTED=$(date +%s)  # minutes that are given count from here
 export PYTHONUTF8=1 TOKENIZERS_PARALLELISM=false PYTHONWARNINGS="${PYTHONWARNINGS:-ignore}"
 # Before glibc 2.38 the aligned blocks that PyTorch frees are seldom used again: a process grows by a third more.
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.tcache_count=0}"
@@ -99,6 +110,7 @@ case $mode in
     "$env/bin/python" -m mypy
     exec "$env/bin/python" -m pytest --nbval --nbval-current-env --nbval-cell-timeout=900 tests studykit notebooks \
       ${arguments[@]+"${arguments[@]}"} ;;
+  data) exec "$env/bin/python" -m studykit data ${arguments[@]+"${arguments[@]}"} ;;
   student) exec "$env/bin/python" -m studykit student ${arguments[@]+"${arguments[@]}"} ;;
   lab)
     exec "$env/bin/python" -m jupyter lab --notebook-dir=notebooks --LabApp.news_url=None \

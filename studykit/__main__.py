@@ -1,5 +1,5 @@
 """``python -m studykit run``: every notebook through papermill. ``python -m studykit student``: the notebooks for a class.
-``python -m studykit readme``: README's tables.
+``python -m studykit data``: advice on somebody's own data. ``python -m studykit readme``: README's tables.
 
 ``run_all.sh`` calls this once the environment is there.
 """
@@ -20,7 +20,8 @@ import yaml
 
 from studykit import checks, paths
 
-SHELL = ("--test", "--lab", "--student", "--offline", "--help")  # options that run_all.sh knows
+SHELL = ("--test", "--lab", "--student", "--data", "--offline", "--help")  # options that run_all.sh knows
+OWN = "20_your_data"  # the notebook about somebody's own data
 PLAIN = {"…": "...", "–": "-", "−": "-", "×": "x", "·": "|", "“": '"', "”": '"', "→": "->"}
 
 
@@ -47,6 +48,8 @@ def main(argv=None):
         options = _options(argv)
         if options.command == "student":
             return _student(options)
+        if options.command == "data":
+            return _data(options)
         plan = plan_of(options) if options.command == "run" else None
     except (ValueError, OSError) as error:
         print(f"run_all.sh: {' '.join(str(error).split())}", file=sys.stderr)
@@ -65,6 +68,13 @@ def _options(argv):
     commands.add_parser("readme", help="write README's tables from the records")
     student = commands.add_parser("student", help="write the notebooks for a class, the answers apart", allow_abbrev=False)
     student.add_argument("folder", metavar="FOLDER")
+    data = commands.add_parser("data", help="advise on somebody's own data", allow_abbrev=False)
+    data.add_argument("data", metavar="FILE|FOLDER|YAML")
+    data.add_argument("--minutes", type=float, default=0.0)
+    data.add_argument("--margin", type=float, default=0.0)
+    data.add_argument("--arms", type=lambda text: [name.strip() for name in text.split(",")], default=[])
+    for name in ("--text", "--label", "--encoder"):
+        data.add_argument(name, default="")
     run = commands.add_parser("run", help="run the notebooks", allow_abbrev=False)
     run.add_argument("--study", default="mini")
     run.add_argument("--source", default="")
@@ -75,7 +85,8 @@ def _options(argv):
     run.add_argument("--set", nargs="+", default=[], action="extend", metavar="NAME=VALUE")
     options, unknown = parser.parse_known_args(argv)
     if unknown:
-        raise ValueError(_unknown(unknown[0], [*run._option_string_actions, *SHELL]))
+        known = commands.choices[options.command]._option_string_actions
+        raise ValueError(_unknown(unknown[0], [*known, *SHELL]))
     return options
 
 
@@ -99,6 +110,21 @@ def _student(options):
     print(f"{len(written)} notebooks in {_short(folder)}, without outputs and answers; the answers are in "
           f"{_short(folder / 'answers')}")
     return 0
+
+
+def _data(options):
+    from studykit.advise import asking
+    from studykit.telling import door
+
+    parameters = {name: getattr(options, name) for name in ("text", "label", "minutes", "arms", "margin")}
+    question = asking.question(options.data, encoder=options.encoder, **parameters)  # a mistake is said before anything runs
+    parameters |= {"data": str(_callers(options.data)), "encoder": options.encoder and question.encoder_at}
+    notebook, = _chosen(OWN)
+    target = paths.made(paths.runs(question.name)) / notebook.name
+    with door.interruptible():
+        status = _execute(notebook, target, parameters)
+    print(door.said(question.name, target))
+    return int(status == "failed")
 
 
 def plan_of(options):
@@ -125,7 +151,8 @@ def plan_of(options):
     common = {"study_name": options.study, "source": options.source, "encoder": options.encoder, "jobs": jobs}
     chosen = _chosen(options.only)
     if not options.only:
-        chosen = [notebook for notebook in chosen if of_notebooks.get(notebook.stem) is not False]
+        chosen = [notebook for notebook in chosen if of_notebooks.get(notebook.stem) is not False
+                  and (notebook.stem != OWN or experiment.name == "mini")]  # it asks nothing of a study
     known = {notebook: _parameters(notebook) for notebook in chosen}
     names = set().union(*known.values())
     if unknown := set(given) - names:

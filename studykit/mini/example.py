@@ -23,7 +23,8 @@ def rows() -> list[dict[str, str]]:
     What a sentence could break is drawn before whether it does: the sentences that a rule is about are as common among those
     without a mistake. So single words tell little.
     """
-    rng, told = random.Random(SEED), {}
+    rng = random.Random(SEED)
+    told: dict[str, str] = {}
     while len(told) < ROWS - AGAIN - SLIPS:
         mistake, = rng.choices(list(MISTAKES), list(MISTAKES.values()))
         told.setdefault(_sentence(mistake, rng), mistake)

@@ -2,7 +2,7 @@
 
 from studykit.advise.advice import Advice
 from studykit.telling import words
-from studykit.telling.advised_parts import arms, called, floors_of, mean, runs, unit
+from studykit.telling.advised_parts import arms, floors_of, mean, runs, unit
 from studykit.telling.story import Fact
 
 AGAIN = "Run it again with more minutes: it goes on from its records."
@@ -77,8 +77,8 @@ def elapsed(advice: Advice) -> list[Fact]:
         given, spent = words.counted(round(60 * advice.minutes), "second"), sum(advice.spent.values())
         facts.append(Fact("spent", f"Of {given} {spent:.0f} were spent: {words.listed(stages, 9)}.",
                           numbers=dict(advice.spent)))
-    timed = [row for row in advice.contenders if row.seconds and row.finalist]
-    if took := [f"{called(advice, row.label)} {row.seconds:.3g} s" for row in timed]:
+    timed = [row for row in arms(advice) if row.seconds and row.finalist]
+    if took := [f"{words.arm(row.label)} {row.seconds:.3g} s" for row in timed]:
         facts.append(Fact("seconds", f"One training of the finals took: {words.listed(took, 8)}."))
     return facts
 

@@ -82,7 +82,8 @@ def certainty(advice: Advice, width: float = style.WIDTH) -> Figure:
     names = [_short(row.label, width) for row in rows]
     height = 0.24 if all("\n" not in name for name in names) else 0.3
     fig, ax = _blank(width, 0.95 + height * len(rows), xlabel=f"{_points(advice)} ahead of the choice (left: behind)")
-    held = [value for row in rows if row.finalist and row.kind == "arm" for value in (-row.gap, -(row.high or row.gap))]
+    finals = [row for row in rows if row.finalist and row.kind == "arm"]
+    held = [-value for row in finals for value in (row.gap, row.high) if value is not None]
     ends = [-value for row in rows for value in (row.gap, row.low, row.high) if value is not None]
     low, high = limits.reached(np.array(ends), np.array([-2 * margin, 2 * margin, *held]), 0.5)
     room = 0.06 * (high - low)
@@ -134,7 +135,8 @@ def learning_curve(advice: Advice, width: float = style.WIDTH) -> Figure:
     fig, ax = _blank(width, 2.3, xlabel="labels to train on", ylabel=unit(advice)["metric_axis"], xscale="log")
     look = looks(advice).get(chosen.label, FLOOR) if chosen else FLOOR
     means = [float(np.mean([score for size, score in advice.curve.points if size == count])) for count in counts]
-    ax.scatter(*zip(*advice.curve.points, strict=True), s=9, color=look[0], alpha=0.5, linewidth=0)
+    x, y = np.transpose(advice.curve.points)
+    ax.scatter(x, y, s=9, color=look[0], alpha=0.5, linewidth=0)
     ax.plot(counts, means, color=look[0], marker="_", markersize=9)
     ticks = counts if advice.curve.gain is None else [*counts, _forecast(ax, advice, counts[-1], means[-1], look)]
     _floor_line(ax, advice, ticks[0])

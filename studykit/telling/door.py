@@ -1,0 +1,47 @@
+"""What ``run_all.sh --data`` says at its end, and how Ctrl-C reaches the notebook that it runs."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from studykit import paths
+from studykit.telling import story
+from studykit.telling.advised_parts import NOTEBOOK
+
+TOLD = ("answer", "stopped", "promise", "no_promise")  # kinds of facts
+
+
+def said(name: str, notebook: Path) -> str:
+    """The decision and what it promises, and where page, model and the executed notebook are."""
+    facts = [fact for kind in TOLD for fact in story.read(name, NOTEBOOK)["facts"] if fact["kind"] == kind]
+    sentences = [fact["sentence"].replace("`", "") for fact in facts] or ["There is no advice."]
+    files = {"page": paths.runs(name) / "advice.html", "model": paths.runs(name) / "model", "notebook": notebook}
+    places = [f"{what:9} {os.path.relpath(file)}" for what, file in files.items() if file.exists()]
+    return "\n".join(["", *sentences, "", *places])
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """While this is entered, the first Ctrl-C goes to the notebook's kernel, which ends with the best so far; the second
+    ends all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def passed_on(*_) -> None:
+        signal.signal(signal.SIGINT, before)
+        for process in psutil.Process().children():
+            if any("ipykernel" in word for word in process.cmdline()):
+                process.send_signal(signal.SIGINT)
+        print("interrupted: it ends with the best so far (again to end at once) …", flush=True)
+
+    before = signal.signal(signal.SIGINT, passed_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,5 +1,6 @@
 """What fits into so many minutes: how fast this machine trains, and the plan that follows from it."""
 
+import contextlib
 import json
 import math
 import os
@@ -12,7 +13,8 @@ import numpy as np
 from studykit.study import Study
 
 LENGTHS = (128, 256, 512)  # tokens that a text may have; longer ones are cut
-TIMED = 6  # steps an arm
+TIMED = 4  # steps
+WHOLE, FROZEN = ("full", "last_k"), 0.7  # methods that train whole matrices; what a step of others takes beside theirs
 PASSES = 10  # over the data, that no training exceeds
 LEAST, SMALL, LONG = 24, 64, 256  # steps of a training: the fewest; few; and enough, however many rows there are
 ROWS = (100, 1500)  # the fewest and the most rows that a run is scored on
@@ -67,42 +69,44 @@ def measured(study: Study, file: Path) -> Pace:
 
 
 def _measured(study: Study) -> Pace:
+    """The first arm is timed; others' paces follow from it until runs of theirs have been seen."""
     from studykit.study import runs
     from studykit.training import machine
 
-    device, (task,) = machine.best_device(), study.tasks.values()
-    ready, starts = {}, []
-    for label in study.arms:
-        run, = study.plan(arms=[label], rates=1e-9, steps=TIMED, score_on="selection", score_rows=48)
-        begin = time.monotonic()
-        ready[label] = runs.prepared(run, task, study.source, study.encoder_at, machine.Ledger(device))
-        starts.append(time.monotonic() - begin)
-    first = next(iter(ready.values()))
-    threads = _threads(first)
-    tokens = {label: _quickest(parts) for label, parts in ready.items()}
-    scored = min(_scoring(first) for _ in range(2))
-    return Pace({label: float(f"{value:.3g}") for label, value in tokens.items()}, float(f"{scored:.3g}"),
-                round(float(np.median(starts[1:] or starts)), 2), threads)
+    (task,), (first, *_) = study.tasks.values(), study.design.arms
+    begin = time.monotonic()
+    run, = study.plan(arms=[first.label], rates=1e-9, steps=TIMED, score_on="selection", score_rows=48)
+    parts = runs.prepared(run, task, study.source, study.encoder_at, machine.Ledger(machine.best_device()))
+    start = time.monotonic() - begin
+    threads, trained = _threads(parts)
+    scored = min(_scoring(parts) for _ in range(2))
+    trained /= 1.0 if first.method in WHOLE else FROZEN
+    tokens = {arm.label: trained * (1.0 if arm.method in WHOLE else FROZEN) for arm in study.design.arms}
+    return Pace({label: float(f"{value:.3g}") for label, value in tokens.items()}, float(f"{scored:.3g}"), round(start, 2),
+                threads)
 
 
-def _threads(parts) -> int:
-    """How many threads train quickest, set from now on: beside other programs one may be quicker than all cores, which
-    wait for one another."""
+def _threads(parts) -> tuple[int, float]:
+    """``(threads, seconds a token)``: how many train quickest, set from now on: one, or all where they are done before one
+    was. Beside other programs one may be far quicker, since threads wait for one another."""
     import torch
 
-    taken = {}
-    for count in sorted({1, torch.get_num_threads()}):
-        torch.set_num_threads(count)
-        taken[count] = _quickest(parts)
-    torch.set_num_threads(min(taken, key=taken.__getitem__))
-    return torch.get_num_threads()
+    every, begin = torch.get_num_threads(), time.monotonic()
+    torch.set_num_threads(1)
+    taken = {1: _quickest(parts)}
+    with contextlib.suppress(TimeoutError):
+        torch.set_num_threads(every)
+        taken[every] = _quickest(parts, 2 * time.monotonic() - begin)
+    threads = min(taken, key=taken.__getitem__)
+    torch.set_num_threads(threads)
+    return threads, taken[threads]
 
 
-def _quickest(parts) -> float:
+def _quickest(parts, deadline: float = math.inf) -> float:
     """Seconds a token of the quickest of a few steps: what a busy machine adds is seen while runs train."""
     from studykit.training import budgets, loop
 
-    outcome = loop.train(parts.model, parts.train, budgets.Budget(steps=TIMED), lr=1e-9, timed=True)
+    outcome = loop.train(parts.model, parts.train, budgets.Budget(steps=TIMED), lr=1e-9, timed=True, deadline=deadline)
     return float((np.sum(outcome.step_seconds, axis=1) / np.array(outcome.step_tokens))[1:].min())
 
 

@@ -158,8 +158,8 @@ def _decide(session: Session) -> None:
 
 
 def seconds(session: Session, label: str) -> float:
-    """Of one training in the finals, by the pace."""
-    return 16 * session.plan.steps * session.bench.tokens * session.bench.pace.token[label]
+    """Of one training in the finals."""
+    return 16 * session.plan.steps * session.bench.tokens * session.bench.token(label)
 
 
 def embed(session: Session) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from studykit import paths
@@ -58,6 +59,7 @@ class Bench:
     line: Line
     read_only: bool = False
     slower: float = 1.0
+    paces: dict[str, list[float]] = field(default_factory=dict)  # seconds of a token, by arm, of its runs
     records: dict[str, dict] = field(default_factory=dict)
     doing: str = ""
     best: str = ""
@@ -67,7 +69,16 @@ class Bench:
         """Seconds that the run will take, with ``rows`` to score."""
         label = self.label(run)
         tokens = 16 * (run.steps or 0) * self.tokens
-        return self.slower * (self.pace.start + tokens * self.pace.token[label] + rows * self.tokens * self.pace.scored)
+        return self.slower * (self.pace.start + tokens * self.token(label) + rows * self.tokens * self.pace.scored)
+
+    def token(self, label: str) -> float:
+        """Seconds that a token takes an arm in training: by its runs so far, else by the pace."""
+        return float(np.median(self.paces[label])) if label in self.paces else self.pace.token[label]
+
+    def _seen(self, run: Run, record: dict) -> dict:
+        self.records[run.key] = record
+        self.paces.setdefault(self.label(run), []).append(record["seconds"]["train"] / max(1, record["tokens"]))
+        return record
 
     def label(self, run: Run) -> str:
         return next(arm.label for arm in self.study.design.arms if arm.does == (run.method, run.options))
@@ -76,8 +87,7 @@ class Bench:
         """The run's record, read or trained now, where it and then ``reserve`` seconds fit into what is left. A model that
         is trained now is handed to ``keep``. Raises ``TimeUp`` where it does not fit, ``RuntimeError`` for an accident."""
         if found := records.find(self.folder, run):
-            self.records[run.key] = found
-            return found
+            return self._seen(run, found)
         rows = run.score_rows * (2 if run.score_on == "both" else 1)
         expected = self.expected(run, rows)
         if self.read_only or self.purse.left < expected + reserve:
@@ -92,8 +102,8 @@ class Bench:
             raise RuntimeError(f"{run.name}: {outcome['reason']}")
         spent = time.monotonic() - begin
         self.slower *= min(3.0, max(1 / 3, (spent / expected) ** 0.5))
-        self.records[run.key], self.trained = outcome, self.trained + 1
-        return outcome
+        self.trained += 1
+        return self._seen(run, outcome)
 
     @property
     def place(self) -> worker.Place:

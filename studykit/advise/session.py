@@ -1,5 +1,6 @@
 """All that the advisor knows while it works, and how it begins."""
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -25,6 +26,7 @@ from studykit.tasks import Encodings, Oddity, Task
 
 ANSWERED = "answered.json"  # beside the records: what has been asked, and how many minutes it was given
 KEPT = 0.97  # of the minutes are planned with
+ROWS = {"train": 2000, "validation": 500}  # a minute; of more rows a stratified part is read
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ def begun(question: Question, purse: Purse, told: Callable[[Advice, Texts], None
 
     task, at, line = question.task, question.encoder_at, Line()
     line.show(f"reading {task.name} …")
-    data, digest = runs.data(task, question.source)
+    account = tuple(tasks.account(task)) if task.data else ()
+    question, data, more = _sampled(question)
+    task, digest = question.task, tasks.digest(data)
     tokenizer = encoders.tokenizer(at)
     limit = min(encoders.positions(encoders.load(at, pooler=question.pooler)) or planning.LENGTHS[-1], planning.LENGTHS[-1])
     sets, *_ = runs.encodings(task, question.source, at, limit)
@@ -98,10 +102,29 @@ def begun(question: Question, purse: Purse, told: Callable[[Advice, Texts], None
     known = _answered(folder).get(identity, 0) >= question.minutes
     bench = Bench(study, folder, purse, pace, float(seen.mean()), line, known)
     rows = {split: list(zip(*(data[split][column][:] for column in task.columns), strict=True)) for split in sets}
-    session = Session(question, identity, study, plan, bench, sets, rows, tuple(tasks.account(task)) if task.data else (),
+    session = Session(question, identity, study, plan, bench, sets, rows, account + more,
                       tuple(tasks.oddities(task, data, tokenizer, length)), told)
     line.show(" ".join(planning.sentences(plan, question.minutes, len(question.arms), len(lengths))))
     return session
+
+
+def _sampled(question: Question):
+    """``(question, rows, account)``: as it is, or, of very many rows, about a stratified part, kept under ``runs/``."""
+    task, (data, _) = question.task, runs.data(question.task, question.source)
+    most = {split: int(number * max(1.0, question.minutes)) for split, number in ROWS.items()}
+    if all(len(data[split]) <= most[split] for split in most):
+        return question, data, ()
+    folder = paths.made(paths.runs(question.name) / "sample")
+    for split, number in most.items():
+        labels = np.asarray(data[split]["label"][:])
+        data[split] = data[split].select(tasks.some(task, labels, np.arange(len(labels)), number))
+        named = data[split].map(lambda row: {task.label: task.labels[row["label"]] if task.labels else row["label"]},
+                                remove_columns=["label"])
+        named.to_parquet(folder / f"{split}.parquet")
+    told = (f"Of these rows a stratified part is used, {len(data['train']):,} to train on and "
+            f"{len(data['validation']):,} to score on: {question.minutes:g} minutes do not see more.",)
+    part = task.model_copy(update={"data": str(folder)})
+    return dataclasses.replace(question, task=part), runs.data(part, question.source)[0], told
 
 
 def _identity(question: Question, digest: str, plan: Plan) -> str:

@@ -1,0 +1,186 @@
+"""Advice on somebody's own data: what is asked, what is planned, and a call from beginning to end."""
+
+import csv
+import dataclasses
+import json
+import random
+
+import numpy as np
+import pytest
+
+from studykit import advise, paths, tasks
+from studykit.advise import advice as values
+from studykit.advise import asking, planning, running
+from studykit.advise.planning import Pace
+
+WORDS = {"calm": ("gentle", "quiet", "slow"), "soon": ("later", "week", "month"), "urgent": ("now", "fire", "help")}
+OTHERS = ("the", "girl", "sees", "a", "boy", "and", "sings")
+PACE = Pace({"full": 2e-5, "bitfit": 1e-5, "lora": 1e-5, "adapter": 1e-5, "head": 5e-6}, 5e-6, 0.05, 1)
+
+
+def tickets(folder, count=240, wrong=0.0, name="tickets"):
+    """Texts with a word or two that say which of three classes they are; a share of labels is drawn by chance."""
+    rng, rows = random.Random(0), []
+    for i in range(count):
+        kind = sorted(WORDS)[i % 3]
+        text = " ".join([rng.choice(OTHERS) for _ in range(5)] + [rng.choice(WORDS[kind])])
+        rows.append((text, rng.choice(sorted(WORDS)) if rng.random() < wrong else kind))
+    file = folder / f"{name}.csv"
+    with open(file, "w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened).writerows([("what", "urgency"), *rows])
+    return file
+
+
+@pytest.fixture
+def quick(tmp_path, monkeypatch):
+    """Results in a folder of the test's own, and a pace that does not depend on this machine."""
+    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(planning, "_measured", lambda study: dataclasses.replace(
+        PACE, token={arm: PACE.token[arm] for arm in study.arms}))
+    return tmp_path
+
+
+# What is asked
+
+
+def test_a_yaml_says_what_to_do_with_it_and_the_call_may_say_otherwise(tmp_path):
+    tickets(tmp_path)
+    file = tmp_path / "asked.yaml"
+    file.write_text("columns: [what]\nlabel: urgency\nlabels: [calm, soon, urgent]\ndata: tickets.csv\n"
+                    "advise: {encoder: mini, minutes: 2, arms: [full, head]}\n")
+    question = asking.question(file)
+    assert (question.minutes, [arm.label for arm in question.arms], question.margin) == (2, ["full", "head"], 1.0)
+    assert question.encoder == "mini" and question.task.title == "asked"
+    assert asking.question(file, minutes=5, arms=["bitfit"]).minutes == 5
+    assert asking.question(file, arms=["bitfit"]).arms[0].rates == (3e-3, 1e-2, 3e-2)  # as study mini tries
+
+
+@pytest.mark.parametrize("asked, message", [
+    ({"arms": ["fool"]}, "unknown method 'fool'"), ({"encoder": "/nowhere/to/be/found"}, "no encoder at /nowhere"),
+    ({"label": "kind"}, "column kind is missing"), ({"minutes": -1}, "minutes: input should be greater than 0")])
+def test_what_cannot_be_is_one_sentence(asked, message, tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
+        asking.question(tickets(tmp_path), **{"encoder": "mini", **asked})
+    assert "\n" not in str(raised.value)
+
+
+def test_a_yaml_with_a_wish_that_is_none_or_columns_twice_is_refused(tmp_path):
+    tickets(tmp_path)
+    file = tmp_path / "asked.yaml"
+    file.write_text("columns: [what]\nlabel: urgency\nlabels: [calm, soon, urgent]\ndata: tickets.csv\nadvise: {hours: 2}\n")
+    with pytest.raises(ValueError, match=r"asked\.yaml: advise: unknown setting hours"):
+        asking.question(file)
+    with pytest.raises(ValueError, match="names its columns itself"):
+        asking.question(file, label="urgency")
+
+
+def test_a_study_of_these_weights_gives_its_middle_rates_and_its_pooler():
+    known = asking._study_of("53aa51172d142c89")
+    assert asking._arm("full", known).rates == (3e-5, 1e-4, 3e-4)
+    assert asking._arm("lora", known).rates == asking._arm("adapter", known).rates == (3e-4, 1e-3, 3e-3)
+    assert asking._arm("lora", known).options == () and known.pooler == "new"
+
+
+# What is planned
+
+
+@pytest.mark.parametrize("rows, tokens, classes", [(6000, 35, 3), (6000, 14, 77), (700, 400, 2), (120, 12, 4)])
+@pytest.mark.parametrize("minutes", [1, 3, 10, 60])
+def test_a_plan_fits_and_more_minutes_never_make_it_poorer(rows, tokens, classes, minutes):
+    slow = Pace({arm: 30 * value for arm, value in PACE.token.items()}, 30 * PACE.scored, 1.0, 2)
+    lengths = np.full(rows, tokens)
+    try:
+        plan = planning.planned(slow, 5, lengths, rows // 4, classes, 60.0 * minutes)
+    except ValueError as error:
+        needed = int(str(error).rpartition("at least ")[2])
+        assert needed > minutes
+        assert planning.planned(slow, 5, lengths, rows // 4, classes, 60.0 * needed)
+        with pytest.raises(ValueError, match="too few to train anything"):
+            planning.planned(slow, 5, lengths, rows // 4, classes, 60.0 * (needed - 1))
+        return
+    assert sum(plan.seconds.values()) <= 60 * minutes
+    richer = planning.planned(slow, 5, lengths, rows // 4, classes, 120.0 * minutes)
+    assert richer.steps >= plan.steps or richer.rates * richer.rounds > plan.rates * plan.rounds
+    told = planning.sentences(plan, minutes, 5, rows)
+    assert f"{plan.steps} steps a training" in " ".join(told)
+
+
+def test_long_texts_are_read_further_where_there_is_time():
+    lengths = np.full(700, 400)
+    assert planning.longest(lengths, 512, PACE, 600.0) == 512
+    assert planning.longest(lengths, 256, PACE, 600.0) == 256
+    slow = Pace({"full": 1e-3}, 3e-4, 1.0, 2)
+    assert planning.longest(lengths, 512, slow, 600.0) == 128
+    assert planning.longest(np.full(700, 20), 512, PACE, 600.0) == 128
+
+
+# From beginning to end
+
+
+def test_advice_is_given_kept_and_read_again(quick):
+    file, seen = tickets(quick), []
+    told = advise.run(file, minutes=0.5, encoder="mini", told=lambda advice, texts: seen.append((advice, texts)))
+    assert told.decision.kind in ("take", "cheaper", "cannot tell", "floor") and 0 < told.decision.sure <= 1
+    assert {contender.label for contender in told.contenders} >= {"full", "bitfit", "lora", "adapter", "head", "majority"}
+    assert told.promise.rows == 48 and 0 <= told.promise.low <= told.promise.score <= told.promise.high <= 100
+    assert len(seen) > 1 and seen[-1][0] == told and all(set(mistake) for mistake in seen[-1][1].mistakes)
+    kept = paths.runs("tickets") / "advice.json"
+    assert values.read(kept) == told
+    assert not any(word in kept.read_text() for word in ("gentle", "sings"))
+    files = {path: path.stat().st_mtime_ns for path in paths.results("tickets").rglob("*.json")}
+    again = advise.run(file, minutes=0.5, encoder="mini")
+    assert dataclasses.replace(again, spent={}) == dataclasses.replace(told, spent={})
+    assert {path: path.stat().st_mtime_ns for path in paths.results("tickets").rglob("*.json")
+            if path.name != "answered.json"} == {path: when for path, when in files.items() if path.name != "answered.json"}
+
+
+def test_a_stop_gives_the_best_so_far(quick, monkeypatch):
+    result, calls = running.Bench.result, []
+
+    def stopped(self, run, reserve, keep=None):
+        calls.append(run)
+        if len(calls) == 30:
+            raise KeyboardInterrupt
+        return result(self, run, reserve, keep)
+
+    monkeypatch.setattr(running.Bench, "result", stopped)
+    told = advise.run(tickets(quick), minutes=5, encoder="mini")
+    assert told.stopped.startswith("interrupted") and told.decision.choice
+    assert len(calls) < 34, "it went on training"
+    assert not (paths.results("tickets") / "answered.json").exists(), "so the next call goes on"
+
+
+def test_labels_by_chance_are_worth_no_fine_tuning(quick):
+    told = advise.run(tickets(quick, wrong=1.0), minutes=0.4, encoder="mini", arms=["full", "head"])
+    assert told.decision.kind != "take", told.decision
+    assert told.promise.score < 50
+
+
+def test_a_number_is_advised_on_in_its_own_unit(quick):
+    rng, file = random.Random(1), quick / "points.csv"
+    with open(file, "w", newline="", encoding="utf-8") as opened:
+        texts = [" ".join(rng.choice(("now", "fire", "gentle")) for _ in range(6)) for _ in range(200)]
+        csv.writer(opened).writerows([("text", "points"), *((text, -50 + 158 * text.count("fire")) for text in texts)])
+    task = tasks.described(file)
+    assert not task.labels and task.metric.name == "spearmanr"
+    told = advise.run(file, minutes=0.4, encoder="mini", arms=["full", "head"])
+    assert told.promise.score > 50 and "mean absolute error" in told.promise.others
+    assert min(told.answers) > -400 and max(told.answers) > 100
+
+
+def test_too_few_rows_or_minutes_are_said(quick, monkeypatch):
+    with pytest.raises(ValueError, match="too few"):
+        advise.run(tickets(quick, count=9), minutes=1, encoder="mini")
+    monkeypatch.setattr(planning, "_measured", lambda study: Pace(dict.fromkeys(study.arms, 1.0), 0.5, 1.0, 1))
+    with pytest.raises(ValueError, match=r"give at least \d+"):
+        advise.run(tickets(quick, name="slow"), minutes=1, encoder="mini")
+
+
+def test_of_very_many_rows_a_part_is_used(quick, monkeypatch):
+    from studykit.advise import session
+
+    monkeypatch.setattr(session, "ROWS", {"train": 100, "validation": 30})
+    told = advise.run(tickets(quick), minutes=0.4, encoder="mini", arms=["full", "head"])
+    assert told.rows == {"train": 100, "validation": 30}
+    assert "a stratified part is used, 100 to train on" in told.account[-1]
+    assert json.loads((paths.results("tickets") / "pace.json").read_text())["pace"]["threads"] == 1

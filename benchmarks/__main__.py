@@ -31,6 +31,10 @@ HEAD_EPOCHS = 3  # a frozen encoder runs once, whatever the number of epochs
 
 
 def main(argv=None):
+    if (argv or sys.argv[1:])[:1] == ["advice"]:
+        from benchmarks import advice
+
+        return advice.main((argv or sys.argv[1:])[1:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", default="mini")

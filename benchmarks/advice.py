@@ -1,0 +1,106 @@
+"""``python -m benchmarks advice FOLDER… --minutes 3 10``: is the advice good, beside what people do now?
+
+Each folder holds train and validation of a real data set. Advice is asked for; beside it stand what people do now, full
+fine-tuning at 2e-5 for three epochs, and TF-IDF with a linear model. All are scored on the same rows of validation, which
+decide nothing. Rows go to ``benchmarks/advice.json``; what has a row is not run again. Regret needs the best arm's score:
+runs of a study of the same sets, which are not on record yet.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from studykit import advise, tasks
+from studykit.advise import asking, floors
+from studykit.study import provenance, runs
+
+HERE = Path(__file__).parent
+FILE = HERE / "advice.json"
+USUAL = {"rate": 2e-5, "epochs": 3}  # of full fine-tuning, as examples on the web have it
+HEADER = ("| set | minutes | advice | sure | its score | TF-IDF | full at 2e-5, 3 epochs | took, s |\n"
+          "|---|---|---|---|---|---|---|---|\n")
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks advice", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--minutes", nargs="+", type=float, default=[3.0, 10.0])
+    parser.add_argument("--encoder", default=asking.ENCODER)
+    parser.add_argument("--usual", action="store_true", help="train what people do now, too: minutes a set")
+    options = parser.parse_args(argv)
+    rows = json.loads(FILE.read_text()) if FILE.is_file() else []
+    for folder in options.folders:
+        for minutes in options.minutes:
+            if not any((row["set"], row["minutes"]) == (folder.name, minutes) for row in rows):
+                rows.append(_asked(folder, minutes, options.encoder))
+                FILE.write_text(json.dumps(rows, indent=1) + "\n")
+        if options.usual:
+            _with_usual(rows, folder, options.encoder)
+            FILE.write_text(json.dumps(rows, indent=1) + "\n")
+    print(table(rows))
+    return 0
+
+
+def _asked(folder: Path, minutes: float, encoder: str) -> dict:
+    """A row: the advice, and how a linear model on TF-IDF does on the same rows."""
+    begin = time.monotonic()
+    told = advise.run(folder, minutes=minutes, encoder=encoder)
+    took = time.monotonic() - begin
+    decision, promise = told.decision, told.promise
+    assert decision
+    task, rows = tasks.described(folder), promise.rows
+    return {"set": folder.name, "minutes": minutes, "metric": task.metric.title, "kind": decision.kind,
+            "choice": decision.choice, "sure": decision.sure, "score": promise.score, "low": promise.low,
+            "high": promise.high, "rows": rows, "runs": promise.runs, "rounds": decision.rounds, "steps": told.steps,
+            "tfidf": _tfidf(task, rows), "usual": None, "seconds": round(took, 1), "encoder": told.encoder,
+            "hardware": provenance.hardware(_device()), "commit": provenance.commit()}
+
+
+def _device():
+    from studykit.training import machine
+
+    return machine.best_device()
+
+
+def _tfidf(task: tasks.Task, rows: int) -> float:
+    """Its score on as many rows of validation."""
+    data, _ = runs.data(task, "hub")
+    texts = {split: list(zip(*(data[split][column][:] for column in task.columns), strict=True)) for split in data}
+    labels = {split: np.asarray(data[split]["label"][:]) for split in data}
+    held = labels["validation"]
+    chosen = tasks.some(task, held, np.arange(len(held)), rows)
+    floor = next(floor for floor in floors.fit(task, texts["train"], labels["train"]) if floor.name == "tfidf")
+    outputs = floors.outputs(floor, [texts["validation"][row] for row in chosen])
+    answers = outputs.argmax(1) if task.labels else outputs[:, 0]
+    scores = task.scores(held[chosen], answers, runs.softmax(outputs) if task.labels else None)
+    return round(task.metric.factor * scores[task.metric.name], 2)
+
+
+def _with_usual(rows: list[dict], folder: Path, encoder: str) -> None:
+    """Train what people do now, once a set, and put its score on the same rows into the set's rows."""
+    question = asking.question(folder, encoder=encoder)
+    study = question.study(128)
+    for row in (row for row in rows if row["set"] == folder.name and row["usual"] is None):
+        run, = study.plan(arms=["full"], rates=USUAL["rate"], epochs=USUAL["epochs"], score_rows=row["rows"])
+        row["usual"] = round(float(study.execute([run], group="usual")["score"].iloc[0]), 2)
+
+
+def table(rows: list[dict]) -> str:
+    """The rows as Markdown."""
+    def cell(row):
+        usual = "not run" if row["usual"] is None else f"{row['usual']:.1f}"
+        score = "too few rows" if row["score"] is None else f"{row['score']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
+        told = f"{row['kind']}: {row['choice']} | {row['sure']:.0%}"
+        return (f"| {row['set']} ({row['metric']}) | {row['minutes']:g} | {told} | {score} | {row['tfidf']:.1f} | {usual} | "
+                f"{row['seconds']:.0f} |\n")
+
+    return HEADER + "".join(cell(row) for row in sorted(rows, key=lambda row: (row["set"], row["minutes"])))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
+EXAMPLE = REPO / "example" / "example.yaml"  # a task that stands for somebody's own
 
 
 def home():

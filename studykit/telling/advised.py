@@ -2,9 +2,8 @@
 
 A notebook stores them, so none speaks of elapsed seconds: these are in ``elapsed`` only. In a notebook::
 
-    story = advised.story(advice)
     story.tell(advised.decision(advice) + advised.promise(advice))
-    story.draw(advised_figures.certainty(advice), "certainty", advised.runs(advice), "…")
+    advised_figures.tell(story, advice, "certainty")
 
 ====================  =========================================================================
 what it says          ``decision``, ``certainty``, ``promise``, ``curve``
@@ -29,11 +28,20 @@ from studykit.telling.advised_course import (
     reading,
     use,
 )
-from studykit.telling.advised_parts import arms, called, choice_of, floors_of, points, runs, story, sure, unit
+from studykit.telling.advised_parts import (
+    NOTEBOOK,
+    arms,
+    called,
+    choice_of,
+    floors_of,
+    points,
+    sure,
+    unit,
+)
 from studykit.telling.story import Fact
 
-__all__ = ["certainty", "cost", "curve", "decision", "elapsed", "floors", "lines", "oddities", "plan", "promise", "race",
-           "reading", "runs", "story", "use"]
+__all__ = ["NOTEBOOK", "certainty", "cost", "curve", "decision", "elapsed", "floors", "lines", "oddities", "plan",
+           "promise", "race", "reading", "use"]
 
 
 

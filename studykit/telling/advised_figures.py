@@ -17,6 +17,7 @@ from studykit.advise.advice import Advice, Contender
 from studykit.tasks import Task
 from studykit.telling import limits, style, words
 from studykit.telling.advised_parts import arms, choice_of, floors_of, mean, points, runs, sure, unit
+from studykit.telling.story import Story
 
 PHONE = 3.7  # inches
 GRID = 8  # classes that a grid holds; of more the most confused pairs are shown
@@ -29,6 +30,12 @@ def drawn(advice: Advice) -> dict[str, Callable[..., Figure]]:
     there = {"certainty": advice.decision is not None, "learning_curve": len(dict(advice.curve.points)) > 1,
              "race": bool(advice.trials), "answers": bool(advice.labels)}
     return {name: figure for name, figure in FIGURES.items() if there[name]}
+
+
+def tell(story: Story, advice: Advice, name: str) -> None:
+    """Save and show a figure with its caption, where there is one to draw."""
+    if draw := drawn(advice).get(name):
+        story.draw(draw(advice), name, runs(advice), caption(advice, name))
 
 
 def caption(advice: Advice, name: str) -> str:

@@ -9,14 +9,19 @@ import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from studykit import paths
 from studykit.advise.advice import Advice
 from studykit.telling import advised, advised_figures, pages, style
 from studykit.telling.advised_parts import points
 from studykit.telling.story import Fact
+
+if TYPE_CHECKING:
+    from studykit.advise.session import Texts
 
 WORST = 20  # mistakes that are shown
 LONG = 400  # characters of a text; the rest is folded
@@ -38,6 +43,11 @@ def write_page(advice: Advice, file: Path, mistakes: Sequence[dict] = (),
     temporary.write_text(pages.PAGE.format(title=title, body="\n".join(filter(None, body))), encoding="utf-8")
     os.replace(temporary, file)
     return file
+
+
+def keep(advice: Advice, texts: "Texts") -> Path:
+    """Write the page beside the advice, as ``advise.run(..., told=keep)`` does whenever there is better advice."""
+    return write_page(advice, paths.runs(advice.name) / "advice.html", texts.mistakes, texts.examples)
 
 
 def _section(title: str, *parts: str) -> str:

@@ -1,7 +1,6 @@
 """What sentences and figures about advice share: its unit, its arms and floors, numbers and probabilities in words."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,14 +8,8 @@ import pandas as pd
 from studykit.advise.advice import Advice, Contender
 from studykit.tasks import Task
 from studykit.telling import words
-from studykit.telling.story import Story
 
-NOTEBOOK = "20_your_data"
-
-
-def story(advice: Advice, notebook: str = NOTEBOOK) -> Story:
-    """What tells and keeps this advice in a notebook, under the name of its data."""
-    return Story(SimpleNamespace(name=advice.name, encoder=advice.encoder, weights=""), notebook)  # type: ignore[arg-type]
+NOTEBOOK = "20_your_data"  # that advice is told in
 
 
 def runs(advice: Advice) -> pd.DataFrame:

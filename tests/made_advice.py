@@ -41,7 +41,7 @@ def advice(kind: str = "take", classes: int = 4, *, promised: bool = True, told:
         max_length=128, steps=96, trials=trials(), contenders=contenders(kind) if kind else (),
         decision=decision(kind, more) if kind else None, promise=promise(rows) if promised and kind else
         Promise(reason="10 rows decide nothing, and a promise takes 40"), curve=curve(told, kind),
-        spent={"floors": 1.4, "race": 19.7, "finals": 24.1, "curve": 5.0, "last training": 4.2},
+        spent={"floors": 1.4, "race": 19.7, "finals": 24.1, "curve": 5.0, "model": 4.2},
         stopped="" if kind else "interrupted in the race", model=model(kind), **answered(asked, rows, rng))
 
 

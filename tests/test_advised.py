@@ -12,6 +12,7 @@ from made_advice import MADE, advice
 
 from studykit import paths
 from studykit.advise.advice import Curve, read
+from studykit.advise.session import Texts
 from studykit.telling import advised, advised_figures, advised_page, door, facts
 from studykit.telling.advised_parts import mean
 
@@ -211,6 +212,18 @@ def test_the_decision_is_on_top_of_the_page_and_everything_else_below(tmp_path):
     places = [page.index(part) for part in order]
     assert places == sorted(places) and page.count("<figure>") == 4
     assert "<code>lora</code> (learning rate 0.003)" in page
+
+
+def test_while_the_work_goes_on_the_page_has_no_figures_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path))
+    texts = Texts(tuple(made_advice.MISTAKES), made_advice.EXAMPLES)
+    begun = dataclasses.replace(advice(), spent={"floors": 1.0})
+    page = advised_page.keep(begun, texts).read_text()
+    assert "<figure>" not in page and "The work goes on" in page and 'class="answer"' in page
+    for ended in (dataclasses.replace(begun, stopped="interrupted in the race"), advice()):
+        page = advised_page.keep(ended, texts).read_text()
+        assert page.count("<figure>") == 4 and "The work goes on" not in page
+    assert [path.name for path in paths.runs(begun.name).iterdir()] == ["advice.html"]
 
 
 def test_twenty_mistakes_are_shown_and_a_long_text_is_folded(tmp_path):

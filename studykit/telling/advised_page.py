@@ -4,6 +4,7 @@ Texts of the data stand here, and nowhere else: the page lies under ``runs/``, w
 """
 
 import base64
+import functools
 import html
 import io
 import os
@@ -25,18 +26,22 @@ if TYPE_CHECKING:
 
 WORST = 20  # mistakes that are shown
 LONG = 400  # characters of a text; the rest is folded
+UNFINISHED = '<p class="caution">The work goes on: this is the best so far. Figures come at its end.</p>'
+Draw = Callable[[str], str]  # from a figure's name to HTML
 
 
 def write_page(advice: Advice, file: Path, mistakes: Sequence[dict] = (),
-               examples: Mapping[str, Sequence[str]] | None = None) -> Path:
+               examples: Mapping[str, Sequence[str]] | None = None, ended: bool = True) -> Path:
     """Write the page, whole or not at all; returns ``file``.
 
     ``mistakes``, the worst first, are ``{"texts", "true", "predicted", "probability"}`` of rows that decided nothing; a
-    number's have no ``probability``. ``examples`` are texts by kind of oddity.
+    number's have no ``probability``. ``examples`` are texts by kind of oddity. Before the work has ``ended`` there are no
+    figures: they take seconds.
     """
-    body = [_top(advice), _certainty(advice), _labels(advice), _floors(advice), _answers(advice),
-            _mistakes(advice, mistakes), _oddities(advice, examples or {}), _cost(advice), _tried(advice), _use(advice),
-            _about(advice)]
+    draw = functools.partial(_figure, advice) if ended else lambda _: ""
+    body = ["" if ended else UNFINISHED, _top(advice), _certainty(advice, draw), _labels(advice, draw),
+            _floors(advice), _answers(advice, draw), _mistakes(advice, mistakes), _oddities(advice, examples or {}),
+            _cost(advice), _tried(advice, draw), _use(advice), _about(advice)]
     title = f"{html.escape(advice.task['title'])}: which way of fine-tuning?"
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
@@ -47,7 +52,8 @@ def write_page(advice: Advice, file: Path, mistakes: Sequence[dict] = (),
 
 def keep(advice: Advice, texts: "Texts") -> Path:
     """Write the page beside the advice, as ``advise.run(..., told=keep)`` does whenever there is better advice."""
-    return write_page(advice, paths.runs(advice.name) / "advice.html", texts.mistakes, texts.examples)
+    ended = bool(advice.stopped) or "model" in advice.spent  # the last stage
+    return write_page(advice, paths.runs(advice.name) / "advice.html", texts.mistakes, texts.examples, ended)
 
 
 def _section(title: str, *parts: str) -> str:
@@ -94,21 +100,21 @@ def _png(draw: Callable[..., Figure], advice: Advice, width: float) -> str:
     return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
 
 
-def _certainty(advice: Advice) -> str:
-    return _section("How sure?", _figure(advice, "certainty"), _sentences(advised.certainty(advice)))
+def _certainty(advice: Advice, draw: Draw) -> str:
+    return _section("How sure?", draw("certainty"), _sentences(advised.certainty(advice)))
 
 
-def _labels(advice: Advice) -> str:
-    return _section("Would more labels help?", _sentences(advised.curve(advice)), _figure(advice, "learning_curve"))
+def _labels(advice: Advice, draw: Draw) -> str:
+    return _section("Would more labels help?", _sentences(advised.curve(advice)), draw("learning_curve"))
 
 
 def _floors(advice: Advice) -> str:
     return _section("What needs no fine-tuning", _sentences(advised.floors(advice)))
 
 
-def _answers(advice: Advice) -> str:
+def _answers(advice: Advice, draw: Draw) -> str:
     title = "What it confuses" if advice.task["labels"] else "Predicted and true"
-    return _section(title, _figure(advice, "answers"))
+    return _section(title, draw("answers"))
 
 
 def _mistakes(advice: Advice, mistakes: Sequence[dict]) -> str:
@@ -152,9 +158,9 @@ def _cost(advice: Advice) -> str:
     return _section("Cost and time", _sentences(advised.cost(advice) + advised.elapsed(advice)))
 
 
-def _tried(advice: Advice) -> str:
+def _tried(advice: Advice, draw: Draw) -> str:
     planned = "".join(f"<li>{pages.sentence(fact.sentence)}</li>" for fact in advised.plan(advice))
-    return _section("What was tried", _sentences(advised.race(advice)), _figure(advice, "race"),
+    return _section("What was tried", _sentences(advised.race(advice)), draw("race"),
                     f"<details><summary>The plan, as it was made beforehand</summary><ul>{planned}</ul></details>")
 
 

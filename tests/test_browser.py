@@ -12,11 +12,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import made_advice
 import pytest
 
 from studykit import paths
 from studykit.evidence import paper as claims
-from studykit.telling import facts, plots, report
+from studykit.telling import advised_page, facts, plots, report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -196,3 +197,25 @@ def look(page):
     assert page.evaluate(OVERFLOW) <= 0
     assert page.locator("a[href$='.ipynb']").count() == 0
     return len(images)
+
+
+# The page of advice on somebody's own data
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("made", ["take", "many", "number"])
+def test_the_page_of_advice_is_whole_and_needs_no_network(browser, tmp_path, made, width):
+    given = made_advice.advice(**made_advice.MADE[made])
+    long = [{"texts": ("w" * 900,), "true": "a" * 200, "predicted": "b", "probability": 0.5}]
+    file = advised_page.write_page(given, tmp_path / "advice.html", made_advice.MISTAKES + long, made_advice.EXAMPLES)
+    page, refused = opened(browser, "file://", viewport={"width": width, "height": 844})
+    page.goto(file.as_uri())
+    assert look(page) == 4 and not refused
+    narrow = page.evaluate("() => [...document.images].map(image => image.currentSrc.length)")
+    page.set_viewport_size({"width": 390 if width > 390 else 1280, "height": 844})
+    page.wait_for_function("lengths => [...document.images].every((image, i) => image.currentSrc.length !== lengths[i])",
+                           arg=narrow)  # each figure is drawn twice
+    assert look(page) == 4
+    for summary in page.locator("summary").all():
+        summary.click()
+    assert look(page) == 4
+    assert page.inner_text(".answer").startswith("Take lora")

@@ -284,3 +284,39 @@ def must_not_fit(encoder, tmp_path, method, **other):
     folder = save_encoder(tmp_path / "encoder", tiny_config(**other))
     with pytest.raises(ValueError, match=r"trained\.safetensors does not fit"):
         methods.load(tmp_path / "trained.safetensors", folder)
+
+
+@pytest.mark.parametrize("method, options", SAVED, ids=str)
+def test_a_model_in_memory_switches_to_another_task_and_back(method, options, tiny_encoder, tmp_path):
+    model = methods.apply(method, encoders.load(tiny_encoder, pooler="new"), **options)
+    answers = {}
+    for task in ("first", "second"):
+        three_steps(model)
+        methods.save(model.eval(), tmp_path / task, labels=(f"{task} no", "yes"))
+        answers[task] = model(input_ids=TOKENS).logits
+    assert not torch.equal(answers["first"], answers["second"])
+    for task in ("first", "second"):
+        assert methods.switch(model, tmp_path / task) is model and not model.training
+        assert torch.equal(model(input_ids=TOKENS).logits, answers[task])
+        assert model.config.id2label[0] == f"{task} no"
+
+
+@pytest.mark.parametrize("other, message", [
+    ({"method": "adapter"}, "method"), ({"options": {"terms": ("query",)}}, "choice of options"),
+    ({"labels": 3}, "number of outputs"), ({"pooler": "new"}, "pooler"), ({"reads": "mean"}, "reading")])
+def test_a_file_that_is_no_task_of_the_model_is_refused(other, message, tiny_encoder, tmp_path):
+    own = {"method": "bitfit", "options": {}, "labels": 2, "pooler": "pretrained", "reads": ""}
+
+    def made(method, options, labels, **about):
+        return methods.apply(method, encoders.load(tiny_encoder, labels, **about), **options)
+
+    methods.save(made(**{**own, **other}), tmp_path / "other")
+    with pytest.raises(ValueError, match=f"other is of another {message} than this model: open it with methods.load"):
+        methods.switch(made(**own), tmp_path / "other")
+
+
+def test_a_file_of_another_encoder_is_refused(tiny_encoder, tmp_path):
+    other = save_encoder(tmp_path / "encoder", tiny_config(initializer_range=0.2), seed=1)
+    methods.save(methods.apply("bitfit", encoders.load(other)), tmp_path / "other")
+    with pytest.raises(ValueError, match="other is of another encoder than this model"):
+        methods.switch(methods.apply("bitfit", encoders.load(tiny_encoder)), tmp_path / "other")

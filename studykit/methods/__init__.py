@@ -11,7 +11,7 @@ from studykit import Later, checks
 from studykit.methods import options as _options
 from studykit.methods.peft import ia3, lora, merged, prefix, prompt
 from studykit.methods.plain import adapter, bitfit, full, head, is_norm, last_k, layernorm, random, train
-from studykit.methods.saving import load, save
+from studykit.methods.saving import load, save, switch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +24,7 @@ else:  # names and options are checked where records are only read, and there no
                                                    "studykit.models.families"))
 
 __all__ = ["METHODS", "adapter", "apply", "bitfit", "check", "counts", "full", "get", "head", "ia3", "last_k", "layernorm",
-           "load", "lora", "merged", "only_head", "prefix", "prompt", "random", "save", "shares"]
+           "load", "lora", "merged", "only_head", "prefix", "prompt", "random", "save", "shares", "switch"]
 
 METHODS: dict[str, Callable] = {
     "full": full, "bitfit": bitfit, "adapter": adapter, "lora": lora, "ia3": ia3, "prefix": prefix, "prompt": prompt,

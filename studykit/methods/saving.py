@@ -17,6 +17,9 @@ else:
     methods, encoders = map(Later, ("studykit.methods", "studykit.models.encoders"))
 
 
+OTHER = {"options": "choice of options", "num_labels": "number of outputs", "reads": "reading", "frozen": "encoder"}
+
+
 def save(model: "PreTrainedModel", file: str | Path, labels: Sequence[str] = (), **notes) -> None:
     """Write what was trained, and nothing else, to a safetensors file.
 
@@ -28,9 +31,7 @@ def save(model: "PreTrainedModel", file: str | Path, labels: Sequence[str] = (),
     _check_labels(labels, model.config.num_labels)
     tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
                if parameter.requires_grad}
-    about = {**vars(model)["method"], "labels": list(labels), "num_labels": model.config.num_labels,
-             "pooler": "new" if getattr(model.config, "new_pooler", False) else "pretrained",
-             "reads": getattr(model.config, "reads", ""), "frozen": _frozen(model), **notes}
+    about = {**_about(model), "labels": list(labels), **notes}
     save_file(tensors, file, metadata={"studykit": json.dumps(about)})
 
 
@@ -56,6 +57,30 @@ def load(file: str | Path, encoder: str | Path) -> "PreTrainedModel":
                          "fine-tuned")
     model.load_state_dict(tensors, strict=False)
     return model.eval()
+
+
+def switch(model: "PreTrainedModel", file: str | Path) -> "PreTrainedModel":
+    """Put what ``save`` wrote in place of what was trained, in a model that stays in memory: another task on the same
+    encoder. Returns the model, in evaluation mode.
+
+    Raises ``ValueError`` where the file is of another method, encoder or number of outputs than the model.
+    """
+    about, tensors = _read(file)
+    kept = vars(model).setdefault("about", _about(model))
+    for name, value in json.loads(json.dumps(kept)).items():
+        if about.get(name) != value:
+            raise ValueError(f"{file} is of another {OTHER.get(name, name)} than this model: open it with methods.load")
+    model.load_state_dict(tensors, strict=False)
+    name_labels(model, about["labels"])
+    return model.eval()
+
+
+def _about(model):
+    """What a file and a model must have in common: method and options, outputs, what the head is and reads, and a digest of
+    what is frozen."""
+    return {**vars(model)["method"], "num_labels": model.config.num_labels,
+            "pooler": "new" if getattr(model.config, "new_pooler", False) else "pretrained",
+            "reads": getattr(model.config, "reads", ""), "frozen": _frozen(model)}
 
 
 def _frozen(model):

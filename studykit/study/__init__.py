@@ -64,6 +64,14 @@ class Study:
         """Labels of the arms that train something of the encoder."""
         return [arm.label for arm in self.design.arms if arm.method not in methods.HEAD_ONLY]
 
+    def with_arms(self, more: Iterable[Arm]) -> "Study":
+        """The study with more arms after its own, for a notebook that asks about sizes, say; one that does what an arm
+        before it does is left out. Records are shared: what an arm does names its runs, not its label."""
+        arms: dict[tuple, Arm] = {}
+        for arm in (*self.design.arms, *more):
+            arms.setdefault(arm.means, arm)
+        return dataclasses.replace(self, design=Design(**{**dict(self.design), "arms": tuple(arms.values())}))
+
     def notebook(self, stem: str) -> dict:
         """What the study sets for a notebook, by its parameters' names."""
         return self.design.notebooks.get(stem) or {}
@@ -132,17 +140,19 @@ class Study:
         fields = {"score_on": "selection", "epochs": trial.epochs or self.design.epochs, **fields}
         return self.plan(tasks, [arm], rates=rate, fractions=[trial.fraction], seeds=trial.seeds, **fields)
 
-    def choose_rates(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), *,
-                     jobs: int = 1) -> tuple[dict[Cell, float], pd.DataFrame]:
+    def choose_rates(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), *, jobs: int = 1,
+                     train: bool = True) -> tuple[dict[Cell, float], pd.DataFrame]:
         """``(rates, trials)``: the learning rate per task and arm, and the table of the trials that chose it, by the
         study's rule (``rates.judged``).
 
         Where the best or the chosen rate lies at the edge of those tried, one beyond it is tried too, up to ``WIDEN``
-        times.
+        times. With ``train=False`` the trials on record choose, of those tasks and arms that have some.
         """
         wanted = self.trials(tasks, arms)
         for _ in range(rates.WIDEN + 1):
-            trials = self.execute(wanted, group="02_learning_rates", jobs=jobs)
+            trials = self.execute(wanted, group="02_learning_rates", jobs=jobs) if train else self.recorded(wanted)
+            if trials.empty:
+                return {}, trials
             choices = rates.judged(trials, self.design.trials.rule)
             if not (more := self.wider(trials, choices)):
                 break

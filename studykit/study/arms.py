@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
 from studykit import methods
+from studykit.methods import options
 
 
 class Arm(BaseModel):
@@ -35,6 +36,12 @@ class Arm(BaseModel):
     def does(self) -> tuple:
         """What makes it another arm: method and options."""
         return self.method, self.options
+
+    @property
+    def means(self) -> tuple:
+        """What it does, with the options that it leaves alone as they are then: ``adapter`` is one of 64 units."""
+        known = options.known(methods.get(self.method))
+        return self.method, frozen({name: option.default for name, option in known.items()} | dict(self.options))
 
 
 def frozen(options: dict) -> tuple:

@@ -81,6 +81,8 @@ class Design(BaseModel):
     def _whole(self) -> "Design":
         if len({task.name for task in self.tasks}) != len(self.tasks):
             raise ValueError(f"tasks must be different, got {', '.join(task.name for task in self.tasks)}")
+        if len({arm.label for arm in self.arms}) != len(self.arms):
+            raise ValueError(f"arms must have different labels, got {', '.join(arm.label for arm in self.arms)}")
         does = [arm.does for arm in self.arms]
         if twice := [arm.label for i, arm in enumerate(self.arms) if arm.does in does[:i]]:
             raise ValueError(f"arms: {twice[0]} does what another arm does: leave one of them out")

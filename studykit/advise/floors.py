@@ -5,7 +5,7 @@ running anybody's code.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -107,16 +107,23 @@ def embed(encoder: "PreTrainedModel", encodings: Encodings) -> np.ndarray:
     """``embeddings`` by an encoder that is loaded already; the longest texts first, with texts of like length."""
     import torch
 
-    device, found = next(encoder.parameters()).device, {}
-    order = np.argsort(-encodings.lengths, kind="stable")
+    device = next(encoder.parameters()).device
+    found: dict[int, np.ndarray] = {}
     with torch.no_grad():
-        for begin in range(0, len(order), BATCH):
-            rows = order[begin: begin + BATCH]
+        for rows in _batches(encodings.lengths, alike=families.family(encoder.config) is None):
             batch = {key: values.to(device) for key, values in encodings.batch(rows).items()}
             hidden = encoder(**batch).last_hidden_state
             means = families.pool(hidden, "mean", batch.get("attention_mask")).float().cpu().numpy()
             found.update(zip(rows, means, strict=True))
-    return np.stack([found[row] for row in range(len(order))])
+    return np.stack([found[row] for row in range(len(encodings))])
+
+
+def _batches(lengths: np.ndarray, alike: bool) -> Iterator[np.ndarray]:
+    """Rows of a batch each, the longest first; ``alike``: of one length each, for encoders that may mix padding in."""
+    order = np.argsort(-lengths, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1) if alike else [order]
+    for part in parts:
+        yield from np.split(part, range(BATCH, len(part), BATCH))
 
 
 def _joined(texts: Sequence[tuple[str, ...]]) -> list[str]:

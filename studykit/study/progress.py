@@ -65,7 +65,7 @@ class Progress:
         elapsed = time.monotonic() - self.start
         left = elapsed * (self.spent[-1] / self.spent[self.done] - 1)
         text = (f"{self.done} of {self.missing} trained, {self._counts()}, {self.missing - self.done} left, "
-                f"{elapsed / self.done:.1f} s a run, about {_time(left)}; last: {last}")
+                f"{elapsed / self.done:.1f} s a run, about {duration(left)}; last: {last}")
         if self.bar is None:
             self.line.show(text)
             return
@@ -92,10 +92,10 @@ class Progress:
         return f"{self.not_ok} not ok" + (f", {number} accident{'s'[:number > 1]}" if number else "")
 
 
-def _time(seconds):
+def duration(seconds):
     """A time in one unit, for people.
 
-    >>> _time(41.2), _time(200), _time(7000)
+    >>> duration(41.2), duration(200), duration(7000)
     ('41 s', '3 min', '1.9 h')
     """
     if seconds < 100:

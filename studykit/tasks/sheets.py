@@ -124,10 +124,8 @@ def _delimited(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
     """CSV or TSV, whichever of commas, semicolons and tabs separates: the one that finds the wanted columns in the first
     line, and most. Rows of empty values alone are no rows, and empty columns at the end are no columns."""
     csv.field_size_limit(2 ** 31 - 1)  # a long text is no error: it is cut at max_length tokens
-    usual = "\t" if file.suffix.lower() == ".tsv" else ","
-    headers = {mark: _header(text, mark) for mark in DELIMITERS}
-    mark = max(DELIMITERS, key=lambda mark: ({*wanted} <= {*headers[mark]}, len(headers[mark]), mark == usual))
-    names, quoted = headers[mark], _quoted(text, mark, len(headers[mark]))
+    mark, names = separated(text, file.suffix.lower(), wanted)
+    quoted = quotes_enclose(text, mark, len(names))
     if twice := [name for name in wanted or names if name and names.count(name) > 1]:
         raise ValueError(f"{file}, line 1: column {twice[0]} stands there {names.count(twice[0])} times: rename the others")
     if text.strip():
@@ -158,13 +156,20 @@ def _delimited(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
                  [line for line, _ in spans], mark == ";")
 
 
+def separated(text: str, suffix: str, wanted: Iterable[str]) -> tuple[str, list[str]]:
+    """``(mark, names)``: what separates the values of a text, and its columns."""
+    headers, usual = {mark: _header(text, mark) for mark in DELIMITERS}, "\t" if suffix == ".tsv" else ","
+    mark = max(DELIMITERS, key=lambda mark: ({*wanted} <= {*headers[mark]}, len(headers[mark]), mark == usual))
+    return mark, headers[mark]
+
+
 def _header(text: str, mark: str) -> list[str]:
     first = next(filter(any, csv.reader(io.StringIO(text[:100_000], newline=""), delimiter=mark)), [])
     names = [" ".join(name.split()) for name in first]
     return names[: max((place for place, name in enumerate(names, 1) if name), default=0)]
 
 
-def _quoted(text: str, mark: str, columns: int) -> bool:
+def quotes_enclose(text: str, mark: str, columns: int) -> bool:
     """Whether quotes enclose values. With tabs they may be mere text, as in GLUE's own files: where one is not part of a
     whole quoted value, or where lines that a value would hold are whole rows themselves."""
     if mark != "\t" or '"' not in text:

@@ -1,0 +1,151 @@
+"""A model card, written from advice: what the model is, how good, how sure, how it is used. It holds no text of the data."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from studykit import tasks
+from studykit.advise.advice import Advice, Contender
+
+HUB = {"accuracy": "accuracy", "f1": "f1", "macro_f1": "f1", "matthews_correlation": "matthews_correlation",
+       "roc_auc": "roc_auc", "pearson": "pearsonr", "spearmanr": "spearmanr", "r2": "r_squared",
+       "mean_absolute_error": "mae"}  # the hub's names of metrics
+DECIDED = {"take": "It was chosen as the best of what was compared.",
+           "cheaper": "Several were within the margin of the best; it is the cheapest of them.",
+           "cannot tell": "It was the best so far when the time was up; which is best could not be told.",
+           "floor": "No fine-tuned model was shown to beat it."}
+CLASSES = 30  # that are listed by name
+
+
+def text(advice: Advice, about: dict[str, Any]) -> str:
+    """The card in Markdown, with the hub's front matter. ``about`` is what ``studykit.json`` holds."""
+    parts = (_front(advice, about), _what(advice, about), _scores(advice), _certainty(advice, about), _limits(advice, about),
+             _use(advice, about))
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _front(advice: Advice, about: dict[str, Any]) -> list[str]:
+    task = tasks.made(advice.task, "the advice")
+    tags = ["text-classification" if task.labels else "text-regression", "studykit", about["method"]]
+    front = {"library_name": "transformers" if about["kind"] == "transformers" else "studykit",
+             "pipeline_tag": "text-classification", "tags": tags,
+             "metrics": list(dict.fromkeys(HUB[metric.name] for metric in task.metrics if metric.name in HUB))}
+    if about["weights"] and advice.encoder.count("/") == 1 and not Path(advice.encoder).exists():  # else a folder
+        front["base_model"] = advice.encoder
+    return ["---", yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(), "---"]
+
+
+def _what(advice: Advice, about: dict[str, Any]) -> list[str]:
+    task = tasks.made(advice.task, "the advice")
+    names = [" ".join(label.split()) for label in task.labels[:CLASSES]] + ["…"] * (len(task.labels) > CLASSES)
+    answers = f"It answers with one of {len(task.labels)} classes: {', '.join(names)}." if task.labels else \
+        f"It answers with a number, `{task.label}`, in the unit that it was given in."
+    rows = f"{advice.rows['train']:,} rows to train on and {advice.rows['validation']:,} to score on"
+    trained = f", then trained on {about['rows']:,} rows" if about["rows"] else ""
+    return [f"# {advice.name}", "", f"{task.question} {answers}".strip(), "", f"- Model: {_called(advice, about)}.",
+            *([f"- Encoder: `{advice.encoder}`, weights `{about['weights']}`; it is given {about['max_length']} tokens of a "
+               "text."] if about["weights"] else []),
+            f"- Data: digest `{advice.digest}`, {rows}{trained}."]
+
+
+def _called(advice: Advice, about: dict[str, Any]) -> str:
+    """The choice with its rate, options and steps."""
+    if about["kind"] == "floor":
+        return f"{about['title']}, without fine-tuning"
+    own = _choice(advice)
+    options = ", ".join(f"{name} {value}" for name, value in about["options"].items())
+    rate = f", learning rate {own.rate:g}" if own and own.rate else ""
+    trained = f", {own.trained:,} parameters trained" if own and own.trained else ""
+    return f"`{about['method']}`" + (f" ({options})" if options else "") + f"{rate}, {advice.steps:,} steps{trained}"
+
+
+def _choice(advice: Advice) -> Contender | None:
+    return next((row for row in advice.contenders if advice.decision and row.label == advice.decision.choice), None)
+
+
+def _scores(advice: Advice) -> list[str]:
+    metric, promise = tasks.made(advice.task, "the advice").metric, advice.promise
+    lines = ["## How good it is", ""]
+    if promise.score is None:
+        lines += [f"No score is promised: {promise.reason or 'none was measured'}."]
+    else:
+        others = "".join(f"; {title} {score:.1f}" for title, score in promise.others.items())
+        within = f" (95 % interval {promise.low:.1f} to {promise.high:.1f})" if promise.low is not None else ""
+        lines += [f"{metric.axis}: {promise.score:.1f}{within}{others}, on {promise.rows:,} rows that decided nothing, "
+                  f"over {promise.runs} training run{'s' * (promise.runs != 1)}."]
+    if advice.contenders:
+        lines += ["", "What was compared, on parts of the training rows that each run did not train on:", "",
+                  f"| | {metric.axis}, mean | runs | behind the choice (interval) |", "|---|---|---|---|"]
+    return lines + [_row(advice, row) for row in advice.contenders]
+
+
+def _row(advice: Advice, row: Contender) -> str:
+    """An arm or a floor of the table. One that left in the race has its score from there, and no gap to the finals."""
+    mean = f"{sum(row.scores) / len(row.scores):.1f}" if row.scores else "–"
+    name = row.label + (f" at {row.rate:g}" if row.rate else "") + (" (a floor)" if row.kind == "floor" else "")
+    interval = f" ({row.low:.1f} to {row.high:.1f})" if row.low is not None and row.high is not None else ""
+    chosen = advice.decision is not None and row.label == advice.decision.choice
+    behind = "the choice" if chosen else "–" if row.gap is None else f"{row.gap:.1f}{interval}"
+    return f"| {name} | {mean} | {len(row.scores)} | {behind} |"
+
+
+def _points(advice: Advice, value: float) -> str:
+    """So many points of a metric, or of its own unit, where it has one."""
+    points = tasks.made(advice.task, "the advice").metric.factor == 100
+    return f"{value:.3g}" + (f" point{'s' * (abs(value) != 1)}" if points else "")
+
+
+def _certainty(advice: Advice, about: dict[str, Any]) -> list[str]:
+    lines, decision = ["## How sure", ""], advice.decision
+    if decision:
+        rounds = f" after {decision.rounds} round{'s' * (decision.rounds != 1)} of paired seeds" if decision.rounds else ""
+        sure = "over 99 %" if decision.sure > 0.99 else f"{100 * decision.sure:.0f} %"
+        lines += [f"{DECIDED[decision.kind]} The probability that it is within {_points(advice, decision.margin)} of the "
+                  f"best is {sure}{rounds}."]
+    if advice.task["labels"]:
+        lines += [f"Probabilities are calibrated, at temperature {about['temperature']:.3g}"]
+    elif about["half_width"] is not None:
+        lines += [f"80 % of labels are expected within {about['half_width']:.4g} of the predicted number"]
+    else:
+        return [*lines, "Around a number no interval is given: there were too few rows to find one."]
+    lines[-1] += ", found on rows that the comparison's runs did not train on, before the last training."
+    return lines
+
+
+def _limits(advice: Advice, about: dict[str, Any]) -> list[str]:
+    lines = ["## Limits", "", "- It knows texts like those that it was trained on. How good it is on others, or on later "
+             "ones, is not known: label some of yours and look."]
+    lines += [f"- {count:,} of {total:,} {meaning}." for _, count, total, meaning in advice.oddities]
+    if advice.curve.gain is not None:
+        low, high = advice.curve.low, advice.curve.high
+        within = f" ({low:.1f} to {high:.1f})" if low is not None and high is not None else ""
+        gain = _points(advice, advice.curve.gain)
+        lines += [f"- With twice as many labels the score is expected to change by {gain}{within}."]
+    if about["method"] == "tfidf":
+        lines += ["- `floor.json` holds words and pairs of words of the training texts: mind that before sharing it."]
+    if advice.stopped:
+        lines += [f"- The comparison ended before its time: {advice.stopped}."]
+    return lines
+
+
+def _use(advice: Advice, about: dict[str, Any]) -> list[str]:
+    pair = len(advice.task["columns"]) == 2
+    one = '{"text": "first text", "text_pair": "second text"}' if pair else '"a new text"'
+    with_studykit = '("first text", "second text")' if pair else '"a new text"'
+    lines = ["## How to use it", "", "`FOLDER` is where this file lies.", ""]
+    if about["kind"] == "transformers":
+        lines += ["Plain `transformers` opens this folder:", *_code(
+            "from transformers import pipeline", "", 'model = pipeline("text-classification", "FOLDER")',
+            f"model({one}, truncation=True)"), ""]
+    else:
+        needs = f" and the encoder `{advice.encoder}`" if about["weights"] else ""
+        lines += [f"It needs `studykit`{needs}; plain `transformers` does not open it.", ""]
+    return [*lines, "With `studykit`, in Python or for a whole file:", *_code(
+        "from studykit import advise", "", f'advise.load("FOLDER").predict([{with_studykit}])'), "",
+        *_code("./run_all.sh --predict NEW.csv --model FOLDER", language="bash")]
+
+
+def _code(*lines: str, language: str = "python") -> Iterable[str]:
+    return ["```" + language, *lines, "```"]

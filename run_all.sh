@@ -13,6 +13,7 @@ usage() {
 ./run_all.sh --test          set up, run all tests (with every notebook compared to what is stored in it)
 ./run_all.sh --lab           set up, open JupyterLab on the first notebook
 ./run_all.sh --data FILE     set up, advise on rows of your own: which method, how sure, a model to keep
+./run_all.sh --predict FILE --model FOLDER   set up, add that model's answers to the rows of a file
 ./run_all.sh --student FOLDER   set up, write the notebooks for a class there, without outputs; the answers apart
 ./run_all.sh --help          this text
 
@@ -37,6 +38,11 @@ With --data FILE|FOLDER|YAML (CSV, TSV, JSON lines, JSON or Parquet; train and v
   --encoder ID|FOLDER  what is tuned                                                (MiniLM)
   --arms full,lora     the methods that are compared                                (full,bitfit,lora,adapter,head)
   --margin M           points within which two are as good as each other            (1)
+
+With --predict FILE (of the same kinds; every column is kept, and the model's answers are added):
+  --model FOLDER       the model that --data kept: runs/<name>/model
+  --out FILE           what is written, whole or not at all                         (<name>.predicted.<kind>, here)
+  --encoder ID|FOLDER  the encoder of a model that needs one                        (where it was)
 
 Records of finished runs are kept: what has a record is read, not trained again. Executed notebooks go to runs/<study>/
 as .ipynb and .html, figures to figures/<study>/. The exit status is 0 if every notebook passed.
@@ -93,6 +99,7 @@ for argument in "$@"; do
     --lab) mode=lab ;;
     --student) mode=student ;;
     --data) mode=data ;;
+    --predict) mode=predict ;;
     --offline) offline=1; export HF_HUB_OFFLINE=1 ;;
     *) arguments+=("$argument") ;;
   esac
@@ -111,6 +118,7 @@ case $mode in
     exec "$env/bin/python" -m pytest --nbval --nbval-current-env --nbval-cell-timeout=900 tests studykit notebooks \
       ${arguments[@]+"${arguments[@]}"} ;;
   data) exec "$env/bin/python" -m studykit data ${arguments[@]+"${arguments[@]}"} ;;
+  predict) exec "$env/bin/python" -m studykit predict ${arguments[@]+"${arguments[@]}"} ;;
   student) exec "$env/bin/python" -m studykit student ${arguments[@]+"${arguments[@]}"} ;;
   lab)
     exec "$env/bin/python" -m jupyter lab --notebook-dir=notebooks --LabApp.news_url=None \

@@ -1,5 +1,6 @@
 """``python -m studykit run``: every notebook through papermill. ``python -m studykit student``: the notebooks for a class.
-``python -m studykit data``: advice on somebody's own data. ``python -m studykit readme``: README's tables.
+``python -m studykit data``: advice on somebody's own data. ``python -m studykit predict``: a model's answers to a file's rows.
+``python -m studykit readme``: README's tables.
 
 ``run_all.sh`` calls this once the environment is there.
 """
@@ -20,7 +21,7 @@ import yaml
 
 from studykit import checks, paths
 
-SHELL = ("--test", "--lab", "--student", "--data", "--offline", "--help")  # options that run_all.sh knows
+SHELL = ("--test", "--lab", "--student", "--data", "--predict", "--offline", "--help")  # options that run_all.sh knows
 OWN = "20_your_data"  # the notebook about somebody's own data
 PLAIN = {"…": "...", "–": "-", "−": "-", "×": "x", "·": "|", "“": '"', "”": '"', "→": "->"}
 
@@ -50,6 +51,8 @@ def main(argv=None):
             return _student(options)
         if options.command == "data":
             return _data(options)
+        if options.command == "predict":
+            return _predict(options)
         plan = plan_of(options) if options.command == "run" else None
     except (ValueError, OSError) as error:
         print(f"run_all.sh: {' '.join(str(error).split())}", file=sys.stderr)
@@ -75,6 +78,11 @@ def _options(argv):
     data.add_argument("--arms", type=lambda text: [name.strip() for name in text.split(",")], default=[])
     for name in ("--text", "--label", "--encoder"):
         data.add_argument(name, default="")
+    predict = commands.add_parser("predict", help="add a model's answers to a file's rows", allow_abbrev=False)
+    predict.add_argument("file", metavar="FILE")
+    predict.add_argument("--model", required=True)
+    for name in ("--out", "--encoder"):
+        predict.add_argument(name, default="")
     run = commands.add_parser("run", help="run the notebooks", allow_abbrev=False)
     run.add_argument("--study", default="mini")
     run.add_argument("--source", default="")
@@ -125,6 +133,20 @@ def _data(options):
         status = _execute(notebook, target, parameters)
     print(door.said(question.name, target))
     return int(status == "failed")
+
+
+def _predict(options):
+    from studykit.advise import filling
+
+    file, encoder = _callers(options.file), options.encoder
+    if encoder and _callers(encoder).exists():
+        encoder = str(_callers(encoder))
+    try:
+        print(filling.predict_file(file, _callers(options.model), _callers(options.out or filling.named(file)), encoder))
+    except KeyboardInterrupt:
+        print("run_all.sh: stopped, and nothing was written", file=sys.stderr)
+        return 130
+    return 0
 
 
 def plan_of(options):

@@ -119,7 +119,7 @@ def test_long_texts_are_read_further_where_there_is_time():
 
 def test_advice_is_given_kept_and_read_again(quick):
     file, seen = tickets(quick), []
-    told = advise.run(file, minutes=0.5, encoder="mini", told=lambda advice, texts: seen.append((advice, texts)))
+    told = advise.run(file, minutes=3, encoder="mini", told=lambda advice, texts: seen.append((advice, texts)))
     assert told.decision.kind in ("take", "cheaper", "cannot tell", "floor") and 0 < told.decision.sure <= 1
     assert {contender.label for contender in told.contenders} >= {"full", "bitfit", "lora", "adapter", "head", "majority"}
     assert told.promise.rows == 48 and 0 <= told.promise.low <= told.promise.score <= told.promise.high <= 100
@@ -128,7 +128,7 @@ def test_advice_is_given_kept_and_read_again(quick):
     assert values.read(kept) == told
     assert not any(word in kept.read_text() for word in ("gentle", "sings"))
     files = {path: path.stat().st_mtime_ns for path in paths.results("tickets").rglob("*.json")}
-    again = advise.run(file, minutes=0.5, encoder="mini")
+    again = advise.run(file, minutes=3, encoder="mini")
     assert dataclasses.replace(again, spent={}) == dataclasses.replace(told, spent={})
     assert {path: path.stat().st_mtime_ns for path in paths.results("tickets").rglob("*.json")
             if path.name != "answered.json"} == {path: when for path, when in files.items() if path.name != "answered.json"}
@@ -150,8 +150,15 @@ def test_a_stop_gives_the_best_so_far(quick, monkeypatch):
     assert not (paths.results("tickets") / "answered.json").exists(), "so the next call goes on"
 
 
+def test_where_time_is_up_before_the_race_the_floors_are_compared(quick, monkeypatch):
+    monkeypatch.setattr(running.Bench, "expected", lambda *_: 1e9)
+    told = advise.run(tickets(quick), minutes=3, encoder="mini")
+    assert told.decision.kind == "floor" and told.stopped == "time was up in the race"
+    assert {contender.kind for contender in told.contenders} == {"floor"} and told.model
+
+
 def test_labels_by_chance_are_worth_no_fine_tuning(quick):
-    told = advise.run(tickets(quick, wrong=1.0), minutes=0.4, encoder="mini", arms=["full", "head"])
+    told = advise.run(tickets(quick, wrong=1.0), minutes=3, encoder="mini", arms=["full", "head"])
     assert told.decision.kind != "take", told.decision
     assert told.promise.score < 50
 
@@ -163,7 +170,7 @@ def test_a_number_is_advised_on_in_its_own_unit(quick):
         csv.writer(opened).writerows([("text", "points"), *((text, -50 + 158 * text.count("fire")) for text in texts)])
     task = tasks.described(file)
     assert not task.labels and task.metric.name == "spearmanr"
-    told = advise.run(file, minutes=0.4, encoder="mini", arms=["full", "head"])
+    told = advise.run(file, minutes=3, encoder="mini", arms=["full", "head"])
     assert told.promise.score > 50 and "mean absolute error" in told.promise.others
     assert min(told.answers) > -400 and max(told.answers) > 100
 
@@ -180,7 +187,7 @@ def test_of_very_many_rows_a_part_is_used(quick, monkeypatch):
     from studykit.advise import session
 
     monkeypatch.setattr(session, "ROWS", {"train": 100, "validation": 30})
-    told = advise.run(tickets(quick), minutes=0.4, encoder="mini", arms=["full", "head"])
+    told = advise.run(tickets(quick), minutes=3, encoder="mini", arms=["full", "head"])
     assert told.rows == {"train": 100, "validation": 30}
     assert "a stratified part is used, 100 to train on" in told.account[-1]
     assert json.loads((paths.results("tickets") / "pace.json").read_text())["pace"]["threads"] == 1

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from studykit.evidence.curves import Curve
+from studykit.evidence.deciding import Decision, Standing
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -40,23 +43,6 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Decision:
-    """``kind``: ``take`` (one is best), ``cheaper`` (several are within the margin; the cheapest of them), ``cannot tell``
-    (the best so far) or ``floor`` (no arm beats it). ``sure``: the probability that the choice is within ``margin`` points
-    of the best of all that were tried."""
-
-    kind: str
-    choice: str
-    sure: float
-    margin: float
-    others: tuple[str, ...] = ()  # as good, within the margin
-    rounds: int = 0  # of the finals
-    more_rounds: float | None = None  # that would settle it, where it is not
-    more_minutes: float | None = None
-    more_labels: int | None = None  # rows to score on that would, where rounds alone cannot
-
-
-@dataclass(frozen=True)
 class Promise:
     """The choice's score on rows that decided nothing, with a 95 % interval over seeds and rows; or a ``reason`` why there
     is none."""
@@ -67,18 +53,6 @@ class Promise:
     rows: int = 0
     runs: int = 0
     others: dict[str, float] = field(default_factory=dict)  # the task's other metrics, by title
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Scores of the choice by number of labels it trained on; and ``gain``, by how many points it would rise with twice as
-    many, with its 95 % interval, or a ``reason`` why that cannot be told."""
-
-    points: tuple[tuple[int, float], ...] = ()
-    gain: float | None = None
-    low: float | None = None
-    high: float | None = None
     reason: str = ""
 
 
@@ -101,7 +75,7 @@ class Advice:
     contenders: tuple[Contender, ...] = ()  # best first
     decision: Decision | None = None
     promise: Promise = Promise()
-    curve: Curve = Curve()
+    curve: Curve = field(default_factory=Curve)
     spent: dict[str, float] = field(default_factory=dict)  # seconds by stage
     stopped: str = ""  # why it ended before its time, as "interrupted"
     model: dict[str, Any] = field(default_factory=dict)  # folder, kind ("transformers", "studykit" or "floor"), refit on
@@ -122,6 +96,9 @@ def read(file: Path) -> Advice:
     parts = {"decision": Decision, "promise": Promise, "curve": Curve}
     for name, kind in parts.items():
         kept[name] = None if kept[name] is None else kind(**{key: _tuples(value) for key, value in kept[name].items()})
+    if decision := kept["decision"]:
+        standings = tuple(Standing(*standing) for standing in decision.standings)
+        kept["decision"] = dataclasses.replace(decision, standings=standings)
     for name, kind in (("trials", Trial), ("contenders", Contender)):
         kept[name] = tuple(kind(**{key: _tuples(value) for key, value in row.items()}) for row in kept[name])
     return Advice(**{name: _tuples(value) for name, value in kept.items()})

@@ -1,6 +1,5 @@
 """The race of arms and rates, the floors beside them, and the finals."""
 
-import contextlib
 import dataclasses
 
 import numpy as np
@@ -14,27 +13,27 @@ from studykit.advise.session import Session
 from studykit.evidence import deciding, stats
 from studykit.evidence.table import packed
 from studykit.study import runs
+from studykit.study.arms import Arm
 
 RACE_SEED = 1000
 LOOKS = 6  # rounds of the finals, at most: together they score nine rows of ten
 
 
 def race(session: Session) -> None:
-    """Every arm at every rate for a few steps; each arm at its best rate for twice as many; the best arms go on."""
+    """Every arm at every rate for a few steps; each arm at its best rate for twice as many; the best arms go on. Where time
+    is up before the first rung's end, what has run of it is all there is."""
     plan, arms = session.plan, session.study.arms
-    middle = {label: arm.rates[len(arm.rates) // 2] for label, arm in arms.items()}
-    rates = {label: arm.rates if plan.rates > 1 else (middle[label],) for label, arm in arms.items()}
-    entries = [(label, rate) for label in arms for rate in rates[label]]
-    entries.sort(key=lambda entry: entry[1] != middle[entry[0]])  # of all arms the middle first
-    with contextlib.suppress(TimeUp):  # what has run is enough to go on with, if there is any
+    entries = [(label, rate) for label, arm in arms.items() for rate in (arm.rates if plan.rates > 1 else (_middle(arm),))]
+    entries.sort(key=lambda entry: entry[1] != _middle(arms[entry[0]]))  # of all arms the middle first
+    try:
         for rung, steps in enumerate(plan.rungs):
-            trials = [(entry, _trial(session, rung, steps, *entry)) for entry in entries]
-            best = {label: max(((rate, record) for (arm, rate), record in trials if arm == label),
-                               key=lambda pair: (_score(session, pair[1]), pair[0] == middle[label]))
-                    for label in arms}
-            session.rates = {label: rate for label, (rate, _) in best.items()}
-            session.rung = _round(session, {label: session.bench.row(record) for label, (_, record) in best.items()})
+            for entry in entries:
+                _trial(session, rung, steps, *entry)
+            _over(session, rung)
             entries = list(session.rates.items())
+    except TimeUp:
+        if session.rung is None and session.trials:
+            _over(session, 0)
     if session.rung is None:
         raise TimeUp
     scores = session.rung.scores
@@ -43,36 +42,42 @@ def race(session: Session) -> None:
                       for trial, record in session.trials]
 
 
+def _middle(arm: Arm) -> float:
+    return arm.rates[len(arm.rates) // 2]
+
+
+def _over(session: Session, rung: int) -> None:
+    """A rung has been run: each arm's best rate, the middle one of those that are as good, and the scores there."""
+    rates, rows = {}, {}
+    for label, arm in session.study.arms.items():
+        own = [(trial.rate, session.bench.row(record)) for trial, record in session.trials
+               if (trial.arm, trial.rung) == (label, rung)]
+        if own:
+            rates[label], rows[label] = max(own, key=lambda pair: (_better(pair[1]), pair[0] == _middle(arm)))
+    session.rates, session.rung = rates, _round(rows)
+
+
 def _went_on(session: Session, trial: Trial) -> bool:
     last = trial.rung == len(session.plan.rungs) - 1
-    return session.rates[trial.arm] == trial.rate and (not last or trial.arm in session.finalists)
+    return session.rates.get(trial.arm) == trial.rate and (not last or trial.arm in session.finalists)
 
 
-def _trial(session: Session, rung: int, steps: int, label: str, rate: float) -> dict:
+def _trial(session: Session, rung: int, steps: int, label: str, rate: float) -> None:
     run, = session.study.plan(arms=[label], rates=rate, seeds=[RACE_SEED], steps=steps, score_on="selection",
                               score_rows=session.plan.score_rows)
     record = session.bench.result(run, reserve(session))
     row = session.bench.row(record)
     session.trials.append((Trial(label, rate, rung, steps, float(row["score"]), row["status"], False), record))
-    _told_best(session, label, float(row["score"]))
-    return record
+    best, _ = max(session.trials, key=lambda pair: (pair[0].rung, session.task.metric.sign * pair[0].score))
+    session.bench.best = f"{best.arm} {best.score:.1f}"
 
 
-def _told_best(session: Session, label: str, score: float) -> None:
-    sign = session.task.metric.sign
-    known = [trial for trial, _ in session.trials]
-    best = max(known, key=lambda trial: (trial.steps, sign * trial.score)) if known else None
-    if best:
-        session.bench.best = f"{best.arm} {best.score:.1f}"
-
-
-def _score(session: Session, record: dict) -> float:
-    """In points, more is better."""
-    row = session.bench.row(record)
+def _better(row: pd.Series) -> float:
+    """A row's score in points, more is better."""
     return float(row["better"] * row["score"])
 
 
-def _round(session: Session, rows: dict[str, pd.Series]) -> deciding.Round:
+def _round(rows: dict[str, pd.Series]) -> deciding.Round:
     """Scores of rows of a table on the same examples, and on resampled ones."""
     table = pd.DataFrame(list(rows.values()))
     scores = (table["better"] * table["score"]).astype(float)
@@ -87,12 +92,12 @@ def reserve(session: Session) -> float:
 def finals(session: Session) -> None:
     """Rounds of all finalists, each with another seed and scored on another part of train, until it is settled or time is
     up. An arm that left the race comes back where it is what keeps the matter open."""
-    if session.rung is None:
-        raise TimeUp
     try:
+        if session.rung is None:
+            raise TimeUp
         _rounds(session)
     except (TimeUp, KeyboardInterrupt):
-        if session.decision is None and session.rung:
+        if session.decision is None:
             _decide(session)
         raise
 
@@ -134,16 +139,16 @@ def _threat(session: Session) -> str:
 
 
 def rounds(session: Session) -> list[deciding.Round]:
-    """Rounds that are whole, with the floors in them; without any, the last rung of the race."""
+    """Rounds that are whole, with the floors in them; without any, the last rung of the race, or the floors alone."""
     names = sorted({name for _, name in session.floors})
-    found = [_round(session, {label: session.bench.row(session.finals[k, label]) for label in session.finalists}
+    found = [_round({label: session.bench.row(session.finals[k, label]) for label in session.finalists}
                     | {name: session.floors[k, name][1] for name in names}) for k in range(session.rounds)]
-    if found or session.rung is None:
+    if found:
         return found
     _floors_of(session, 0)
     names = sorted({name for _, name in session.floors})
     last = {trial.arm: record for trial, record in session.trials if session.rates.get(trial.arm) == trial.rate}
-    return [_round(session, {label: session.bench.row(record) for label, record in last.items()}
+    return [_round({label: session.bench.row(record) for label, record in last.items()}
                    | {name: session.floors[0, name][1] for name in names})]
 
 

@@ -1,12 +1,13 @@
 """After the finals: the learning curve over labels, what the choice promises, the model to keep, and all of it as advice."""
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import pandas as pd
 
 from studykit import methods, paths, tasks
-from studykit.advise import floors, keeping, planning, racing
+from studykit.advise import calibration, floors, keeping, planning, racing
 from studykit.advise.advice import Advice, Contender, Curve, Promise, read
 from studykit.advise.running import TimeUp
 from studykit.advise.session import Session, Texts
@@ -69,8 +70,9 @@ def _floor(session: Session, title: str, split: str, rows: np.ndarray) -> floors
 
 def _curve(session: Session, points: list[tuple[int, float, int]]) -> Curve:
     metric = session.task.metric
-    bounds = sorted(metric.sign * metric.factor * end for end in metric.range)
-    found = curves.forecast(pd.DataFrame(points, columns=["labels", "score", "fold"]), bounds=tuple(bounds))
+    low, high = sorted(metric.sign * metric.factor * end for end in metric.range)
+    found = curves.forecast(pd.DataFrame(points, columns=["labels", "score", "fold"]), bounds=(low, high),
+                            margin=session.question.margin)
     drawn = tuple((size, metric.sign * score) for size, score, _ in points)
     return Curve(drawn, found.gain, found.low, found.high, found.reason)
 
@@ -132,13 +134,14 @@ def provisional(session: Session) -> None:
 
 def _kept(session: Session, told: Advice, trained, scale: tasks.Scale | None = None, rows: int = 0) -> None:
     choice, folder = session.decision.choice, paths.runs(session.question.name) / "model"
-    common = {"max_length": session.study.design.max_length, **_calibrated(session)}
+    common = {"max_length": session.study.design.max_length, "rows": rows or sum(map(len, session.sets.values())),
+              **_calibrated(session)}
     if arm := session.study.arms.get(choice):
         about = keeping.keep(folder, trained, told, session.task, session.question.encoder_at, method=arm.method,
                              options=dict(arm.options), scale=scale, **common)
     else:
         about = keeping.keep_floor(folder, trained, told, session.task, session.question.encoder_at, **common)
-    session.model = {**about, "choice": choice, "rows": rows or sum(len(held) for held in session.sets.values())}
+    session.model = {**about, "choice": choice, "rows": common["rows"]}
 
 
 def _before(session: Session, told: Advice) -> dict:
@@ -206,13 +209,13 @@ def _calibrated(session: Session) -> dict:
     labels = np.concatenate([row["labels"] for row in rows])
     if session.task.labels:
         outputs = np.concatenate([np.log(np.maximum(unpacked(row["probabilities"]), TINY)) for row in rows])
-        return {"temperature": keeping.temperature(outputs, labels)}
-    return {"half_width": keeping.half_width(labels - np.concatenate([row["predictions"] for row in rows]))}
+        return {"temperature": calibration.temperature(outputs, labels)}
+    return {"half_width": calibration.half_width(labels - np.concatenate([row["predictions"] for row in rows]))}
 
 
 def advice(session: Session) -> tuple[Advice, Texts]:
     """All that is known, as a value, and the texts that belong to it."""
-    question, decision = session.question, session.decision
+    question, decision = session.question, _with_minutes(session)
     promised, first = promise(session)
     told = Advice(
         name=question.name, task=session.task.model_dump(mode="json"), encoder=question.encoder,
@@ -226,6 +229,16 @@ def advice(session: Session) -> tuple[Advice, Texts]:
         labels=() if first is None else tuple(np.asarray(first["labels"]).tolist()),
         answers=() if first is None else tuple(np.asarray(first["predictions"]).tolist()))
     return told, Texts(_mistakes(session, first), {odd.kind: odd.examples for odd in session.oddities})
+
+
+def _with_minutes(session: Session):
+    """The decision, with the minutes that its further rounds would take."""
+    decision = session.decision
+    if decision.more_rounds is None:
+        return decision
+    rounds = decision.more_rounds - decision.rounds
+    seconds = rounds * sum(racing.seconds(session, label) for label in session.finalists)
+    return dataclasses.replace(decision, more_minutes=round(seconds / 60, 1))
 
 
 def _contenders(session: Session) -> tuple[Contender, ...]:

@@ -211,6 +211,17 @@ def test_what_was_not_ok_stands_in_a_strip_below_and_covers_nothing():
     assert parts.FALLEN in texts(fig)
 
 
+def test_numbers_in_a_strip_touch_none_of_its_edges():
+    arms = ARMS[:4]
+    runs = table(collapsed=[("essays", arm, 0) for arm in arms], arms=arms)
+    fig = plots.score_by_fraction(runs, ABOUT)
+    strip = drawn(fig)[3]
+    inside = strip.get_window_extent()
+    boxes = [text.get_window_extent() for text in strip.texts]
+    assert len(boxes) == len(arms) * len(SHARES)
+    assert all(inside.y0 + 1 < box.y0 and box.y1 < inside.y1 - 1 for box in boxes)
+
+
 def test_a_figure_without_failures_has_no_strip():
     fig = plots.score_by_fraction(table(), ABOUT)
     assert len(fig.axes) == 3 and parts.FALLEN not in texts(fig)
@@ -231,6 +242,7 @@ def test_chance_is_a_dotted_line_where_it_is_near_and_a_number_where_it_is_not()
         ax, = panels(plots.score_by_fraction(runs), runs)
         assert any(line.get_linestyle() == ":" for line in ax.lines) == line
         assert ax.get_title(loc="right") == ("" if line else "↓ one answer: -400.0")
+        assert (parts.CHANCE in texts(ax.figure)) == line
 
 
 @pytest.mark.parametrize("plot, column, values", [
@@ -244,6 +256,8 @@ def test_scores_are_drawn_along_each_axis(plot, column, values):
     for ax, (_, own) in zip(panels(plot(runs, ABOUT), runs), runs.groupby("task", sort=False), strict=True):
         assert dots(ax) == pytest.approx(sorted(own["score"]))
         assert len(ax.get_xticks()) == len(values)
+        through = [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) > 1]
+        assert bool(through) == (column == "seconds"), "a line joins what is more and less, not names"
 
 
 @pytest.mark.parametrize("axis", ["steps", "tokens", "train_seconds"])
@@ -325,6 +339,20 @@ def test_the_chosen_rate_is_ringed_and_no_ring_is_clipped():
         assert len(dots(ax)) == 24
 
 
+def test_trials_that_fell_do_not_flatten_the_others_and_are_written_at_the_edge():
+    trials = pd.concat([table(tasks=("essays",), shares=(0.3,), seeds=1).assign(lr=rate) for rate in RATES],
+                       ignore_index=True)
+    trials.loc[trials["lr"] == 1e-2, ["score", "status"]] = [0.0, "collapsed"]
+    choices = pd.DataFrame([{"task": "essays", "arm": arm, "rate": 1e-3, "learnt": True} for arm in ARMS[:4]])
+    fig = plots.score_by_rate(trials, ABOUT, choices)
+    ax, = panels(fig, trials)
+    assert ax.get_ylim()[0] > 50 and [text.get_text() for text in ax.texts] == ["↓0"] * 4
+    assert "arrow: a trial beyond the panel" in texts(fig)
+    fallen = choices.assign(rate=1e-2, learnt=False)
+    ax, = panels(plots.score_by_rate(trials, ABOUT, fallen), trials)
+    assert ax.get_ylim()[0] <= 0, "what is chosen is shown"
+
+
 def watched(tasks=("essays",), arms=("some", "few")):
     runs = table(tasks=tasks, arms=arms, shares=(1.0,), seeds=1)
     runs["curve"] = [[[10, 1.0, 0.20 + 0.01 * i], [20, 2.0, 0.40]] for i in range(len(runs))]
@@ -370,7 +398,7 @@ def test_every_verdict_is_drawn_in_colour_and_sign():
                              {"claim": "none", "statement": "D", "verdict": "undecided", "a": np.nan}])
     ax, = drawn(plots.claims(verdicts, found, ABOUT))
     assert [text.get_text() for text in ax.texts] == [
-        "A", "× refuted", "? -3.0 (2)", "B,\nread as C", "? undecided", "✓ 1.25×", "D", "? undecided"]
+        "A", "✗ refuted", "? -3.0 (2)", "B,\nread as C", "? undecided", "✓ 1.25×", "D", "? undecided"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["all together", "A task"]
 
 

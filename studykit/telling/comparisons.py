@@ -96,6 +96,7 @@ def _several(rows: pd.DataFrame, about: list[str], axis: str) -> Fact:
     subject = f"{words.arm(first['arm'])} against {words.arm(first['baseline'])}"
     one_place = f" {words.place(axis, first[axis])}" if axis and not many_places else ""
     on = f" on {first['task_title']}" if tasks == 1 else one_place
+    parts[1:] = [part.replace("% of the data", "%") for part in parts[1:]]  # said once
     return Fact(count.index[0] if len(count) == 1 else "mixed", f"{subject}{on}: {'; '.join(parts)}.", _about(first, about),
                 {kind: int(number) for kind, number in count.items()})
 

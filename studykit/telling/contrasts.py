@@ -57,27 +57,38 @@ def _gap_dots(ax: Axes, rows: pd.DataFrame, ticks: Ticks, axis: str, number: int
 def score_by_rate(trials: pd.DataFrame, about: str = "", choices: pd.DataFrame | None = None) -> Figure:
     """Selection score against learning rate on a log axis: every trial a dot, a line an arm through its means.
     The chosen rate is ringed, with a square where it has not learnt; ``choices`` is ``rates.judged``'s table,
-    made by the usual rule if not given."""
+    made by the usual rule if not given. Limits hold the chosen trials and those that were ok: one that fell far
+    below is an arrow at the edge."""
     from studykit.study import rates
 
     titles, styled, fallen = parts.checked(trials)
     choices = rates.judged(trials) if choices is None else choices
-    drawn = style.panels(len(titles), len(styled), strip=parts.strip_height(fallen))
+    drawn, beyond = style.panels(len(titles), len(styled), strip=parts.strip_height(fallen)), 0
     for ax, (task, title) in zip(drawn.axes, titles.items(), strict=True):
-        rows = trials[trials["task"] == task]
+        rows, chosen = trials[trials["task"] == task], choices[choices["task"] == task]
         for arm, look in styled.items():
-            _rates(ax, rows[rows["arm"] == arm], choices[(choices["task"] == task) & (choices["arm"] == arm)], look)
+            _rates(ax, rows[rows["arm"] == arm], chosen[chosen["arm"] == arm], look)
         ax.set(title=title, xscale="log", xlabel="peak learning rate", ylabel=parts.ylabel(rows))
-        ax.margins(x=0.1, y=0.12)
+        ax.margins(x=0.1)
         ax.minorticks_off()
+        within = _limits_of_trials(rows, chosen)
+        beyond += limits.set_on(ax, *within, rows["lr"], rows["score"], [styled[arm][0] for arm in rows["arm"]])
     parts.strips(drawn, trials, fallen, styled, lambda runs: [(rate, str(len(own))) for rate, own in runs.groupby("lr")],
                  "peak learning rate")
     style.key(drawn, styled)
     square = "" if choices["learnt"].all() else ", square: it has not learnt"
     style.footer(drawn.fig, about, f"selection split, {parts.seeds(trials, 'lr')} a rate",
                  f"ring: the rate that is chosen{square}", parts.FALLEN if fallen else "",
-                 parts.missing(trials, titles, styled))
+                 "arrow: a trial beyond the panel" if beyond else "", parts.missing(trials, titles, styled))
     return drawn.fig
+
+
+def _limits_of_trials(trials: pd.DataFrame, choices: pd.DataFrame) -> tuple[float, float]:
+    """Vertical limits of one task's trials."""
+    rates = dict(zip(choices["arm"], choices["rate"], strict=True))
+    chosen = trials["lr"] == trials["arm"].map(rates)
+    held = trials.loc[trials["status"].eq("ok") | chosen, "score"]
+    return limits.reached(trials["score"].to_numpy(), held.to_numpy() if len(held) else trials["score"].to_numpy(), 0.4)
 
 
 def _rates(ax: Axes, trials: pd.DataFrame, choices: pd.DataFrame, look: tuple[str, str]) -> None:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from studykit.telling import style
 
-SHADES = {"upheld": ("#0072B2", "✓", "#FFFFFF"), "refuted": ("#D55E00", "×", "#FFFFFF"),
+SHADES = {"upheld": ("#0072B2", "✓", "#FFFFFF"), "refuted": ("#D55E00", "✗", "#FFFFFF"),
           "undecided": ("#E4E4E4", "?", "#333333")}
 
 
@@ -77,7 +77,8 @@ def shares(shares: pd.DataFrame, about: str = "") -> Figure:
                 annot_kws={"fontsize": 6.5}, linewidths=1, cbar=False)
     ax.set(xlabel="", ylabel="")
     ax.tick_params(length=0, labelsize=7)
-    ax.set_xticklabels([part.replace(" ", "\n") for part in shares.columns], rotation=0, fontsize=6)
+    ax.set_xticklabels([part.replace(" ", "\n") for part in shares.columns], rotation=0,
+                       fontsize=6 if len(shares.columns) < 10 else 5.5)
     ax.set_yticklabels(shares.index, rotation=0)
     style.footer(fig, about)
     return fig

@@ -46,19 +46,22 @@ def bars(ax: Axes, look: tuple[str, str], x: Any, rows: pd.DataFrame, limits: tu
             markersize=5 if marker else 4, markeredgewidth=1.4 if marker else 0.5, zorder=4)
 
 
-def chance(ax: Axes, rows: pd.DataFrame, low: float, high: float) -> None:
-    """A dotted line at what one answer for all scores; where that is far off, its number above the panel."""
+def chance(ax: Axes, rows: pd.DataFrame, low: float, high: float) -> str:
+    """A dotted line at what one answer for all scores; where that is far off, its number above the panel. Returns
+    what a footer says of the line, if there is one."""
     row = rows.iloc[0]
     if low <= row["chance"] <= high:
         ax.axhline(row["chance"], color=style.GREY, linewidth=0.7, linestyle=":", zorder=1)
+        return CHANCE
     elif np.isfinite(row["chance"]):
         text = f"{'↓' if row['chance'] < low else '↑'} one answer: {words.number(row['chance'], row)}"
         ax.set_title(text, loc="right", fontsize=5.5, color=style.GREY)
+    return ""
 
 
 def strip_height(fallen: list[str]) -> float:
     """Inches of a strip with a row for each arm that has a run that was not ok."""
-    return 0.06 + 0.13 * len(fallen) if fallen else 0.0
+    return 0.1 + 0.14 * len(fallen) if fallen else 0.0
 
 
 def strips(drawn: Panels, table: pd.DataFrame, fallen: list[str], styled: Styles, marks: Marks, xlabel: str) -> None:
@@ -71,7 +74,7 @@ def strips(drawn: Panels, table: pd.DataFrame, fallen: list[str], styled: Styles
             runs = table[(table["task"] == task) & (table["arm"] == arm) & (table["status"] != "ok")]
             for x, text in marks(runs):
                 strip.text(x, row + 0.04, text, ha="center", va="center_baseline", fontsize=6, color=colour)
-        strip.set(ylim=(len(fallen) - 0.45, -0.55), yticks=[], xlabel=xlabel, facecolor="#F2F2F2")
+        strip.set(ylim=(len(fallen) - 0.25, -0.65), yticks=[], xlabel=xlabel, facecolor="#F2F2F2")
         strip.spines["left"].set_visible(False)
         strip.tick_params(axis="x", which="minor", bottom=False)
         ax.tick_params(labelbottom=False)

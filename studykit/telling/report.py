@@ -10,7 +10,7 @@ import pandas as pd
 from studykit import paths, study
 from studykit.evidence import advice, paper, stats
 from studykit.study import rates
-from studykit.telling import comparisons, facts, plots, words
+from studykit.telling import comparisons, facts, gallery, plots, words
 from studykit.telling.lesson import metrics_of, with_metric
 from studykit.telling.pages import as_html, write_index
 
@@ -249,7 +249,8 @@ def report_markdown(found: Evidence) -> str:
 
 
 def write_readme() -> None:
-    """Write README's tables in place, and the report of the reference study beside its records."""
+    """Write README's tables in place, the report of the reference study beside its records, and the gallery."""
     found = evidence()
     README.write_text(filled(README.read_text(encoding="utf-8"), found), encoding="utf-8")
     (paths.results(found.experiment.name) / "REPORT.md").write_text(report_markdown(found), encoding="utf-8")
+    gallery.write()

@@ -56,21 +56,21 @@ def score_by_source(table: pd.DataFrame, about: str = "") -> Figure:
 
 def _score_by_seed(kind: str, table: pd.DataFrame, about: str = "") -> Figure:
     ticks = {seed: f"{seed}" for seed in sorted(table[f"{kind}_seed"].unique())}
-    return _score_by(f"{kind}_seed", table, ticks, about, f"the seed that decides {SEEDS[kind]}")
+    return _score_by(f"{kind}_seed", table, ticks, about, f"the seed that decides {SEEDS[kind]}", joined=False)
 
 
 def _score_by(column: str, table: pd.DataFrame, labels: dict, about: str, xlabel: str, *, joined: bool = True,
               log: bool = False, note: str = "") -> Figure:
     titles, styled, fallen = parts.checked(table)
     drawn = style.panels(len(titles), len(styled), strip=parts.strip_height(fallen))
-    ticks, ends, beyond = Ticks(labels, len(styled), log), style.Ends(), 0
+    ticks, ends, beyond, dotted = Ticks(labels, len(styled), log), style.Ends(), 0, ""
     for ax, (task, title) in zip(drawn.axes, titles.items(), strict=True):
         rows = table[table["task"] == task]
         groups = [group["score"] for _, group in rows.groupby(["arm", column], sort=False)]
         within = limits.of_scores(groups, rows["chance"].iloc[0])
         ax.set(title=title, ylabel=parts.ylabel(rows))
         ticks.dress(ax, xlabel)
-        parts.chance(ax, rows, *within)
+        dotted = parts.chance(ax, rows, *within) or dotted
         for number, (arm, look) in enumerate(styled.items()):
             if len(own := rows[rows["arm"] == arm]):
                 ends[ax, arm] = _dots(ax, own, column, ticks, number, look, within, joined)
@@ -78,7 +78,7 @@ def _score_by(column: str, table: pd.DataFrame, labels: dict, about: str, xlabel
         beyond += limits.set_on(ax, *within, ticks.middle(rows[column]), rows["score"], colours)
     parts.strips(drawn, table, fallen, styled, lambda runs: _counts(runs, column, ticks), xlabel)
     style.key(drawn, styled, ends if joined else style.Ends())
-    style.footer(drawn.fig, about, parts.seeds(table, column), parts.dots(table, column), parts.CHANCE,
+    style.footer(drawn.fig, about, parts.seeds(table, column), parts.dots(table, column), dotted,
                  parts.FALLEN if fallen else "", parts.BEYOND if beyond else "", parts.missing(table, titles, styled), note)
     return drawn.fig
 
@@ -112,13 +112,13 @@ def _score_along(column: str, table: pd.DataFrame, about: str = "") -> Figure:
     """Score against what each run took: every run a dot; a tick and a bar for the mean and interval of an arm's
     runs of one share of the data and budget, at their median; a cross in the strip where a run was not ok."""
     titles, styled, fallen = parts.checked(table)
-    drawn, beyond = style.panels(len(titles), len(styled), strip=parts.strip_height(fallen)), 0
+    drawn, beyond, dotted = style.panels(len(titles), len(styled), strip=parts.strip_height(fallen)), 0, ""
     for ax, (task, title) in zip(drawn.axes, titles.items(), strict=True):
         rows = table[table["task"] == task]
         groups = [group["score"] for _, group in rows.groupby(["arm", "fraction"], sort=False)]
         within = limits.of_scores(groups, rows["chance"].iloc[0])
         ax.set(title=title, xlabel=MEASURED[column], xlim=(0, 1.05 * rows[column].max()), ylabel=parts.ylabel(rows))
-        parts.chance(ax, rows, *within)
+        dotted = parts.chance(ax, rows, *within) or dotted
         for arm, look in styled.items():
             if len(own := rows[rows["arm"] == arm]):
                 _along(ax, own, column, look, within)
@@ -128,7 +128,7 @@ def _score_along(column: str, table: pd.DataFrame, about: str = "") -> Figure:
         ax.xaxis.set_major_formatter("{x:,.0f}")
     parts.strips(drawn, table, fallen, styled, lambda runs: [(x, "×") for x in runs[column]], MEASURED[column])
     style.key(drawn, styled)
-    style.footer(drawn.fig, about, parts.DOTS, parts.CHANCE, parts.FALLEN if fallen else "",
+    style.footer(drawn.fig, about, parts.DOTS, dotted, parts.FALLEN if fallen else "",
                  parts.BEYOND if beyond else "", parts.missing(table, titles, styled))
     return drawn.fig
 

@@ -47,10 +47,14 @@ class Story:
         self.kept: dict[str, Any] = {"notebook": paths.plain(notebook), "facts": [], "figures": []}
         self._keep()
 
-    def tell(self, facts: Sequence[Fact]) -> None:
-        """Show facts, as Markdown in a notebook and as plain lines elsewhere, and keep them."""
+    def tell(self, facts: Sequence[Fact], folded: str = "") -> None:
+        """Show facts, as Markdown in a notebook and as plain lines elsewhere, and keep them. In a notebook they are
+        ``folded`` away under that title, if one is given: a click opens them."""
         mark = "- " if len(facts) > 1 else ""
-        shown("\n".join(f"{mark}{fact.sentence}" for fact in facts))
+        text = "\n".join(f"{mark}{fact.sentence}" for fact in facts)
+        if folded and in_notebook():
+            text = f"<details><summary>{folded}</summary>\n\n{text}\n</details>"
+        shown(text)
         told = [plain(dataclasses.asdict(fact)) for fact in facts]
         self.kept["facts"] = [fact for fact in self.kept["facts"] if fact not in told] + told
         self._keep()
@@ -60,7 +64,7 @@ class Story:
         ``table`` is what it was drawn from."""
         from studykit.telling import plots
 
-        plots.save(fig, name, self.experiment, table)
+        plots.save(fig, name, self.experiment, table, caption=caption, notebook=self.kept["notebook"])
         if in_notebook():
             import matplotlib.pyplot as plt
             from IPython.display import display

@@ -197,9 +197,9 @@ def footer(fig: Figure, *parts: str) -> None:
     fig.supxlabel("\n".join(lines), fontsize=SMALL, color=GREY)
 
 
-def save(fig: Figure, name: str, experiment: Any, table: pd.DataFrame) -> Path:
-    """Write a figure as SVG and PNG under ``figures/<study>/``, and what it was drawn from into the manifest
-    there.
+def save(fig: Figure, name: str, experiment: Any, table: pd.DataFrame, **about: str) -> Path:
+    """Write a figure as SVG and PNG under ``figures/<study>/``, and what it was drawn from, and what else it is
+    ``about`` (caption, notebook), into the manifest there.
 
     Redrawn from the same records, the files are the same to the byte. Returns the PNG's path.
     """
@@ -207,11 +207,11 @@ def save(fig: Figure, name: str, experiment: Any, table: pd.DataFrame) -> Path:
     fig.savefig(folder / f"{name}.svg", metadata={"Date": None})
     fig.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
     file = folder / "manifest.json"
-    manifest = json.loads(file.read_text()) if file.is_file() else {}
+    manifest = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     seeds, runs = (list(table[column].dropna()) if column in table else [] for column in ("seed", "key"))
     manifest[name] = {"study": experiment.name, "encoder": experiment.encoder, "weights": experiment.weights,
-                      "seeds": sorted({int(seed) for seed in seeds}), "runs": sorted(set(runs))}
+                      "seeds": sorted({int(seed) for seed in seeds}), "runs": sorted(set(runs)), **about}
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, file)
     return folder / f"{name}.png"

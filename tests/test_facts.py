@@ -107,8 +107,8 @@ def test_several_places_become_one_sentence():
     table = runs({("essays", "all"): 80.0, ("essays", "few"): (85.0, 80.0, 72.0)}, SHARES)
     gaps = stats.paired_gaps(table)
     fact, = facts.gaps(gaps)
-    assert fact.sentence == ("`few` against `all` on Essays: behind with all of the data by 8.0 points; ahead with 10 % of "
-                             "the data by 5.0 points; a match with 30 % of the data.")
+    assert fact.sentence == ("`few` against `all` on Essays: behind with all of the data by 8.0 points; ahead with 10 % by "
+                             "5.0 points; a match with 30 %.")
     assert fact.kind == "mixed" and fact.numbers == {"behind": 1, "ahead": 1, "match": 1}
     crossing, = facts.crossings(gaps)
     assert crossing.sentence == "On Essays `few` is ahead of `all` with 10 % of the data and behind it with all of the data."
@@ -325,6 +325,8 @@ def test_a_story_keeps_figures_with_their_captions(story, table, capsys):
     for caption in ("an old one", "scores."):
         story.draw(plots.score_by_fraction(table, "tiny"), "scores", table, caption)
     assert kept()["figures"] == [{"name": "scores", "caption": "scores."}]
+    manifest = json.loads((paths.figures("tiny") / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["scores"]["caption"], manifest["scores"]["notebook"]) == ("scores.", "03_data_fractions")
     assert (paths.figures("tiny") / "scores.png").is_file() and "*Figure: scores.*" in capsys.readouterr().out
 
 
@@ -338,6 +340,8 @@ def test_in_a_notebook_facts_are_markdown(story, table, monkeypatch):
     monkeypatch.setattr(display, "display", shown.append)
     story.tell(facts.order(table))
     assert [type(item).__name__ for item in shown] == ["Markdown"] and shown[0].data.startswith("- On Essays with ")
+    story.tell(facts.chance(table), folded="Chance")
+    assert shown[1].data.startswith("<details><summary>Chance</summary>\n\nOne answer") and len(kept()["facts"]) == 3
 
 
 def test_where_one_task_differs_it_is_named_once():

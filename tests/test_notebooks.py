@@ -46,9 +46,9 @@ def printed(notebook):
 
 
 def reading(notebook):
-    """What there is to read: prose without folded answers, and what code told."""
-    unfolded = re.sub(r"<details>.*?</details>", "", prose(notebook), flags=re.DOTALL)
-    return "\n\n".join([unfolded, *outputs(notebook, "text/markdown")])
+    """What there is to read: prose, and what code told, without what is folded."""
+    text = "\n\n".join([prose(notebook), *outputs(notebook, "text/markdown")])
+    return re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
 
 
 def paragraphs(text):

@@ -99,8 +99,9 @@ def _would(advice: Advice, decided: Decision) -> str:
         rounds = words.counted(math.ceil(decided.more_rounds), "round")
         return f"About {rounds} of finals instead of {decided.rounds} would settle it, if scores stay as they are."
     if decided.more_labels:
-        return (f"More minutes alone would not settle it; about {_round(decided.more_labels):,} labelled rows instead of "
-                f"{sum(advice.rows.values()):,} would, if scores stay as they are.")
+        rows = sum(advice.rows.values())
+        enough = f"{_round(decided.more_labels * rows):,} labelled rows instead of {rows:,}"
+        return f"More minutes alone would not settle it; about {enough} would, if scores stay as they are."
     return "Neither more minutes nor more labels within reach would settle it: they are that close."
 
 
@@ -114,9 +115,11 @@ def _round(number: float) -> int:
 
 
 def _floor(advice: Advice, decided: Decision) -> str:
-    tried, margin = words.counted(len(arms(advice)), "arm"), points(advice, decided.margin)
-    return (f"Take the floor, {decided.choice}: none of {tried} is shown to beat it, and it needs no fine-tuning. It is "
-            f"within {margin} of the best with a probability of {sure(decided.sure)}.")
+    tried, margin = len(arms(advice)), points(advice, decided.margin)
+    beaten = f"none of {tried} arms is" if tried > 1 else "the one arm that was tried is not"
+    more = f" {_would(advice, decided)}" if decided.more_minutes or decided.more_rounds or decided.more_labels else ""
+    return (f"Take the floor, {decided.choice}: {beaten} shown to beat it, and it needs no fine-tuning. It is within "
+            f"{margin} of the best with a probability of {sure(decided.sure)}.{more}")
 
 
 def certainty(advice: Advice) -> list[Fact]:

@@ -1,5 +1,5 @@
 """``python -m studykit run``: every notebook through papermill. ``python -m studykit student``: the notebooks for a class.
-``python -m studykit data``: advice on somebody's own data. ``python -m studykit predict``: a model's answers to a file's rows.
+``python -m studykit data``: advice on somebody's own data. ``python -m studykit predict``: a model's answers to new rows.
 ``python -m studykit readme``: README's tables.
 
 ``run_all.sh`` calls this once the environment is there.

@@ -4,17 +4,24 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from studykit import Later
 from studykit.advise import delimited, files, objects, predicting
 from studykit.study import progress
 from studykit.tasks import sheets
 
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Later("torch")
+
 FEWEST, MOST = 64, 4096  # rows of a chunk: as many as take about SECONDS
 SECONDS = 2.0
 DIGITS = 6  # of the numbers that are written to a file
-QUIET = 2.0  # seconds between two lines of progress
+QUIET, LINES = 2.0, 20  # seconds between lines of progress at first; later a share of what has passed
 
 
 def predict_file(file: str | Path, model: str | Path, out: str | Path = "", encoder: str = "") -> str:
@@ -32,17 +39,17 @@ def predict_file(file: str | Path, model: str | Path, out: str | Path = "", enco
         raise ValueError(f"{file} is of a kind that is not read here: save it as one of {', '.join(sheets.KINDS)}")
     out = _out(file, Path(out or named(file)))
     opened, temporary = predicting.load(model, encoder), out.with_name(f".{out.stem}.{os.getpid()}.tmp{out.suffix}")
-    pace = Pace(opened)
     names = ("predicted", *opened.columns[1:])
     added = [(name, str if name == "predicted" and opened.task.labels else float) for name in names]
     try:
-        layout, called = _filled(file, temporary, opened.task.columns, added, pace.answer, lambda: pace.size)
+        with Pace(opened) as pace:
+            layout, called = _filled(file, temporary, opened.task.columns, added, pace.answer, pace.size)
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
     renamed = "" if called == list(names) else " (the file has columns of these names already, hence the number)"
-    cut = f"; {pace.cut / pace.rows:.1%} of them have more than the {opened.about['max_length']} tokens that the model is " \
-        "given, and were cut" if pace.cut else ""
+    cut = f"; {100 * pace.cut / pace.rows:.1f} % of them have more than the {opened.about['max_length']} tokens that the " \
+        "model is given, and were cut" if pace.cut else ""
     return f"{pace.rows:,} rows of {file.name} ({layout}) are in {out}, with {', '.join(called)}{renamed}{cut}."
 
 
@@ -65,25 +72,56 @@ def _out(file: Path, out: Path) -> Path:
 
 
 class Pace:
-    """Answers chunk by chunk, of a size that takes about two seconds, and says how far it is."""
+    """Answers chunk by chunk, of a size that takes about two seconds, and says how far it is.
+
+    Within, an encoder computes with one thread or with all, whichever was quicker when last tried: beside other programs
+    one may be far quicker, since threads wait for one another. Both are tried at the beginning, and then ever more seldom.
+    """
 
     def __init__(self, model: predicting.Model):
-        self.model, self.size, self.rows, self.cut = model, FEWEST, 0, 0
+        self.model, self.rows, self.cut, self.chunks, self.most = model, 0, 0, 0, FEWEST
         self.line, self.begin, self.shown = progress.Line(), time.monotonic(), time.monotonic()
+        self.every = torch.get_num_threads() if model.about["weights"] else 1
+        self.speeds = {self.every: 0.0}  # characters a second, by number of threads
+
+    def __enter__(self) -> "Pace":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._set(self.every)
+
+    @property
+    def trying(self) -> bool:
+        """Whether the next chunk is computed with the other number of threads."""
+        return self.every > 1 and self.chunks > 0 and self.chunks & (self.chunks - 1) == 0
+
+    def size(self) -> int:
+        """Rows of the next chunk, at most."""
+        return FEWEST if self.trying else self.most
 
     def answer(self, texts: predicting.Rows, share: float) -> list[tuple]:
         """A row of values for each row of texts; ``share`` of the file has been read."""
+        trying, quickest = self.trying, max(self.speeds, key=self.speeds.__getitem__)
+        threads = 1 + self.every - quickest if trying else quickest
+        self._set(threads)
         begin = time.monotonic()
         found, cut = self.model.answers(texts)
-        self.rows, self.cut = self.rows + len(texts), self.cut + cut
         now = time.monotonic()
-        if now - begin < SECONDS / 2 and len(texts) == self.size:
-            self.size = min(MOST, 2 * self.size)
-        if now - self.shown >= QUIET:
-            elapsed, self.shown = now - self.begin, now
+        self.speeds[threads] = sum(1 + len(text) for row in texts for text in row) / (now - begin + 1e-9)
+        self.rows, self.cut, self.chunks = self.rows + len(texts), self.cut + cut, self.chunks + 1
+        if not trying and len(texts) == self.most:
+            self.most = min(MOST, 2 * self.most) if now - begin < SECONDS / 2 else \
+                max(FEWEST, self.most // 2) if now - begin > 2 * SECONDS else self.most
+        elapsed = now - self.begin
+        if now - self.shown >= max(QUIET, elapsed / LINES):
+            self.shown = now
             self.line.show(f"{self.rows:,} rows, {self.rows / elapsed:,.3g} a second, about "
                            f"{progress.duration(elapsed * (1 / max(share, 1e-9) - 1))} left")
         return list(zip(*map(_written, found), strict=True))
+
+    def _set(self, threads: int) -> None:
+        if self.every > 1:
+            torch.set_num_threads(threads)
 
 
 def _written(values: np.ndarray) -> list:

@@ -1,17 +1,13 @@
 """Hygiene of the committed notebooks; ``run_all.sh --test`` compares their outputs with nbval."""
 
 import ast
-import json
 import re
 
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
-import yaml
-from conftest import STUDY as TINY
 
-from studykit import paths, study, tasks
-from studykit.study import records
+from studykit import paths, tasks
 
 NOTEBOOKS = paths.notebooks()
 FIRST = ["00", "01", "02", "03", "04", "05", "06", "10"]  # the course as it was first told; others may stand between
@@ -197,67 +193,3 @@ def test_the_answers_of_the_exercises_run(notebook, monkeypatch, tmp_path):
         plt.close("all")
     for answer in answers:
         exec(compile(answer, "answer", "exec"), names)
-
-
-# Readings: whatever comes out, on a study of which nobody thought
-
-ARMS = {"whole": {"method": "full", "rates": [0.001, 0.003]}, "last": {"method": "head", "rates": [0.01, 0.03]},
-        **{f"lora r={rank}": {"method": "lora", "options": {"rank": rank}, "rates": [0.01, 0.03]} for rank in (2, 4)}}
-STUDY = yaml.safe_dump({**yaml.safe_load(TINY), "tasks": ["tickets.yaml", "mood.yaml"], "arms": ARMS, "seeds": [0, 1, 2],
-                        "trials": {"fraction": 0.5, "seeds": [1000, 1001]}}, sort_keys=False)
-TICKETS = "title: Tickets\nquestion: Who should answer?\ncolumns: [text]\nlabels: [sales, help, law]\nmetrics: [accuracy]\n"
-MOOD = "title: Mood\nquestion: How glad?\ncolumns: [text]\nrange: [-50, 900]\nmetrics: [mean_absolute_error]\n"
-SCORES = {"tickets": (0.6, 0.04), "mood": (90.0, -12.0)}  # of the worst arm, and what the next has more
-
-
-@pytest.fixture(params=[1, -1], ids=["as it is", "reversed"])
-def other_study(request, tmp_path, tiny_encoder, monkeypatch):
-    """A study of other tasks and arms, whose runs are made up: each arm is better than the one before it, or worse."""
-    rows = [(f"the cat sees a dog {number}", number) for number in range(90)]
-    for name, settings, labels in (("tickets", TICKETS, ["sales", "help", "law"] * 30), ("mood", MOOD, range(-50, 850, 10))):
-        lines = ["text,label", *(f"{text},{label}" for (text, _), label in zip(rows, labels, strict=True))]
-        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
-        (tmp_path / f"{name}.yaml").write_text(f"{settings}data: {name}.csv\n")
-    (tmp_path / "other.yaml").write_text(STUDY)
-
-    def result(experiment, run):
-        task, arms = experiment.tasks[run.task], [arm.does for arm in experiment.arms.values()]
-        place = arms.index((run.method, run.options))
-        least, more = SCORES[run.task]
-        score = least + more * (place if request.param > 0 else 3 - place) + 0.01 * more * (run.seed % 3) * (place + 1)
-        labels, spread, mean = ([0, 1, 2] * 20, None, None) if task.labels else (list(range(0, 600, 10)), 170.0, 295.0)
-        return {"status": "ok", "reason": "", "scores": {task.metric.name: score}, "score": score, "labels": labels,
-                "predictions": labels, "label_spread": spread, "label_mean": mean, "p_shuffled": 0.001,
-                "curve": [(10 * i, i, score) for i in range(1, 1 + run.points)], "examples": 60, "steps": 30, "tokens": 9000,
-                "parameters": {"trained": 120, "head": 20, "total": 9000}, "seconds": {"train": 60.0},
-                "hardware": {"processor": "made up"}, "precision": "fp32"}
-
-    def execute(experiment, wanted, **_):
-        return experiment.table([records.new(run, experiment.tasks[run.task], None, result(experiment, run))
-                                 for run in dict.fromkeys(wanted)])
-
-    monkeypatch.setattr(study.Study, "execute", execute)
-    return {"study_name": str(tmp_path / "other.yaml"), "encoder": tiny_encoder, "task": "", "longer_task": ""}
-
-
-@pytest.mark.parametrize("number", ["00", "02", "03"])
-def test_readings_follow_the_table(number, other_study, monkeypatch, tmp_path):
-    for folder in ("figures", "runs"):
-        monkeypatch.setattr(paths, folder, lambda study, folder=folder: tmp_path / folder / paths.plain(study))
-    (file,) = [file for file in NOTEBOOKS if file.stem.startswith(number)]
-    names = {}
-    for cell in code(nbformat.read(file, as_version=4)):
-        exec(compile(cell.source, "cell", "exec"), names)
-        if "parameters" in cell.metadata.get("tags", []):
-            names.update(other_study)
-        plt.close("all")
-    kept = json.loads((tmp_path / "runs" / "other" / f"{file.stem}.json").read_text(encoding="utf-8"))
-    facts, better = kept["facts"], {"tickets": 1, "mood": -1}
-    orders = [fact for fact in facts if fact["kind"] == "order"]
-    assert orders
-    for fact in orders:
-        told = sorted(fact["numbers"], key=lambda arm: fact["sentence"].index(f"`{arm}`"))
-        assert told == sorted(told, key=lambda arm: -better[fact["about"]["task"]] * fact["numbers"][arm])
-    for fact in facts:
-        if fact["kind"] in ("ahead", "behind") and "gap" in fact["numbers"]:
-            assert (fact["numbers"]["gap"] > 0) == (fact["kind"] == "ahead")

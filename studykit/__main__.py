@@ -121,18 +121,24 @@ def _student(options):
 
 
 def _data(options):
-    from studykit.advise import asking
-    from studykit.telling import door
+    from studykit import tasks
+    from studykit.telling import door, story
 
+    data, encoder = _callers(options.data), _callers(options.encoder)
+    is_task = data.suffix.lower() in (".yaml", ".yml")
+    task = tasks.get(data) if is_task else tasks.described(data, options.text, options.label)  # mistakes are said at once
     parameters = {name: getattr(options, name) for name in ("text", "label", "minutes", "arms", "margin")}
-    question = asking.question(options.data, encoder=options.encoder, **parameters)  # a mistake is said before anything runs
-    parameters |= {"data": str(_callers(options.data)), "encoder": options.encoder and question.encoder_at}
+    is_folder = options.encoder not in ("", "mini") and encoder.is_dir()
+    parameters |= {"data": str(data), "encoder": str(encoder) if is_folder else options.encoder}
     notebook, = _chosen(OWN)
-    target = paths.made(paths.runs(question.name)) / notebook.name
+    target = paths.made(paths.runs(task.name)) / notebook.name
+    story.kept_in(task.name, notebook.stem).unlink(missing_ok=True)  # an earlier call's
     with door.interruptible():
         status = _execute(notebook, target, parameters)
-    print(door.said(question.name, target))
-    return int(status == "failed")
+    if status == "failed":
+        return 1
+    print(door.said(task.name, target))
+    return 0
 
 
 def _predict(options):

@@ -1,5 +1,8 @@
 """Facts about how advice came about: how the files were read, the plan, floors, race and cost; and how its model is used."""
 
+from pathlib import Path
+
+from studykit import paths
 from studykit.advise.advice import Advice
 from studykit.telling import words
 from studykit.telling.advised_parts import arms, floors_of, mean, runs, unit
@@ -90,7 +93,8 @@ def use(advice: Advice) -> list[Fact]:
         return [Fact("no_model", f"There is no model yet. {AGAIN}")]
     opens = {"transformers": "Plain `transformers` opens it, and so does this project.",
              "floor": "It is the floor: no encoder was tuned. This project opens it."}
-    return [Fact("model", f"The model is in `{folder}`. {opens.get(kind or '', 'This project opens it.')}", {"kind": kind})]
+    short = Path(folder).relative_to(paths.REPO) if Path(folder).is_relative_to(paths.REPO) else folder
+    return [Fact("model", f"The model is in `{short}`. {opens.get(kind or '', 'This project opens it.')}", {"kind": kind})]
 
 
 def lines(advice: Advice) -> dict[str, str]:

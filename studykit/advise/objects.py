@@ -3,6 +3,7 @@ its end."""
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,6 +12,7 @@ from studykit.advise import files
 
 BLOCK = 1 << 16  # characters that an array is read by, at first
 LARGEST = 1 << 26  # characters of one object of it
+BETWEEN, DECODER = re.compile(r"[ \t\r\n,]*"), json.JSONDecoder()
 
 
 def fill(source: Path, given: TextIO, written: TextIO, columns: Sequence[str], added: files.Added,
@@ -60,40 +62,38 @@ def _lines(source: Path, given: TextIO) -> Iterator[tuple[str, dict | None, str,
 def _items(source: Path, given: TextIO) -> Iterator[tuple[str, dict | None, str, str]]:
     """The same of a JSON array's objects, and of what stands between them."""
     held, row = given.read(BLOCK), 0
-    between = len(held) - len(held.removeprefix("\ufeff").lstrip()) + 1  # to after the bracket
-    yield held[:between], None, "", ""
-    held = held[between:]
+    begin = len(held) - len(held.removeprefix("\ufeff").lstrip()) + 1  # after the bracket
+    yield held[:begin], None, "", ""
     while True:
-        between = len(held) - len(held.lstrip(" \t\r\n,"))
-        if between == len(held) and (more := given.read(BLOCK)):
-            held += more
+        end = len(BETWEEN.match(held, begin)[0]) + begin  # type: ignore[index]
+        if end == len(held) and (more := given.read(BLOCK)):
+            held, begin = held[begin:] + more, 0
             continue
-        if between == len(held):
+        if end == len(held):
             raise ValueError(f"{source}, after row {row}: the array has no end: fetch or write the file again")
-        if held[:between].count(",") != (row > 0 and held[between: between + 1] != "]"):
+        last = held[end] == "]"
+        if held[begin:end].count(",") != (row > 0 and not last):
             raise ValueError(f"{source}, after row {row}: one comma must stand between two objects of an array")
-        yield held[:between], None, "", ""
-        held = held[between:]
-        if held[:1] == "]":
-            yield held, None, "", ""
-            if (rest := given.read(BLOCK)).strip() or held[1:].strip():
+        yield held[begin:end], None, "", ""
+        if last:
+            rest = held[end:] + given.read(BLOCK)
+            if rest[1:].strip():
                 raise ValueError(f"{source}: something stands after the array's end: take it out")
             yield rest, None, "", ""
             return
         row += 1
-        values, end, held = _item(source, given, held, row)
+        values, begin, held = _item(source, given, held, end, row)
         _object(source, f"row {row}", values)
-        yield held[:end], values, f"row {row}", ""
-        held = held[end:]
+        yield held[end:begin], values, f"row {row}", ""
 
 
-def _item(source: Path, given: TextIO, held: str, row: int) -> tuple[Any, int, str]:
-    """``(values, end, held)``: the object that ``held`` begins with, after reading as much more as it takes."""
+def _item(source: Path, given: TextIO, held: str, begin: int, row: int) -> tuple[Any, int, str]:
+    """``(values, end, held)``: the object that begins there, after reading as much more as it takes."""
     while True:
         try:
-            return *json.JSONDecoder().raw_decode(held), held
+            return *DECODER.raw_decode(held, begin), held
         except (ValueError, RecursionError) as error:
-            more = given.read(max(BLOCK, len(held))) if len(held) < LARGEST else ""
+            more = given.read(max(BLOCK, len(held))) if len(held) - begin < LARGEST else ""
             if not more:
                 raise ValueError(f"{source}, row {row}: {getattr(error, 'msg', error)}; each item of the array must be one "
                                  "whole JSON object") from None

@@ -60,11 +60,11 @@ class Story:
         self._keep()
 
     def draw(self, fig: "Figure", name: str, table: pd.DataFrame, caption: str) -> None:
-        """Save a figure (``plots.save``), show it with its caption under it, and keep its name and caption.
+        """Save a figure (``style.save``), show it with its caption under it, and keep its name and caption.
         ``table`` is what it was drawn from."""
-        from studykit.telling import plots
+        from studykit.telling import style
 
-        plots.save(fig, name, self.experiment, table, caption=caption, notebook=self.kept["notebook"])
+        style.save(fig, name, self.experiment, table, caption=caption, notebook=self.kept["notebook"])
         if in_notebook():
             import matplotlib.pyplot as plt
             from IPython.display import display

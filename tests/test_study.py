@@ -141,7 +141,7 @@ def trained(monkeypatch):
     """Training that is not done: the list of runs that would have been trained, each scored by its own learning rate."""
     called = []
 
-    def train_run(run, task, source, encoder_at):
+    def train_run(run, task, source, encoder_at, unfinished):
         called.append(run)
         return made_result(run, run.lr)
 

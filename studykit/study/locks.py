@@ -8,6 +8,7 @@ from pathlib import Path
 import filelock
 
 ACCIDENTS = "accidents"  # the folder, beside a study's groups of records, of what happened to runs that gave no result
+UNFINISHED = "unfinished"  # the folder beside it, of the states of long runs that have not ended
 
 
 @contextlib.contextmanager
@@ -60,5 +61,5 @@ def _held(file, wait):
 
 
 def _clear(folder, key):
-    for part in folder.glob(f"*/.*-{key}.json.*.tmp"):
+    for part in folder.glob(f"*/.*-{key}.*.tmp"):
         part.unlink(missing_ok=True)

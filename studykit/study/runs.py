@@ -162,9 +162,11 @@ def build(run: Run, task: Task, encoder_at: str, labels: np.ndarray):
     return methods.apply(run.method, model, run.init_seed, **dict(run.options))
 
 
-def train_run(run: Run, task: Task, source: str, encoder_at: str, deadline: float = math.inf, keep=None) -> dict:
+def train_run(run: Run, task: Task, source: str, encoder_at: str, unfinished: Path | None = None,
+              deadline: float = math.inf, keep=None) -> dict:
     """Train and score one run; its result as a dict, for ``records.new``. Errors are raised, ``TimeoutError`` where
-    ``time.monotonic()`` passes ``deadline``. ``keep(model)`` is called with the trained model."""
+    ``time.monotonic()`` passes ``deadline``. A long run keeps its state in the file ``unfinished``, and goes on from there.
+    ``keep(model)`` is called with the trained model."""
     from studykit import training
     from studykit.training import machine
 
@@ -179,7 +181,7 @@ def train_run(run: Run, task: Task, source: str, encoder_at: str, deadline: floa
     with machine.peak_memory(device) as memory:
         outcome = training.train(parts.model, parts.train, run.budget, lr=run.lr, batch_size=run.batch_size,
                                  seed=run.order_seed, precision=run.precision, device=device, ledger=ledger, score=score,
-                                 points=run.points, deadline=deadline)
+                                 points=run.points, deadline=deadline, unfinished=unfinished)
     if keep and outcome.status == "ok":
         keep(parts.model)
     return _result(run, task, outcome, parts, ledger, memory, device)

@@ -83,7 +83,8 @@ def single(place: Place, run: Run, wait: bool = True, **options) -> dict | None:
         if record := records.find(place.folder.parent, run):
             return record
         try:
-            result = runs.train_run(run, place.tasks[run.task], place.source, place.encoder_at, **options)
+            result = runs.train_run(run, place.tasks[run.task], place.source, place.encoder_at, unfinished(place, run),
+                                    **options)
         except TimeoutError:
             raise
         except Exception as error:
@@ -111,4 +112,10 @@ def kept(place: Place, run: Run, outcome: dict) -> dict:
     else:
         records.write(outcome, place.folder / f"{run.name}.json")
         (beside / f"{run.name}.json").unlink(missing_ok=True)
+        unfinished(place, run).unlink(missing_ok=True)
     return outcome
+
+
+def unfinished(place: Place, run: Run) -> Path:
+    """Where a long run keeps its state until its record is there, beside the study's records."""
+    return place.folder.parent / locks.UNFINISHED / f"{run.name}.pt"

@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from studykit.training.loop import Outcome, batch_loss, logits, predict, train
 
 __all__ = ["Outcome", "batch_loss", "logits", "predict", "train"]
+MODULES = ("budgets", "checkpoints", "fast", "fleet", "frozen", "lighter", "loop", "machine", "rows")
 
 
 def __getattr__(name: str):
     """Reading records asks for budgets only, and must not wait for torch."""
-    if name.startswith("__") or name in ("budgets", "fast", "fleet", "loop", "machine"):  # modules are imported as ever
+    if name.startswith("__") or name in MODULES:  # these are imported as ever
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module("studykit.training.loop"), name)

@@ -1,6 +1,7 @@
 """Train one model within a budget, and know where the time went."""
 
 import contextlib
+import itertools
 import math
 import time
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from studykit import methods
-from studykit.training import budgets, fast, lighter, machine
+from studykit.training import budgets, checkpoints, fast, lighter, machine
 
 WARMUP = 0.1  # share of the budget over which the learning rate rises
 WEIGHT_DECAY = 0.01  # on weight matrices only, never on biases or LayerNorms
@@ -38,14 +39,15 @@ class Outcome:
 
 
 def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", device=None, ledger=None, score=None,
-          points=0, timed=False, deadline=math.inf):
+          points=0, timed=False, deadline=math.inf, unfinished=None):
     """Train what ``methods.apply`` left trainable, in place, and return the ``Outcome``.
 
     ``budget`` is a ``budgets.Budget`` and ``data`` are ``tasks.Encodings``; ``seed`` is the order seed: it decides batches
     and dropout. AdamW with bias correction, linear warm-up and decay. ``score(model)`` is called at ``points`` moments,
     evenly over the budget for the anytime curve, its time not counted. A loss that is not finite ends the run as
     ``diverged``. ``timed`` waits for an accelerator within each step, so that its parts have their times there too.
-    Raises ``TimeoutError`` where ``time.monotonic()`` passes ``deadline``.
+    Raises ``TimeoutError`` where ``time.monotonic()`` passes ``deadline``. A long run keeps its state in the
+    file ``unfinished``, if one is given (``checkpoints``), and goes on from there; whoever keeps the model removes it.
     Where only the head trains, the encoder stays in evaluation mode and each example passes through it once.
     """
     device = device or machine.best_device()
@@ -70,26 +72,32 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
         light.follow(optimizer)
         batches = budgets.batch_order(data.lengths, batch_size, total, seed)
         moments, losses = [limit * (i + 1) / points for i in range(points)], []
+        kept = checkpoints.Checkpoint(unfinished, model, optimizer, schedule, outcome, ledger, losses, features)
+        begun = kept.read()
+        batches = itertools.islice(batches, outcome.steps, None)
         while spent() < limit and outcome.status == "ok":
-            now = spent()
-            until = min(moment for moment in (*moments, limit, now + limit / 10) if moment > now)
+            until = min(moment for moment in (*moments, limit, begun + limit / 10) if moment > begun)
             with ledger("train"), fast.on_features(model) if features else contextlib.nullcontext():
                 model.train()
                 if alone:
                     model.base_model.eval()
-                while spent() < until:
+                while spent() < until and not kept.due:
                     if time.monotonic() > deadline:
                         raise TimeoutError(f"the deadline came after {outcome.steps} steps")
                     rows = next(batches)
                     losses.append(_step(model, data, rows, optimizer, schedule, device, outcome, timed))
                     outcome.steps += 1
                     outcome.step_tokens.append(int(data.lengths[rows].sum()))
-                if not torch.isfinite(torch.stack(losses)).all():
+                if (ended := spent() >= until) and not torch.isfinite(torch.stack(losses)).all():
                     outcome.status = "diverged"
                     outcome.reason = f"the loss was not finite within {outcome.steps} steps of {total or budget}"
-            if score and any(now < moment <= spent() for moment in moments):
+            if not ended:
+                kept.write(begun)
+                continue
+            if score and any(begun < moment <= spent() for moment in moments):
                 with light.whole():
                     outcome.curve.append((outcome.steps, ledger.seconds["train"], score(model)))
+            begun = spent()
     outcome.tokens = sum(outcome.step_tokens)
     if outcome.step_seconds:
         outcome.parts = dict(zip(PARTS, map(float, np.sum(outcome.step_seconds, axis=0)), strict=True))

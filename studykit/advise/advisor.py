@@ -41,7 +41,8 @@ def run(data: str | Path, text: str = "", label: str = "", minutes: float = 0, e
 
 def _advised(work: Session) -> Advice:
     torch.set_num_threads(work.bench.pace.threads)
-    work.changed = lambda: _tell(work)
+    if not work.bench.read_only:  # else what an earlier call wrote would be lost before it is read
+        work.changed = lambda: _tell(work)
     for stage, function in STAGES.items():
         _staged(work, stage, function)
     if not work.stopped:

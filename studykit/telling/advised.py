@@ -102,7 +102,7 @@ def _would(advice: Advice, decided: Decision) -> str:
         rows = sum(advice.rows.values())
         enough = f"{_round(decided.more_labels * rows):,} labelled rows instead of {rows:,}"
         return f"More minutes alone would not settle it; about {enough} would, if scores stay as they are."
-    return "Neither more minutes nor more labels within reach would settle it: they are that close."
+    return "As far as one can tell now, neither more minutes nor more labels within reach would settle it."
 
 
 def _minutes(minutes: float) -> str:

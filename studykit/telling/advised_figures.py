@@ -49,7 +49,7 @@ def caption(advice: Advice, name: str) -> str:
     return {
         "certainty": "how far each contender is from the choice, with its interval, and the probability that it is within "
                      f"{margin} of the best. In the grey band the difference does not matter. Filled: it was in the finals; "
-                     "hollow: it left before. An arrow is a contender beyond the panel.",
+                     "hollow: it left before. An arrow is a contender beyond the panel, where intervals are cut too.",
         "learning_curve": f"{of['metric_axis']} of the choice by the number of labels that it trained on, on a log axis: a "
                           "dot a training, a tick their mean. Dotted: the best floor. Hollow: the forecast for twice as "
                           "many, with its 95 % interval. The vertical axis does not start at zero.",
@@ -89,10 +89,9 @@ def certainty(advice: Advice, width: float = style.WIDTH) -> Figure:
     names = [_short(row.label, width) for row in rows]
     height = 0.24 if all("\n" not in name for name in names) else 0.3
     fig, ax = _blank(width, 0.95 + height * len(rows), xlabel=f"{_points(advice)} ahead of the choice (left: behind)")
-    finals = [row for row in rows if row.finalist and row.kind == "arm"]
-    held = [-value for row in finals for value in (row.gap, row.high) if value is not None]
+    held = [-row.gap for row in rows if row.finalist and row.kind == "arm"]
     ends = [-value for row in rows for value in (row.gap, row.low, row.high) if value is not None]
-    low, high = limits.reached(np.array(ends), np.array([-2 * margin, 2 * margin, *held]), 0.5)
+    low, high = limits.reached(np.array(ends), np.array([-2 * margin, 2 * margin, *held]))
     room = 0.06 * (high - low)
     ax.axvspan(-margin, margin, color="#EDEDED", zorder=0, linewidth=0)
     ax.axvline(0, color=style.GREY, linewidth=0.7, zorder=1)

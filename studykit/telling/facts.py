@@ -10,11 +10,13 @@ say so. In a notebook::
     story.draw(plots.score_by_fraction(table, experiment.about), "score_by_fraction", table, "score against …")
 
 ========================  =====================================================================================
-of a table of runs        ``coverage``, ``not_ok``, ``learnt``, ``chance``, ``order``, ``ends``, ``parameters``
+of a table of runs        ``coverage``, ``not_ok``, ``learnt``, ``chance``, ``order``, ``ends``, ``parameters``,
+                          ``frugal``
 of ``stats.paired_gaps``  ``gaps``, ``tally``, ``crossings``, ``answer``; ``verdict`` of a row
 of other tables           ``spread`` (``variance.spread``), ``ratios`` (``variance.ratios``), ``rates``
                           (``rates.judged``), ``effort`` (``rates.effort``), ``costs`` (a ``Clock``), ``pace``
-                          (``clock.apart``), ``claims`` (``paper.judge``)
+                          (``clock.apart``), ``claims`` (``paper.judge``), ``spent`` (``evidence.costs.by_arm``),
+                          ``kept`` (``keeping.measure``)
 ========================  =====================================================================================
 
 For one place of several give the rows of it: ``facts.gaps(gaps[gaps["fraction"] == 1])``. What the page of a run
@@ -26,11 +28,12 @@ import pandas as pd
 from studykit.evidence import stats
 from studykit.telling import words
 from studykit.telling.comparisons import answer, crossings, gaps, tally, verdict
-from studykit.telling.findings import arms_of, claims, costs, effort, pace, rates, ratios, spread
+from studykit.telling.findings import arms_of, claims, costs, effort, frugal, kept, pace, rates, ratios, spent, spread
 from studykit.telling.story import EMPTY, Fact, Story
 
 __all__ = ["EMPTY", "Fact", "Story", "answer", "chance", "claims", "costs", "coverage", "crossings", "effort", "ends",
-           "gaps", "learnt", "not_ok", "order", "pace", "parameters", "rates", "ratios", "spread", "tally", "verdict"]
+           "frugal", "gaps", "kept", "learnt", "not_ok", "order", "pace", "parameters", "rates", "ratios", "spent", "spread",
+           "tally", "verdict"]
 
 
 def _titles(table: pd.DataFrame) -> dict[str, str]:
@@ -112,7 +115,7 @@ def _learnt_on(task: str, title: str, learnt: pd.DataFrame, axis: str, alone: bo
         arms: dict[str, list[str]] = {}
         for arm, row in learnt.iterrows():
             arms.setdefault(_learnt_at(axis, row), []).append(str(arm))
-        told = [f"{words.arms(names, 12)} {at}" for at, names in arms.items()]
+        told = [f"{words.arms(names, 12)} {at}" for at, names in sorted(arms.items(), key=lambda item: item[0] == "nowhere")]
         which = "; ".join(told) if alone else f"most runs of {'; of '.join(told)}"
         facts.append(Fact("learnt", f"On {title} learnt: {which}.", {"task": task}))
     return facts

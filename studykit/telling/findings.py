@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from studykit.telling import words
+from studykit.evidence import costs as costs_of
+from studykit.evidence import stats
+from studykit.telling import comparisons, words
 from studykit.telling.story import EMPTY, Fact
 
 if TYPE_CHECKING:
@@ -120,6 +122,56 @@ def costs(clock: "Clock", baseline: str = "") -> list[Fact]:
     beside = f", and of {words.listed(others, 9)} times as long" if others else ""
     return [Fact("cost", f"A step of {words.arm(baseline)} takes {_range(own, '.0f')} ms{beside}.", {"baseline": baseline},
                  {arm: [part.min(), part.max()] for arm, part in {baseline: own, **ratios}.items()})]
+
+
+def frugal(table: pd.DataFrame) -> list[Fact]:
+    """Which arm has the best mean on each task, which are not shown behind it, and which of these train fewest
+    parameters and train quickest. ``table`` is of runs at one place."""
+    facts = []
+    for task, rows in table.groupby("task", sort=False):
+        found = costs_of.by_arm(rows).set_index("arm")
+        best = (found["score"] * found["better"]).idxmax()
+        gaps = stats.paired_gaps(rows, best, by=["task"])
+        behind = [row["arm"] for row in gaps.to_dict("records") if comparisons.verdict(row) == "behind"]
+        level = found.drop(index=behind)
+        few, quick = level["besides"].idxmin(), level["train_seconds"].idxmin()
+        told = f"On {found['task_title'].iloc[0]} {words.arm(best)} has the best mean, " \
+               f"{words.number(found['score'][best], found.loc[best])}"
+        if len(level) == 1:
+            sentence = f"{told}{', and all other arms are shown behind it' if behind else ', and no other arm is there'}."
+        else:
+            others = words.arms([arm for arm in level.index if arm != best])
+            sentence = (f"{told}; not shown behind it: {others}. Of these {len(level)} {words.arm(few)} trains fewest "
+                        f"parameters besides the head, {found['besides'][few]:,.0f}, and {words.arm(quick)} is quickest.")
+        facts.append(Fact("frugal", sentence, {"task": task, "best": best, "few": few, "quick": quick},
+                          {"level": len(level), "besides": found["besides"][few]}))
+    return facts or [EMPTY]
+
+
+def spent(found: pd.DataFrame) -> list[Fact]:
+    """Of ``costs.by_arm``, on one task: the arms whose steps, and whose memory, are the most and the least."""
+    facts = []
+    for name, what, unit in (("step_ms", "Time of a step", "ms"), ("memory_mb", "Memory beyond the process's own", "MB")):
+        told = found.dropna(subset=[name]).set_index("arm")[name]
+        if len(told) > 1:
+            most, least = told.idxmax(), told.idxmin()
+            facts.append(Fact(name, f"{what}: most with {words.arm(most)}, {told[most]:.0f} {unit}; least with "
+                              f"{words.arm(least)}, {told[least]:.0f} {unit}.", {"most": most, "least": least},
+                              {"most": told[most], "least": told[least]}))
+    return facts or [Fact("untold", "Fewer than two arms do not tell which takes more.")]
+
+
+def kept(found: pd.DataFrame) -> list[Fact]:
+    """Of ``keeping.measure``: the largest and the smallest file, and what it takes to load and to switch."""
+    if found.empty:
+        return [EMPTY]
+    most, least = (found.loc[place] for place in (found["file_mb"].idxmax(), found["file_mb"].idxmin()))
+    times, seconds = most["file_mb"] / least["file_mb"], found[["load_seconds", "switch_seconds"]].median()
+    return [Fact("file", f"The file to keep is largest for {words.arm(most['arm'])}, {most['file_mb']:.2g} MB, and smallest "
+                 f"for {words.arm(least['arm'])}, {least['file_mb']:.2g} MB: a factor of {times:.3g}.",
+                 {"most": most["arm"], "least": least["arm"]}, {"most": most["file_mb"], "least": least["file_mb"]}),
+            Fact("switch", f"Loading encoder and file takes {1000 * seconds['load_seconds']:.0f} ms, switching in memory "
+                 f"{1000 * seconds['switch_seconds']:.0f} ms (medians over arms).", numbers=seconds.to_dict())]
 
 
 def _range(values: pd.Series, form: str) -> str:

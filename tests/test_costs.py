@@ -1,0 +1,234 @@
+"""What arms cost: their lines, tables, figures and facts; arms beside a study's own; what it takes to keep a model."""
+
+
+
+import made
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from studykit import methods, study
+from studykit.evidence import costs, stats
+from studykit.study import keeping
+from studykit.study.arms import Arm
+from studykit.telling import facts, plots, style
+
+matplotlib.use("agg")
+
+ARMS = {  # label -> method, options, parameters besides the head, mean score
+    "full": ("full", "", 400_000, 74), "bitfit": ("bitfit", "", 3_500, 71), "head": ("head", "", 0, 60),
+    "adapter": ("adapter", "bottleneck=16", 30_000, 78), "adapter 64": ("adapter", "bottleneck=64", 110_000, 78.2),
+    "pfeiffer": ("adapter", "bottleneck=16, placement=pfeiffer", 15_000, 76), "lora": ("lora", "", 12_000, 77.5),
+    "lora 1": ("lora", "rank=1", 1_500, 70), "wide lora": ("lora", "rank=1, roles=('query', 'key')", 3_000, 72)}
+SEEDS = 4
+
+
+def table(sign=1, arms=ARMS, tasks=("essays",), metric="accuracy", **options):
+    """A table of runs in which scores are as above, or, with ``sign`` -1, the other way round."""
+    rng = np.random.default_rng(0)
+    scores = {(task, arm): list(70 + sign * (arms[arm][3] - 70) + rng.normal(0, 0.3, SEEDS))
+              for task in tasks for arm in arms}
+    runs = made.table(scores, metric=metric, **options)
+    for arm, (method, given, besides, _) in arms.items():
+        own = runs["arm"] == arm
+        runs.loc[own, ["method", "options"]] = method, given
+        runs.loc[own, "trained"] = besides + runs["head"]
+        runs.loc[own, "train_seconds"] = 2.0 + besides / 1e6 + 0.1 * runs["seed"]
+        runs.loc[own, "peak_mb"] = 600.0 + besides / 1e4
+    return runs
+
+
+
+@pytest.fixture(params=[1, -1], ids=["as it is", "reversed"])
+def runs(request):
+    return table(request.param)
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+# Evidence
+
+def test_sizes_of_one_kind_are_one_line(runs):
+    assert costs.lines(runs) == {"full": "full", "bitfit": "bitfit", "head": "head", "adapter": "adapter",
+                                 "adapter 64": "adapter", "pfeiffer": "pfeiffer", "lora": "lora", "lora 1": "lora",
+                                 "wide lora": "wide lora"}
+
+
+def test_a_row_an_arm_with_what_it_costs(runs):
+    kept = pd.DataFrame({"arm": ["full", "head"], "file_mb": [1.8, 0.1]})
+    found = costs.by_arm(runs, kept).set_index("arm")
+    assert list(found["besides"]) == sorted(besides for *_, besides, _ in ARMS.values())
+    own = runs[runs["arm"] == "full"]
+    assert found.loc["full", "train_seconds"] == pytest.approx(own["train_seconds"].mean())
+    assert found.loc["full", "step_ms"] == pytest.approx(1000 * (own["train_seconds"] / own["steps"]).median())
+    assert found.loc["full", "memory_mb"] == pytest.approx(600 + 40 - 500)
+    assert tuple(found.loc["full", ["score", "low", "high"]]) == pytest.approx(
+        stats.mean_interval(own["score"], bounds=(0, 100)))
+    _, low, high = stats.mean_interval(own["train_seconds"])
+    assert tuple(found.loc["full", ["train_low", "train_high"]]) == pytest.approx((low, high))
+    assert found["file_mb"].to_dict() == pytest.approx({arm: {"full": 1.8, "head": 0.1}.get(arm, np.nan) for arm in ARMS},
+                                                       nan_ok=True)
+
+
+def test_memory_that_nobody_knows_is_left_open(runs):
+    found = costs.by_arm(runs.assign(peak_mb=None))
+    assert found["memory_mb"].isna().all() and found["step_ms"].notna().all()
+    assert [fact.kind for fact in facts.spent(found)] == ["step_ms"]
+
+
+# Figures
+
+FIGURES = (plots.score_by_parameters, plots.score_by_training_time)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_run_and_arm_is_in_the_figure(figure, runs):
+    (ax,) = figure(runs, "tiny: tiny-bert").axes
+    dots = np.concatenate([dot.get_offsets() for dot in ax.collections
+                           if isinstance(dot, matplotlib.collections.PathCollection)])
+    assert sorted(dots[:, 1]) == pytest.approx(sorted(runs["score"]))
+    labels = {text.get_text(): text.get_color() for text in ax.texts}
+    assert labels.keys() == set(ARMS)
+    assert labels["adapter"] == labels["adapter 64"] == style.STYLE[3][0] != labels["pfeiffer"]
+    assert labels["full"] == style.STYLE[0][0]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_labels_do_not_lie_on_one_another(figure, runs):
+    fig = figure(runs)
+    fig.canvas.draw()
+    boxes = [text.get_window_extent() for text in fig.axes[0].texts]
+    shared = [one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i]]
+    assert sum(shared) == 0
+
+
+def test_arms_that_train_the_head_alone_have_a_place_of_their_own(runs):
+    (ax,) = plots.score_by_parameters(runs).axes
+    ticks = dict(zip([tick.get_text() for tick in ax.get_xticklabels()], ax.get_xticks(), strict=True))
+    assert ax.get_xscale() == "log" and ticks["none"] < 1_500 and ticks["10,000"] == pytest.approx(10_000)
+    alone = {arm: value for arm, value in ARMS.items() if arm != "head"}
+    (ax,) = plots.score_by_parameters(table(arms=alone)).axes
+    assert "none" not in [tick.get_text() for tick in ax.get_xticklabels()]
+
+
+def test_a_study_of_heads_alone_can_be_drawn():
+    (ax,) = plots.score_by_parameters(table(arms={"head": ARMS["head"]})).axes
+    assert "none" in [tick.get_text() for tick in ax.get_xticklabels()]
+
+
+def test_an_interval_stays_within_the_metric():
+    near = {arm: (*ARMS[arm][:3], 99.8) for arm in ("full", "lora")}
+    (ax,) = plots.score_by_training_time(table(arms=near)).axes
+    tops = [segment[:, 1].max() for lines in ax.collections if isinstance(lines, matplotlib.collections.LineCollection)
+            for segment in lines.get_segments()]
+    assert max(tops) <= 100
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_several_tasks_have_a_panel_each_and_a_key(figure):
+    fig = figure(table(tasks=("essays", "letters")))
+    assert len(fig.axes) == 2 and len(fig.legends) == 1
+
+
+def test_more_kinds_than_can_be_told_apart_are_refused():
+    many = {f"last {k}": ("last_k", f"drop={k}", 1000 * k, 70) for k in range(1, 14)}
+    with pytest.raises(ValueError, match="a figure tells 12 kinds of arms apart, got 13: leave some out"):
+        plots.score_by_parameters(table(arms=many))
+
+
+# Facts
+
+def test_what_is_told_of_the_best_arm_is_so(runs):
+    (fact,) = facts.frugal(runs)
+    means = runs.groupby("arm")["score"].mean()
+    best = means.idxmax()
+    assert fact.about["best"] == best and f"`{best}` has the best mean, {means[best]:.1f}" in fact.sentence
+    gaps = stats.paired_gaps(runs, best, by=["task"])
+    level = {best, *gaps.loc[[facts.verdict(row) != "behind" for row in gaps.to_dict("records")], "arm"]}
+    assert fact.numbers["level"] == len(level) and fact.about["few"] in level and fact.about["quick"] in level
+    assert fact.numbers["besides"] == min(ARMS[arm][2] for arm in level)
+
+
+def test_less_is_better_where_the_metric_says_so():
+    (fact,) = facts.frugal(table(metric="mean_absolute_error"))
+    assert fact.about["best"] == "head"
+
+
+def test_an_arm_that_all_others_are_behind_stands_alone():
+    (fact,) = facts.frugal(table(arms={arm: ARMS[arm] for arm in ("head", "adapter")}))
+    assert fact.sentence == "On essays `adapter` has the best mean, 78.2, and all other arms are shown behind it."
+
+
+def test_an_arm_by_itself_is_ahead_of_none():
+    (fact,) = facts.frugal(table(arms={"head": ARMS["head"]}))
+    assert fact.sentence.endswith("and no other arm is there.")
+
+
+def test_what_took_most_and_least_is_told(runs):
+    steps, memory = facts.spent(costs.by_arm(runs))
+    assert (steps.about, memory.about) == ({"most": "full", "least": "head"},) * 2
+    assert memory.sentence == ("Memory beyond the process's own: most with `full`, 140 MB; least with `head`, 100 MB.")
+
+
+def test_what_is_kept_is_told():
+    kept = pd.DataFrame({"arm": ["full", "bitfit"], "file_mb": [2.0, 0.1], "load_seconds": [0.2, 0.1],
+                         "switch_seconds": [0.02, 0.01]})
+    assert [fact.sentence for fact in facts.kept(kept)] == [
+        "The file to keep is largest for `full`, 2 MB, and smallest for `bitfit`, 0.1 MB: a factor of 20.",
+        "Loading encoder and file takes 150 ms, switching in memory 15 ms (medians over arms)."]
+
+
+@pytest.mark.parametrize("tell", [facts.frugal, facts.spent, facts.kept])
+def test_nothing_is_told_of_nothing(tell):
+    empty = costs.by_arm(table()).head(0) if tell is facts.spent else table().head(0)
+    assert tell(empty)[0].kind in ("empty", "untold")
+
+
+# A study with more arms, and what it takes to keep them
+
+def sizes(*numbers, **options):
+    return [Arm(label=f"adapter {number}", method="adapter", options={"bottleneck": number, **options}, rates=[3e-3, 1e-2])
+            for number in numbers]
+
+
+def test_more_arms_come_after_the_study_s_own(tiny_study):
+    wider = tiny_study.with_arms(sizes(4, 64))
+    assert list(wider.arms) == [*tiny_study.arms, "adapter 4"]  # 64 units are what adapter has by itself
+    assert wider.baseline == tiny_study.baseline and list(tiny_study.arms) == ["full", "bitfit", "adapter", "head"]
+    runs = [one.plan("cola", "adapter", rates=1e-2) for one in (tiny_study, wider)]
+    assert runs[0] == runs[1]  # whose records are shared
+
+
+@pytest.mark.parametrize("more, message", [
+    ([Arm(label="full", method="adapter", rates=[1e-3, 1e-2], options={"bottleneck": 4})], "different labels, got full"),
+    ([Arm(label="lora", rates=[1e-3])], "different numbers of rates")])
+def test_arms_that_would_not_be_fair_or_told_apart_are_refused(more, message, tiny_study):
+    with pytest.raises(ValueError, match=message):
+        tiny_study.with_arms(more)
+
+
+def test_rates_are_chosen_from_what_is_on_record_alone(tiny_study, monkeypatch):
+    assert tiny_study.choose_rates("cola", train=False)[0] == {}
+    chosen, trials = tiny_study.choose_rates("cola", "bitfit")
+    monkeypatch.setattr(study.Study, "execute", None)
+    found, read = tiny_study.choose_rates("cola", train=False)
+    assert found == chosen and sorted(read["key"]) == sorted(trials["key"])
+
+
+def test_what_it_takes_to_keep_a_model(tiny_study):
+    kept = keeping.measure(tiny_study, "cola").set_index("arm")
+    assert list(kept.index) == list(tiny_study.arms)
+    for label, arm in tiny_study.arms.items():
+        from studykit.models import encoders
+
+        model = methods.apply(arm.method, encoders.load(tiny_study.encoder_at, pooler="new"), **dict(arm.options))
+        bytes_ = 4 * methods.counts(model)["trained"]
+        assert bytes_ < 1e6 * kept.loc[label, "file_mb"] < bytes_ + 12_000  # names and shapes beside the numbers
+    assert (kept[["load_seconds", "switch_seconds"]] > 0).all(axis=None)
+    assert kept.loc["full", "file_mb"] > kept.loc["adapter", "file_mb"] > kept.loc["head", "file_mb"]

@@ -40,7 +40,11 @@ takes a step, saves what was trained, opens it on the same encoder, and compares
 A number is the sentence with which the method is refused, before anything trains.
 
 Where a family keeps query, key and value in one layer (DeBERTa, ModernBERT, GPT-2), `lora` and `ia3` change that layer
-whole.
+whole. In Longformer they also change the projections of the first token, which attends to all.
+
+Any other encoder that `transformers` has a classifier for is tried on a few texts when it is loaded. Where padding would
+change its answers (FNet, ConvBERT, XLNet, MobileBERT and others), it gets texts of one length at a time, which takes longer.
+Where it cannot take texts as they come (Reformer, TAPAS), it is refused in a sentence.
 """
 
 

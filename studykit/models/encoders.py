@@ -1,8 +1,5 @@
 """Pre-trained encoders: load one with a fresh head, its tokenizer, and whether the two fit."""
 
-import contextlib
-import hashlib
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +10,14 @@ from torch import Generator, nn
 from studykit import checks
 from studykit.models import families, trial
 from studykit.models.families import MORE_ROLES, READINGS, ROLES, Block, blocks, head_parameters
+from studykit.models.files import digest, located, opening, quiet, weights_file
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["MORE_ROLES", "READINGS", "ROLES", "Block", "blocks", "check_fit", "digest", "draw_head", "from_config",
-           "generator", "head_parameters", "load", "located", "positions", "tokenizer", "weights_file"]
+           "generator", "head_parameters", "load", "located", "opening", "positions", "quiet", "tokenizer", "weights_file"]
 DEVIATION = 0.02  # of a head's weights, where the encoder's configuration names none
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"  # in one file, or in parts
 STRAY = re.compile(r"(position_ids|inv_freq|attn\.(masked_)?bias|word_embeddings\._weight)$")  # as older versions saved
 
 
@@ -34,6 +31,7 @@ def load(encoder: str | Path, num_labels: int = 2, seed: int = 0, pooler: str = 
     encoder's own class does. ``output_bias`` starts the output's bias there (a regression's mean label); a decoder's output
     has no bias, and starts without. The same seed gives the same head whatever was drawn before. With ``pretrained=False``
     the encoder's weights are random, drawn by ``seed``.
+    An encoder of a family that is not known is tried first (``trial.passed``).
     Raises ``FileNotFoundError`` or ``ValueError`` for a folder that is not a safetensors checkpoint of an encoder.
     """
     import torch
@@ -106,13 +104,6 @@ def _check_weights(model, loading, encoder):
         raise ValueError(f"the weights of {encoder} lack {lost[0]} in the shape of its config.json: it would stay random"
                          + (": say pooler: new, so that it is part of the head" if "pooler" in lost[0]
                             else ": fetch its folder anew"))
-
-
-def located(encoder: str | Path) -> str:
-    """Where an encoder's files are: the package's folder for ``"mini"``, else what was given."""
-    from studykit import mini
-
-    return str(mini.ENCODER) if encoder == "mini" else str(encoder)
 
 
 def from_config(config: "PretrainedConfig", seed: int = 0, output_bias: float | None = None) -> "PreTrainedModel":
@@ -196,87 +187,3 @@ def positions(model: "PreTrainedModel") -> int | None:
     table = getattr(getattr(families.classifier(model).base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)  # RoBERTa counts its positions from after the padding's
     return most if padding is None else most - padding - 1
-
-
-def weights_file(encoder: str | Path) -> Path | None:
-    """The folder's safetensors file, or the index of its parts; ``None`` for a hub id, whose files are not here yet."""
-    folder = Path(encoder := located(encoder))
-    if not folder.is_dir():
-        if folder.is_absolute() or str(encoder).startswith("."):
-            raise FileNotFoundError(f"no encoder at {encoder}: give a hub id, or a folder with config.json and "
-                                    "model.safetensors")
-        return None
-    if (folder / "adapter_config.json").is_file():
-        raise ValueError(f"{encoder} holds an adapter that peft wrote, not an encoder alone: give the encoder that it was "
-                         "trained on, or merge the two and save the whole")
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{encoder} has no config.json: give an encoder's folder, as save_pretrained writes it")
-    for name in (WEIGHTS, INDEX):
-        if (folder / name).is_file():
-            return folder / name
-    if sorted(folder.glob("*.bin")):
-        raise ValueError(f"{encoder} has pickled weights only, which can run code when they are opened: "
-                         "save it with safetensors first")
-    raise FileNotFoundError(f"{encoder} has no {WEIGHTS}, so no weights to load: put them there")
-
-
-def digest(encoder: str | Path) -> str:
-    """SHA-256 of an encoder's weights file, or of all its parts by name, one after another (first 16 hex digits); those of a
-    hub id are fetched, or taken from the cache."""
-    file = weights_file(encoder) or _fetched(encoder, WEIGHTS) or _fetched(encoder, INDEX)
-    if file is None:
-        raise FileNotFoundError(f"the weights of {encoder} are not here and could not be fetched from the hub: give "
-                                "--encoder a folder that holds them")
-    parts = [file]
-    if file.name == INDEX:
-        with opening(INDEX, encoder):
-            names = sorted(set(json.loads(file.read_text())["weight_map"].values()))
-        parts = [_fetched(encoder, name) if weights_file(encoder) is None else file.parent / name for name in names]
-    sha = hashlib.sha256()
-    for part in parts:
-        if part is None or not part.is_file():
-            raise FileNotFoundError(f"{encoder} lacks a part of its weights that its {INDEX} names: fetch its folder anew")
-        with open(part, "rb") as stream:
-            while block := stream.read(1 << 20):
-                sha.update(block)
-    return sha.hexdigest()[:16]
-
-
-def _fetched(encoder, name):
-    """A file of a hub id, fetched or taken from the cache; ``None`` where it cannot be had."""
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(str(encoder), name))
-    except (OSError, ValueError):
-        return None
-
-
-@contextlib.contextmanager
-def opening(part, encoder):
-    """Within, transformers is quiet, and an error of the many kinds that it raises is one sentence."""
-    with quiet():
-        try:
-            yield
-        except Exception as error:
-            reason, *_ = (str(error).strip() or type(error).__name__).splitlines()
-            raise ValueError(f"the {part} of {encoder} cannot be read ({reason}): fetch its folder anew, or write it with "
-                             "save_pretrained") from error
-
-
-class quiet:
-    """transformers without its loading report and progress bars: that the head is new is what is meant."""
-
-    def __enter__(self):
-        from transformers.utils import logging
-
-        self.before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *_):
-        from transformers.utils import logging
-
-        logging.set_verbosity(self.before[0])
-        if self.before[1]:
-            logging.enable_progress_bar()

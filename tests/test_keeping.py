@@ -336,3 +336,27 @@ def test_what_is_kept_says_what_predicting_needs_and_no_path_of_the_data(tmp_pat
         "studykit", "adapter", {"bottleneck": 8}, 1.5, LENGTH, 600)
     assert (about["encoder"], about["encoder_at"], about["weights"]) == ("mini", "mini", encoders.digest("mini"))
     assert tasks.Task(**about["task"]) == CLASSES
+
+
+FAMILIES = ("bert", "roberta", "electra", "distilbert", "mpnet", "albert", "deberta-v2", "llama")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("task", [CLASSES, NUMBER], ids=["classes", "number"])
+def test_calibration_is_folded_into_every_family_s_last_layer(tiny_encoder, family, task):
+    """A decoder's output has no bias to take a mean: plain transformers cannot say a number of it as it was given."""
+    options = {"embedding_size": 16} if family == "albert" else {"pad_token_id": 0} if family == "llama" else {}
+    model = conftest.tiny_model(family, num_labels=task.num_labels, **options)
+    methods.apply("full", model)
+    scale = tasks.Scale() if task.labels else SCALE
+    tokenizer = encoders.tokenizer(tiny_encoder)
+    if family in ("roberta", "mpnet", "distilbert", "llama"):
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    plain = keeping._plain(model, task, "full", 0.5, scale, tokenizer)
+    if family == "llama" and not task.labels:
+        assert plain is None
+        return
+    inputs = tokenizer(["the cat sees a dog"], return_tensors="pt")
+    with torch.no_grad():
+        wanted = model(**inputs).logits * scale.deviation / 0.5 + scale.mean
+        torch.testing.assert_close(plain(**inputs).logits, wanted, rtol=1e-5, atol=1e-4)

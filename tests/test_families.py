@@ -285,6 +285,13 @@ def test_an_encoder_that_takes_no_texts_as_they_come_is_refused_in_a_sentence(ki
         encoders.load(folder(kind))
 
 
+def test_an_encoder_that_transformers_has_no_classifier_for_is_refused_in_a_sentence(tmp_path):
+    transformers.AutoConfig.for_model("mamba").save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ValueError, match=f"is a mamba, which transformers has no classifier for: .* {families.KNOWN}$"):
+        encoders.load(tmp_path)
+
+
 def test_a_copy_of_a_model_that_takes_one_length_at_a_time_has_weights_of_its_own():
     data = encodings(folder("fnet"))
     model = encoders.load(folder("fnet")).eval()

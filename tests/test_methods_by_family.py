@@ -83,6 +83,14 @@ def test_random_trains_as_many_single_weights(kind):
     assert random == bitfit
 
 
+def test_a_table_of_relative_positions_is_no_bias_though_no_module_holds_it():
+    model = tiny("bert")
+    attention = model.bert.encoder.layer[0].attention.self
+    attention.relative_attention_bias, attention.q_bias = (torch.nn.Parameter(torch.zeros(9, 2)) for _ in range(2))
+    methods.apply("bitfit", model)
+    assert attention.q_bias.requires_grad and not attention.relative_attention_bias.requires_grad
+
+
 def test_random_draws_of_weights_that_two_modules_share_once():
     model = tiny("bert")
     first, second = model.bert.encoder.layer

@@ -106,8 +106,10 @@ def encoder_parameters(model: "PreTrainedModel") -> list[tuple["nn.Module", str,
 
 def biases(model: "PreTrainedModel") -> list["nn.Parameter"]:
     """The encoder's additive biases. They are known by their own name, not by a part of a longer one: DeBERTa's ``q_bias``
-    is a bias, the ``weight`` of MPNet's embedding ``relative_attention_bias`` is none."""
-    return [parameter for _, name, parameter in encoder_parameters(model) if name == "bias" or name.endswith("_bias")]
+    is a bias, the ``weight`` of MPNet's embedding ``relative_attention_bias`` is none, nor is such a table without a module
+    of its own."""
+    return [parameter for _, name, parameter in encoder_parameters(model)
+            if (name == "bias" or name.endswith("_bias")) and not name.startswith(("relative_", "rel_pos", "position_"))]
 
 
 def _biases_of_roles(model, roles):

@@ -41,6 +41,9 @@ def load(encoder: str | Path, num_labels: int = 2, seed: int = 0, pooler: str = 
     encoder = located(encoder)
     weights_file(encoder)
     config = _config(encoder, num_labels=num_labels)
+    if type(config) not in AutoModelForSequenceClassification._model_mapping:
+        raise ValueError(f"{encoder} is a {config.model_type}, which transformers has no classifier for: give another "
+                         f"encoder, such as one of {families.KNOWN}")
     config.new_pooler = pooler == "new" and config.model_type not in families.POOLER_UNREAD
     config.return_dict = True
     _set_reading(config, reads, encoder)

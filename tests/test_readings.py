@@ -14,7 +14,7 @@ from conftest import STUDY as TINY
 from studykit import paths, study
 from studykit.evidence import stats
 from studykit.study import clock, provenance, records
-from studykit.telling import plots
+from studykit.telling import style
 
 matplotlib.use("agg")
 
@@ -60,7 +60,7 @@ def made_up(direction, tmp_path, monkeypatch):
         monkeypatch.setattr(study.Study, name, table)
     for folder in ("figures", "runs", "results"):
         monkeypatch.setattr(paths, folder, lambda study, folder=folder: tmp_path / folder / paths.plain(study))
-    monkeypatch.setattr(plots, "save", lambda *_, **__: None)
+    monkeypatch.setattr(style, "save", lambda *_, **__: None)
     monkeypatch.setattr(provenance, "stamp", lambda *_: "")
     monkeypatch.setattr(stats, "RESAMPLES", 100)
 

@@ -11,7 +11,7 @@ import yaml
 from studykit import encoders, methods, paths, study, tasks
 from studykit.evidence import stats
 from studykit.study import records
-from studykit.telling import report
+from studykit.telling import gallery, report
 
 README = (paths.REPO / "README.md").read_text(encoding="utf-8")
 PAGES = [paths.REPO / "README.md", *sorted((paths.REPO / "docs").glob("*.md"))]
@@ -27,6 +27,13 @@ def test_readme_and_report_are_what_the_records_say(found):
     assert report.filled(README, found) == README, "run: python -m studykit readme"
     written = (paths.REPO / "results" / "minilm" / "REPORT.md").read_text(encoding="utf-8")
     assert report.report_markdown(found) == written, "run: python -m studykit readme"
+
+
+def test_the_gallery_shows_every_figure_on_record():
+    page = (paths.REPO / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert gallery.markdown() == page, "run: python -m studykit readme"
+    for file in sorted((paths.REPO / "figures").glob("*/*.png")):
+        assert f"](../figures/{file.parent.name}/{file.name})" in page, "its notebook must be run again, to keep its caption"
 
 
 def test_readme_is_short():

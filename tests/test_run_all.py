@@ -245,8 +245,9 @@ def test_every_example_of_the_help_can_be_planned(tmp_path, tiny_yaml, monkeypat
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path))
     monkeypatch.setenv("STUDYKIT_FROM", str(tmp_path))
     shutil.copy(paths.params("minilm"), tmp_path / "my.yaml")
-    for example in examples:
-        options = _options(["run", *shlex.split(example)])
-        assert options.study or options.only
-        if options.command == "run":
+    for words in map(shlex.split, examples):
+        command, words = (words[0][2:], words[1:]) if words[0] in ("--data", "--predict") else ("run", words)
+        options = _options([command, *words])
+        assert options.command == command
+        if command == "run":
             assert plan_of(options)[1]

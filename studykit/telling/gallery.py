@@ -21,7 +21,8 @@ def markdown() -> str:
             parts.append(f"## Study {study}: {next(iter(drawn.values()))['encoder']}\n")
         for name, figure in sorted(drawn.items(), key=lambda item: (item[1]["notebook"], item[0])):
             title, notebook = name.replace("_", " ").capitalize(), figure["notebook"]
-            parts.append(f"### {title}\n\n![{title}](../figures/{study}/{name}.png)\n\n*{figure['caption']}* "
+            caption = figure["caption"][0].upper() + figure["caption"][1:]
+            parts.append(f"### {title}\n\n![{title}](../figures/{study}/{name}.png)\n\n*{caption}* "
                          f"[Notebook {notebook[:2]}](../notebooks/{notebook}.ipynb)\n")
     return "\n".join(parts)
 

@@ -3,6 +3,7 @@
 import json
 
 from studykit import paths
+from studykit.study import design
 
 HEAD = """# Gallery
 
@@ -10,12 +11,18 @@ Every figure of the studies on record, each with the notebook that drew it. Writ
 """
 
 
+def studies() -> list[str]:
+    """The project's own studies of real encoders that have figures."""
+    return [name for name in paths.studies() if design.read(paths.params(name)).source != "mini"
+            and (paths.REPO / "figures" / name / "manifest.json").is_file()]
+
+
 def markdown() -> str:
     """The page ``docs/gallery.md``: a figure under its title, its caption, its notebook. A figure of which no caption was
     kept is left out."""
     parts = [HEAD]
-    for file in sorted((paths.REPO / "figures").glob("*/manifest.json")):
-        study, figures = file.parent.name, json.loads(file.read_text(encoding="utf-8"))
+    for study in studies():
+        figures = json.loads((paths.REPO / "figures" / study / "manifest.json").read_text(encoding="utf-8"))
         drawn = {name: figure for name, figure in figures.items() if "caption" in figure}
         if drawn:
             parts.append(f"## Study {study}: {next(iter(drawn.values()))['encoder']}\n")

@@ -44,7 +44,7 @@ def forecast(points: pd.DataFrame, *, bounds: tuple[float, float] = (-np.inf, np
     drawn = tuple((int(size), float(score)) for size, score in zip(points["labels"], points["score"], strict=True))
     if reason := _too_little(points, chance):
         return Curve(drawn, reason=reason)
-    gain, low, high = _gain(points, margin)
+    gain, low, high = _gain(*(points[name].to_numpy() for name in ("labels", "score", "fold")), margin)
     best = points.loc[points["labels"] == points["labels"].max(), "score"].mean()
     if reason := _untold(gain, low, high, margin):
         return Curve(drawn, reason=reason)
@@ -75,10 +75,10 @@ def _untold(gain: float, low: float, high: float, margin: float) -> str:
     return ""
 
 
-def _gain(points: pd.DataFrame, margin: float) -> tuple[float, float, float]:
+def _gain(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, margin: float) -> tuple[float, float, float]:
     """``(gain, low, high)`` at twice the largest number of labels: the mean over exponents, and all gains that some exponent
-    makes likely enough (a profile of the sum of squares)."""
-    gains, spread, missed, freedom = _fits(points)
+    makes likely enough (a profile of the sum of squares). One array has a value a run."""
+    gains, spread, missed, freedom = _fits(labels, scores, folds)
     noise = max(missed.min() / freedom, (missed.min() + PRIOR * margin ** 2) / (freedom + PRIOR))
     more = missed - missed.min()
     left = scipy.special.stdtrit(freedom, 1 - LEVEL / 2) ** 2 * noise - more
@@ -87,16 +87,14 @@ def _gain(points: pd.DataFrame, margin: float) -> tuple[float, float, float]:
     return float(weights @ gains / weights.sum()), float((gains - half).min()), float((gains + half).max())
 
 
-def _fits(points: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """For each exponent the gain, its standard error and the sum of squares missed, by least squares with a level a fold;
+def _fits(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """For each exponent the gain, the spread of labels and the sum of squares missed, by least squares with a level a fold;
     and the degrees of freedom. The number of labels is on such a scale that its slope is the gain at twice the largest."""
-    size = (points["labels"] / points["labels"].max()).to_numpy(dtype=float)[:, None]
-    powers = EXPONENTS[EXPONENTS > 0]
-    place = np.concatenate([np.log2(size), (1 - size ** -powers) / (1 - 2 ** -powers)], axis=1)
-    folds = pd.get_dummies(points["fold"]).to_numpy(dtype=float)
-    place, score = (values - folds @ (folds.T @ values / folds.sum(0)[:, None])
-                    for values in (place, points["score"].to_numpy(dtype=float)[:, None]))
-    spread, freedom = (place ** 2).sum(0), len(points) - folds.shape[1] - 2
+    size, bent = (labels / labels.max())[:, None], EXPONENTS > 0
+    place = np.repeat(np.log2(size), len(EXPONENTS), axis=1)
+    place[:, bent] = (1 - size ** -EXPONENTS[bent]) / (1 - 2 ** -EXPONENTS[bent])
+    member = (folds[:, None] == np.unique(folds)).astype(float)
+    place, score = (values - member @ (member.T @ values / member.sum(0)[:, None]) for values in (place, scores[:, None]))
+    spread = (place ** 2).sum(0)
     gains = (place * score).sum(0) / spread
-    missed = ((score - gains * place) ** 2).sum(0)
-    return gains, spread, missed, freedom
+    return gains, spread, ((score - gains * place) ** 2).sum(0), len(labels) - member.shape[1] - 2

@@ -26,7 +26,7 @@ Carry it on:          ./run_all.sh --only 03 --set "arms=[full, bitfit]" "seeds=
   --source hub|FOLDER  where GLUE is; a folder is laid out as the hub's             (as the study says)
   --encoder ID|FOLDER  where the study's encoder is                                 (as the study says)
   --only 03,01         these notebooks only, by number or name                      (all)
-  --jobs N             training runs at once, sharing the cores                     (as the study says, or 1)
+  --jobs N             training runs at once, sharing the cores       (as the study says, or is quickest)
   --engine NAME        where they run: local, loky, dask, or a Dask scheduler's address
   --set NAME=VALUE …   other values for the notebooks' parameters, VALUE in YAML: --set "seeds=[0,1]"
   --offline            use no network: not for packages, data or weights

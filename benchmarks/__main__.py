@@ -2,6 +2,7 @@
 
 ``python -m benchmarks --full --study minilm --source FOLDER --encoder FOLDER`` is the one on record: it writes
 ``benchmarks/latest.json`` and the tables of ``benchmarks/README.md``, and wants an idle machine for half an hour.
+``python -m benchmarks jobs`` measures how many runs to train at once, and keeps it where ``studykit`` looks.
 """
 
 import argparse
@@ -14,10 +15,11 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import driver, limit, report
+from benchmarks import driver, jobs, limit, report
 from benchmarks.measure import PEFT, Work, at_once, measure
 from studykit import study
 from studykit.study import provenance
+from studykit.training import machine
 
 HERE = Path(__file__).parent
 SMALL = {"works": {"mrpc": ["full", "bitfit"], "cola": ["full", "bitfit", "head"]}, "repeats": 2, "members": [5],
@@ -37,6 +39,7 @@ def main(argv=None):
         return advice.main((argv or sys.argv[1:])[1:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", default="pairs", choices=["pairs", "jobs"])
     parser.add_argument("--study", default="mini")
     parser.add_argument("--source", default="")
     parser.add_argument("--encoder", default="")
@@ -45,6 +48,8 @@ def main(argv=None):
     parser.add_argument("--full", action="store_true", help="more tasks, methods, repeats; on record")
     options = parser.parse_args(argv)
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")  # as run_all.sh sets it; for all systems alike
+    if options.what == "jobs":
+        return measure_jobs()
     experiment = study.load(options.study, options.source, options.encoder)
     setting = FULL if options.full else SMALL
     planned = list(works(experiment, setting, options))
@@ -60,7 +65,20 @@ def main(argv=None):
     print(report.markdown(result))
     if options.full:
         (HERE / "latest.json").write_text(json.dumps(result, indent=1) + "\n")
-        report.write(HERE / "README.md", result)
+        report.write(HERE / "README.md", report.markdown(result), "measured")
+    return 0
+
+
+def measure_jobs():
+    """Measure runs at once, and write that into the package and README."""
+    try:
+        found = jobs.measure()
+    except RuntimeError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
+    jobs.write(found, machine.JOBS)
+    report.write(HERE / "README.md", report.jobs(found), "jobs")
+    print(report.jobs(found))
     return 0
 
 

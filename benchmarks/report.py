@@ -138,6 +138,22 @@ def driver(found):
     return "\n".join(lines)
 
 
+def jobs(found):
+    """How many times as fast runs at once are, by the encoder's size, with where that was measured."""
+    rows = pd.DataFrame(found["rows"])
+    rows["ratio"] = rows["after"] / rows["together"]
+    lines = _head("layers x width", "parameters", "method", "one after another", "at once", "times as fast", "range")
+    for (layers, width, method), of in rows.groupby(["layers", "width", "method"], sort=False):
+        ratio = of["ratio"]
+        lines.append(_row(f"{layers} x {width}", f"{of['parameters'].iloc[0] / 1e6:.1f} M", method,
+                          f"{of['after'].median():.1f} s", f"{of['together'].median():.1f} s", f"**{ratio.median():.2f}**",
+                          f"{ratio.min():.2f} to {ratio.max():.2f}"))
+    hardware = found["hardware"]
+    about = (f"{found['cores']} runs on {hardware['processor']}, {found['cores']} cores, other processes at "
+             f"{found['others']:.2f} of a core; torch {found['torch']}; {found['date']}, commit {found['commit']}.")
+    return "\n".join([about, "", *lines, ""])
+
+
 def _head(*names):
     return [_row(*names), "|" + "---|" * len(names)]
 
@@ -146,10 +162,10 @@ def _row(*cells):
     return f"| {' | '.join(cells)} |"
 
 
-def write(file, result):
-    """Write the tables into a Markdown file, between ``<!-- measured -->`` and ``<!-- end -->``."""
-    text, times = re.subn(r"(<!-- measured -->\n).*?(<!-- end -->)", lambda match: match[1] + markdown(result) + match[2],
+def write(file, tables, mark):
+    """Write tables into a Markdown file, between ``<!-- mark -->`` and ``<!-- end -->``."""
+    text, times = re.subn(rf"(<!-- {mark} -->\n).*?(<!-- end -->)", lambda match: match[1] + tables + match[2],
                           file.read_text(), flags=re.DOTALL)
     if times != 1:
-        raise ValueError(f"{file} needs one place for the tables, it has {times}")
+        raise ValueError(f"{file} needs one place for {mark}, it has {times}")
     file.write_text(text)

@@ -172,7 +172,7 @@ def plan_of(options):
             setattr(options, name, str(there))
     experiment = study.load(options.study, options.source, options.encoder)
     of_notebooks = _of_notebooks(experiment)
-    jobs = experiment.design.jobs if options.jobs is None else options.jobs
+    jobs = experiment.jobs if options.jobs is None else options.jobs
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
     given = dict(_setting(text) for text in options.set)

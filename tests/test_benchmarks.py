@@ -8,9 +8,10 @@ import torch
 from conftest import tiny_model
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import driver, limit, measure, report
+from benchmarks import driver, jobs, limit, measure, report
 from studykit import methods, tasks
 from studykit.study import records, runs
+from studykit.training import machine
 
 README = benchmarks.HERE / "README.md"
 
@@ -89,6 +90,50 @@ def test_the_driver_s_cost_is_linear_in_runs(monkeypatch):
     assert counted[40] == 4 * counted[10]
 
 
+# Runs at once
+
+TINY = {"2 x 32": (2, 32, 2)}
+
+
+def test_runs_at_once_take_no_more_threads_than_there_are_cores_and_as_many_runs(monkeypatch):
+    called = []
+
+    def at_once(pool, works):
+        called.append(works)
+        return [(2.0 if len(works) == 1 else 1.0, 5000)] * len(works)
+
+    monkeypatch.setattr(jobs, "_at_once", at_once)
+    monkeypatch.setattr(machine, "threads", lambda: 4)
+    found = jobs.measure(TINY, repeats=1, enough=99)
+    assert [(row["method"], row["after"], row["together"], row["parameters"]) for row in found["rows"]] == [
+        ("full", 2.0, 1.0, 5000), ("bitfit", 2.0, 1.0, 5000)]
+    assert {sum(threads for *_, threads, _ in works) for works in called} == {4}  # at any moment
+    assert {sum(runs for *_, runs in works) for works in called} == {4}
+    with pytest.raises(RuntimeError, match=r"other processes took .* of a core meanwhile; call again when .* is idle"):
+        jobs.measure(TINY, repeats=1, enough=-1)
+
+
+def test_runs_at_once_train_in_processes_that_begin_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "METHODS", ("bitfit",))
+    found = jobs.measure({"2 x 32": (2, 32, 1)}, repeats=1, enough=99)
+    assert [row["after"] > 0 and row["together"] > 0 for row in found["rows"]] == [True]
+    jobs.write(found, tmp_path / "jobs.json")
+    assert json.loads((tmp_path / "jobs.json").read_text()) == json.loads(json.dumps(found))
+    assert machine.best_jobs(1e6, tmp_path / "jobs.json") in (1, machine.threads())
+    assert report.jobs(found).splitlines()[4].startswith("| 2 x 32 | 1.0 M | bitfit |")
+
+
+def test_what_is_said_of_runs_at_once_is_what_was_measured(tmp_path):
+    """README's table is that of the file which the default follows."""
+    copy = tmp_path / "README.md"
+    copy.write_text(README.read_text())
+    if machine.JOBS.is_file():
+        report.write(copy, report.jobs(json.loads(machine.JOBS.read_text())), "jobs")
+        assert copy.read_text() == README.read_text()
+    else:
+        assert "<!-- jobs -->\nnot measured" in README.read_text()
+
+
 # The tables
 
 ROWS = [{"task": "cola", "method": "full", "system": system, "repeat": repeat, "steps": 10, "examples": 160, "tokens": 1600,
@@ -118,5 +163,5 @@ def test_a_device_that_was_not_there_is_said():
 def test_the_readme_s_tables_are_those_of_what_was_measured(tmp_path):
     copy = tmp_path / "README.md"
     copy.write_text(README.read_text())
-    report.write(copy, json.loads((benchmarks.HERE / "latest.json").read_text()))
+    report.write(copy, report.markdown(json.loads((benchmarks.HERE / "latest.json").read_text())), "measured")
     assert copy.read_text() == README.read_text()

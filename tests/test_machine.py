@@ -9,8 +9,10 @@ import joblib
 import psutil
 import pytest
 import torch
+from conftest import changed
 
-from studykit import paths
+from studykit import paths, study
+from studykit.models import encoders, files
 from studykit.study import provenance
 from studykit.training import machine
 
@@ -100,6 +102,48 @@ def test_threads_are_no_more_than_cores(jobs):
     assert threads >= 1
     assert threads == 1 or threads * jobs <= joblib.cpu_count()
     assert machine.threads() == joblib.cpu_count()
+
+
+def measured(file, ratios):
+    """A file as ``python -m benchmarks jobs`` writes it: how many times as fast at once, by parameters."""
+    rows = [{"parameters": parameters, "after": ratio, "together": 1.0} for parameters, ratio in ratios]
+    file.write_text(json.dumps({"rows": rows}))
+    return file
+
+
+@pytest.mark.parametrize("parameters, quick", [(4e5, True), (1e6, True), (22e6, True), (40e6, True), (60e6, False),
+                                               (109e6, False), (3e8, False)])
+def test_runs_at_once_are_what_was_quickest_at_the_nearest_size(parameters, quick, tmp_path):
+    """By the median at a size; nearest by their ratio: 22 and 109 millions meet at 49."""
+    file = measured(tmp_path / "jobs.json", [(1e6, 1.9), (22e6, 1.2), (22e6, 1.1), (22e6, 0.5), (109e6, 0.9)])
+    assert machine.best_jobs(parameters, file) == (joblib.cpu_count() if quick else 1)
+
+
+def test_where_nothing_is_known_it_is_one_run_at_a_time(tmp_path):
+    assert machine.best_jobs(22e6, tmp_path / "none.json") == 1
+    assert machine.best_jobs(0, measured(tmp_path / "jobs.json", [(1e6, 2.0)])) == 1
+
+
+def test_with_gpus_it_is_one_run_for_each(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert machine.best_jobs(1e6) == 4
+
+
+def test_a_study_that_names_no_jobs_has_those(tiny_study, tiny_yaml, tiny_glue, tiny_encoder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(machine, "best_jobs", lambda parameters: asked.append(parameters) or 7)
+    assert tiny_study.jobs == 7
+    total = sum(p.numel() for p in encoders.load(tiny_encoder).base_model.parameters())
+    assert asked == [pytest.approx(total, rel=0.3)]  # a header comes with so few
+    assert study.load(changed(tiny_yaml, jobs=3), tiny_glue, tiny_encoder).jobs == 3
+
+
+def test_an_encoder_that_is_not_here_has_no_size_and_in_parts_has_their_sum(tmp_path):
+    assert files.size("somebody/never-fetched") == 0
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / files.INDEX).write_text(json.dumps({"metadata": {"total_size": 4000}, "weight_map": {}}))
+    assert files.size(tmp_path) == 1000
 
 
 def test_peak_memory_is_that_of_the_block_or_not_known(monkeypatch):

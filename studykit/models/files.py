@@ -37,6 +37,18 @@ def weights_file(encoder: str | Path) -> Path | None:
     raise FileNotFoundError(f"{encoder} has no {WEIGHTS}, so no weights to load: put them there")
 
 
+def size(encoder: str | Path) -> float:
+    """About how many parameters an encoder has, by its weights file, as if of fp32; 0 where that is not here."""
+    from huggingface_hub import try_to_load_from_cache
+
+    file = weights_file(encoder) or try_to_load_from_cache(str(encoder), WEIGHTS)
+    if not isinstance(file, str | Path):
+        return 0.0
+    if Path(file).name == INDEX:
+        return json.loads(Path(file).read_text()).get("metadata", {}).get("total_size", 0) / 4
+    return Path(file).stat().st_size / 4
+
+
 def digest(encoder: str | Path) -> str:
     """SHA-256 of an encoder's weights file, or of all its parts by name, one after another (first 16 hex digits); those of a
     hub id are fetched, or taken from the cache."""

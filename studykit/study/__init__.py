@@ -72,6 +72,14 @@ class Study:
             arms.setdefault(arm.means, arm)
         return dataclasses.replace(self, design=Design(**{**dict(self.design), "arms": tuple(arms.values())}))
 
+    @property
+    def jobs(self) -> int:
+        """Runs at once: as the study says, else as many as are quickest for its encoder's size on this machine."""
+        from studykit.models import files
+        from studykit.training import machine
+
+        return self.design.jobs or machine.best_jobs(files.size(self.encoder_at))
+
     def notebook(self, stem: str) -> dict:
         """What the study sets for a notebook, by its parameters' names."""
         return self.design.notebooks.get(stem) or {}

@@ -60,7 +60,7 @@ class Design(BaseModel):
     budgets: tuple[PositiveFloat, ...] = ()
     seeds: tuple[Seed, ...] = (0, 1, 2)
     trials: Trials
-    jobs: PositiveInt = 1
+    jobs: PositiveInt | None = None  # as many as are quickest (training.machine.best_jobs)
     notebooks: dict[str, dict[str, Any] | Literal[False]] = {}
 
     @field_validator("tasks", mode="before")

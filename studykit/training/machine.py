@@ -1,7 +1,10 @@
 """The device that a run trains on: which one, how precise, and what it takes of time and memory."""
 
 import contextlib
+import json
+import math
 import re
+import statistics
 import sys
 import tempfile
 import time
@@ -19,6 +22,7 @@ try:
 except ImportError:  # on Windows
     resource = None  # type: ignore[assignment]
 
+JOBS = Path(__file__).with_name("jobs.json")  # what ``python -m benchmarks jobs`` measured
 STAGES = ("load", "tokenise", "warmup", "train", "evaluate", "save")
 
 
@@ -54,6 +58,20 @@ def _free_gpu(held):
 def threads(jobs: int = 1) -> int:
     """How many threads each of so many processes gets, so that together they are no more than this process's cores."""
     return max(1, joblib.cpu_count() // jobs)
+
+
+def best_jobs(parameters: float, file: Path = JOBS) -> int:
+    """How many runs of an encoder with so many parameters train at once where nobody says: one for each GPU; on a CPU one
+    for each core, where a thread each was quicker than all threads for one run after another, at the nearest size that was
+    measured; else one."""
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
+    rows = json.loads(file.read_text())["rows"] if file.is_file() and parameters else []
+    if not rows:
+        return 1
+    nearest = min({row["parameters"] for row in rows}, key=lambda size: abs(math.log(size / parameters)))
+    ratios = [row["after"] / row["together"] for row in rows if row["parameters"] == nearest]
+    return threads() if statistics.median(ratios) > 1 else 1
 
 
 @dataclass

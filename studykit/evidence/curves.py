@@ -44,7 +44,7 @@ def forecast(points: pd.DataFrame, *, bounds: tuple[float, float] = (-np.inf, np
     drawn = tuple((int(size), float(score)) for size, score in zip(points["labels"], points["score"], strict=True))
     if reason := _too_little(points, chance):
         return Curve(drawn, reason=reason)
-    gain, low, high = _gain(*(points[name].to_numpy() for name in ("labels", "score", "fold")), margin)
+    gain, low, high = _gain(points["labels"].to_numpy(), points["score"].to_numpy(), points["fold"].to_numpy(), margin)
     best = points.loc[points["labels"] == points["labels"].max(), "score"].mean()
     if reason := _untold(gain, low, high, margin):
         return Curve(drawn, reason=reason)

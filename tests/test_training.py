@@ -204,6 +204,41 @@ def test_a_batch_holds_similar_lengths():
     assert padding([shuffled[i: i + 8] for i in range(0, len(LENGTHS), 8)]) > 0.3
 
 
+@pytest.mark.parametrize("mean, deviation, shortest, longest", [(53, 14, 20, 103), (11, 4, 5, 45), (31, 14, 9, 128)],
+                         ids=["mrpc", "cola", "stsb"])
+def test_padding_is_under_three_percent_of_the_tokens(mean, deviation, shortest, longest):
+    """Of a batch of 16, at the lengths of such tasks, as the model gets it."""
+    rng = np.random.default_rng(0)
+    lengths = rng.normal(mean, deviation, 3600).clip(shortest, longest).astype(int)
+    rows = [[5] * length for length in lengths]
+    data = tasks.Encodings({"input_ids": rows}, np.arange(3600) % 2, {"input_ids": 0})
+    batches = [data.batch(batch)["input_ids"] for batch in budgets.batch_order(data.lengths, 16, 225, 0)]
+    padded = sum(int((batch == 0).sum()) for batch in batches)
+    assert sum(batch.numel() for batch in batches) - padded == lengths.sum()
+    assert padded < 0.03 * lengths.sum()
+
+
+def test_a_batch_is_the_examples_asked_for_padded_to_the_longest():
+    data = examples()
+    batch = data.batch([7, 2, 7])
+    longest = max(data.lengths[[7, 2]])
+    for key, values in data.columns.items():
+        expected = [values[i] + [0] * (longest - len(values[i])) for i in (7, 2, 7)]
+        assert batch[key].tolist() == expected and batch[key].dtype == torch.int64
+
+
+def test_making_a_batch_takes_a_small_part_of_a_step():
+    """In seconds of this process at work; a real encoder's steps take many times as long as this one's."""
+    data, model = examples(count=400, length=50), methods.apply("bitfit", tiny_model())
+    order, start = list(budgets.batch_order(data.lengths, 16, 100, 0)), time.process_time()
+    for rows in order:
+        data.batch(rows)
+    made = time.process_time() - start
+    start = time.process_time()
+    train(model, data, steps=100, batch_size=16)
+    assert made < 0.05 * (time.process_time() - start)
+
+
 def test_batches_do_not_come_in_the_order_of_their_lengths():
     means = [LENGTHS[batch].mean() for batch in order(total=100)]
     assert abs(np.corrcoef(means, np.arange(100))[0, 1]) < 0.5

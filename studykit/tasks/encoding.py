@@ -1,6 +1,7 @@
 """Rows as tokens: what a model trains on."""
 
 import functools
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,13 +33,24 @@ class Encodings:
         """The same examples with other labels, such as standardised ones."""
         return Encodings(self.columns, labels, self.pad)
 
+    @functools.cached_property
+    def _flat(self) -> tuple[dict, np.ndarray]:
+        """The tokens of all examples one after another, by column, and where each example's begin."""
+        flat = {key: np.fromiter(itertools.chain.from_iterable(values), np.int64) for key, values in self.columns.items()}
+        return flat, np.cumsum(self.lengths) - self.lengths
+
     def batch(self, indices) -> dict:
         """Model inputs of shape (len(indices), longest of them): padded to the longest member, no further."""
         import torch
 
-        return {key: torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor(values[i]) for i in indices], batch_first=True, padding_value=self.pad[key])
-            for key, values in self.columns.items()}
+        (flat, starts), rows = self._flat, np.asarray(indices)
+        places = np.arange(self.lengths[rows].max())
+        real = places < self.lengths[rows][:, None]
+        tokens, padded = (starts[rows][:, None] + places)[real], {}
+        for key, values in flat.items():
+            padded[key] = np.full(real.shape, self.pad[key], dtype=np.int64)
+            padded[key][real] = values[tokens]
+        return {key: torch.from_numpy(values) for key, values in padded.items()}
 
 
 def encode(task: str | Task, data, tokenizer, max_length: int = 128) -> Encodings:

@@ -628,8 +628,8 @@ def command_with(text, *words):
 COMMANDS = [(command(*words), said) for words, said in [
     ((), "arguments are required: command: see ./run_all.sh --help"),
     (("walk",), "invalid choice: 'walk'.*: see ./run_all.sh --help"),
-    (("run", "--nonsense"), "unrecognized arguments: --nonsense: see ./run_all.sh --help"),
-    (("run", "03"), "unrecognized arguments: 03: see ./run_all.sh --help"),
+    (("run", "--nonsense"), "unknown option '--nonsense': see ./run_all.sh --help"),
+    (("run", "03"), "unknown word '03': see ./run_all.sh --help"),
     (("run", "--jobs", "two"), "argument --jobs: invalid int value: 'two': see ./run_all.sh --help"),
     (("run", "--jobs", "1.5"), "argument --jobs: invalid int value: '1.5': see"),
     (("run", "--jobs", "0"), "--jobs must be at least 1, got 0"),

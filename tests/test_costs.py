@@ -62,11 +62,11 @@ def test_sizes_of_one_kind_are_one_line(runs):
 
 def test_a_row_an_arm_with_what_it_costs(runs):
     kept = pd.DataFrame({"arm": ["full", "head"], "file_mb": [1.8, 0.1]})
-    found = costs.by_arm(runs, kept).set_index("arm")
+    found = costs.by_arm(runs, kept, pd.DataFrame({"arm": ["full"], "step_ms": [12.0]})).set_index("arm")
     assert list(found["besides"]) == sorted(besides for *_, besides, _ in ARMS.values())
     own = runs[runs["arm"] == "full"]
     assert found.loc["full", "train_seconds"] == pytest.approx(own["train_seconds"].mean())
-    assert found.loc["full", "step_ms"] == pytest.approx(1000 * (own["train_seconds"] / own["steps"]).median())
+    assert found.loc["full", "step_ms"] == 12 and np.isnan(found.loc["head", "step_ms"])
     assert found.loc["full", "memory_mb"] == pytest.approx(600 + 40 - 500)
     assert tuple(found.loc["full", ["score", "low", "high"]]) == pytest.approx(
         stats.mean_interval(own["score"], bounds=(0, 100)))
@@ -76,10 +76,17 @@ def test_a_row_an_arm_with_what_it_costs(runs):
                                                        nan_ok=True)
 
 
-def test_memory_that_nobody_knows_is_left_open(runs):
-    found = costs.by_arm(runs.assign(peak_mb=None))
-    assert found["memory_mb"].isna().all() and found["step_ms"].notna().all()
-    assert [fact.kind for fact in facts.spent(found)] == ["step_ms"]
+def test_seconds_of_a_clock_are_those_of_tokens(runs):
+    timed = costs.on_clock(runs, {("essays", "full"): 1e-4, ("letters", "head"): 1.0})
+    own = timed["arm"] == "full"
+    assert timed.loc[own, "train_seconds"].tolist() == pytest.approx([4.0] * SEEDS)
+    assert timed.loc[~own, "train_seconds"].isna().all()
+
+
+def test_a_step_of_a_clock_is_the_sum_of_its_parts():
+    paces = [{"arm": "full", "forward_ms": 1.0, "backward_ms": 2.5, "update_ms": 0.5}]
+    assert costs.steps(paces).to_dict("records") == [{"arm": "full", "step_ms": 4.0}]
+    assert list(costs.steps([])) == ["arm", "step_ms"]
 
 
 # Figures
@@ -106,6 +113,13 @@ def test_labels_do_not_lie_on_one_another(figure, runs):
     boxes = [text.get_window_extent() for text in fig.axes[0].texts]
     shared = [one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i]]
     assert sum(shared) == 0
+
+
+def test_runs_that_no_clock_times_are_left_out(runs):
+    (ax,) = plots.score_by_training_time(costs.on_clock(runs, {("essays", "full"): 1e-4, ("essays", "head"): 1e-5})).axes
+    assert {text.get_text() for text in ax.texts} == {"full", "head"}
+    with pytest.raises(ValueError, match="there is nothing to draw"):
+        plots.score_by_training_time(costs.on_clock(runs, {}))
 
 
 def test_arms_that_train_the_head_alone_have_a_place_of_their_own(runs):
@@ -170,15 +184,28 @@ def test_an_arm_by_itself_is_ahead_of_none():
     assert fact.sentence.endswith("and no other arm is there.")
 
 
+def steps_of(*arms):
+    """A clock's table: a step takes a millisecond more with each arm."""
+    return pd.DataFrame({"arm": arms, "step_ms": np.arange(1.0, 1 + len(arms))})
+
+
 def test_what_took_most_and_least_is_told(runs):
-    steps, memory = facts.spent(costs.by_arm(runs))
+    steps, memory = facts.spent(costs.by_arm(runs, steps_of("head", "lora", "full")))
     assert (steps.about, memory.about) == ({"most": "full", "least": "head"},) * 2
     assert memory.sentence == ("Memory beyond the process's own: most with `full`, 140 MB; least with `head`, 100 MB.")
 
 
+def test_what_nobody_knows_is_not_told(runs):
+    found = costs.by_arm(runs.assign(peak_mb=None), steps_of("head", "full"))
+    assert [fact.kind for fact in facts.spent(found)] == ["step_ms"]
+    assert [fact.kind for fact in facts.spent(costs.by_arm(runs))] == ["memory_mb"]
+    (fact,) = facts.frugal(costs.on_clock(runs, {}))
+    assert "quickest" not in fact.sentence and not fact.about["quick"]
+
+
 def test_what_is_kept_is_told():
-    kept = pd.DataFrame({"arm": ["full", "bitfit"], "file_mb": [2.0, 0.1], "load_seconds": [0.2, 0.1],
-                         "switch_seconds": [0.02, 0.01]})
+    kept = pd.DataFrame({"arm": ["full", "bitfit"], "file_mb": [2.0, 0.1], "load_ms": [200.0, 100.0],
+                         "switch_ms": [20.0, 10.0]})
     assert [fact.sentence for fact in facts.kept(kept)] == [
         "The file to keep is largest for `full`, 2 MB, and smallest for `bitfit`, 0.1 MB: a factor of 20.",
         "Loading encoder and file takes 150 ms, switching in memory 15 ms (medians over arms)."]
@@ -230,5 +257,5 @@ def test_what_it_takes_to_keep_a_model(tiny_study):
         model = methods.apply(arm.method, encoders.load(tiny_study.encoder_at, pooler="new"), **dict(arm.options))
         bytes_ = 4 * methods.counts(model)["trained"]
         assert bytes_ < 1e6 * kept.loc[label, "file_mb"] < bytes_ + 12_000  # names and shapes beside the numbers
-    assert (kept[["load_seconds", "switch_seconds"]] > 0).all(axis=None)
+    assert (kept[["load_ms", "switch_ms"]] > 0).all(axis=None)
     assert kept.loc["full", "file_mb"] > kept.loc["adapter", "file_mb"] > kept.loc["head", "file_mb"]

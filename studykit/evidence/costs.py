@@ -1,7 +1,7 @@
 """What arms cost, beside what they score."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,20 +24,34 @@ def lines(table: pd.DataFrame) -> dict[str, str]:
     return {arm: first.setdefault(kind, arm) for arm, kind in zip(arms["arm"], kinds, strict=True)}
 
 
-def by_arm(table: pd.DataFrame, kept: pd.DataFrame | None = None, by: Sequence[str] = ("task", "arm")) -> pd.DataFrame:
+def by_arm(table: pd.DataFrame, *others: pd.DataFrame, by: Sequence[str] = ("task", "arm")) -> pd.DataFrame:
     """A row per task and arm of a table of runs: what ``stats.summary`` has, and what the arm costs, the arm that trains
     fewest parameters first.
 
     ``besides`` (parameters that train besides the head), ``trained``, ``total``; ``train_seconds`` of a run, the mean with
-    its interval ``train_low`` to ``train_high``; ``step_ms`` (a step of training) and ``memory_mb`` (the peak beyond what
-    the process had before), medians over runs; and the columns of ``kept``, by ``arm``.
+    its interval ``train_low`` to ``train_high``; ``memory_mb`` (the peak beyond what the process had before, the median over
+    runs); and the columns of ``others``, a row an arm each.
     """
-    runs = table.assign(besides=table["trained"] - table["head"], step_ms=1000 * table["train_seconds"] / table["steps"],
-                        memory_mb=(table["peak_mb"] - table["idle_mb"]).astype(float))
+    runs = table.assign(besides=table["trained"] - table["head"],
+                        memory_mb=table["peak_mb"].astype(float) - table["idle_mb"].astype(float))
     groups = runs.groupby(list(by), sort=False)
-    medians = groups[["besides", "trained", "total", "step_ms", "memory_mb"]].median()
     seconds = groups["train_seconds"].apply(lambda values: stats.mean_interval(values, bounds=(0, np.inf)))
     times = pd.DataFrame(seconds.tolist(), seconds.index, ["train_seconds", "train_low", "train_high"])
-    found = stats.summary(table, list(by)).merge(medians.join(times).reset_index(), on=list(by))
-    found = found if kept is None else found.merge(kept, on="arm", how="left")
+    costs = groups[["besides", "trained", "total"]].first().join(groups["memory_mb"].median()).join(times)
+    found = stats.summary(table, list(by)).merge(costs.reset_index(), on=list(by))
+    for other in others:
+        found = found.merge(other, on="arm", how="left")
     return found.sort_values(["task_place", "besides", "arm_place"], kind="stable", ignore_index=True)
+
+
+def on_clock(table: pd.DataFrame, token_seconds: Mapping[tuple[str, str], float]) -> pd.DataFrame:
+    """The table of runs with ``train_seconds`` as a calibrated clock has them, so that a load that passed while they were
+    trained is no result: seconds a token, by task and arm, times the tokens. Of what the clock lacks they are NaN."""
+    cells = zip(table["task"], table["arm"], strict=True)
+    return table.assign(train_seconds=[token_seconds.get(cell, np.nan) for cell in cells] * table["tokens"])
+
+
+def steps(paces: Sequence[dict]) -> pd.DataFrame:
+    """``step_ms``, a row an arm, of a calibrated clock's paces on one task; none of a clock that was refused."""
+    rows = [{"arm": pace["arm"], "step_ms": pace["forward_ms"] + pace["backward_ms"] + pace["update_ms"]} for pace in paces]
+    return pd.DataFrame(rows, columns=["arm", "step_ms"])

@@ -18,9 +18,10 @@ TRIES = 3  # of which the median counts
 
 
 def measure(study: "Study", task: str, arms: Sequence[str] = ()) -> pd.DataFrame:
-    """A row an arm, for a task of the study: ``file_mb`` (megabytes of what ``methods.save`` writes), ``load_seconds``
-    (encoder and file, ``methods.load``) and ``switch_seconds`` (the file alone, into a model of the arm that is in memory
-    already, ``methods.switch``); medians of ``TRIES``. The models are as they are before training, which changes no size."""
+    """A row an arm, for a task of the study: ``file_mb`` (megabytes of what ``methods.save`` writes), milliseconds
+    ``load_ms`` (encoder and file, ``methods.load``) and ``switch_ms`` (the file alone, into a model of the arm that is in
+    memory already, ``methods.switch``), each the median of ``TRIES``. The models are as they are before training, which
+    changes no size."""
     from studykit.models import encoders
 
     rows = []
@@ -33,16 +34,16 @@ def measure(study: "Study", task: str, arms: Sequence[str] = ()) -> pd.DataFrame
             methods.save(methods.apply(arm.method, model, **dict(arm.options)), file)
             methods.switch(model, file)  # the first time it makes sure that what is frozen is the file's
             rows.append({"arm": label, "file_mb": file.stat().st_size / 1e6,
-                         "load_seconds": _median(methods.load, file, study.encoder_at),
-                         "switch_seconds": _median(methods.switch, model, file)})
+                         "load_ms": _median(methods.load, file, study.encoder_at),
+                         "switch_ms": _median(methods.switch, model, file)})
     return pd.DataFrame(rows)
 
 
 def _median(function: Callable, *given: object) -> float:
-    """Seconds that a call takes."""
-    seconds = []
+    """Milliseconds that a call takes."""
+    times = []
     for _ in range(TRIES):
         start = time.perf_counter()
         function(*given)
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds))
+        times.append(1000 * (time.perf_counter() - start))
+    return float(np.median(times))

@@ -24,9 +24,10 @@ def score_by_parameters(table: pd.DataFrame, about: str = "") -> Figure:
 
 
 def score_by_training_time(table: pd.DataFrame, about: str = "") -> Figure:
-    """Score against the seconds of training that a run took, with an interval for the mean of either. ``table`` is a
-    study's table of runs."""
-    return _against(table.assign(x=table["train_seconds"]), about, "seconds of training")
+    """Score against the seconds of training that a run took, or would take on a calibrated clock
+    (``costs.on_clock``), with an interval for the mean of either. Runs without seconds are left out."""
+    runs = table[table["train_seconds"].notna()]
+    return _against(runs.assign(x=runs["train_seconds"]), about, "seconds of training")
 
 
 def _against(table: pd.DataFrame, about: str, xlabel: str, ticks: dict[float, str] | None = None) -> Figure:

@@ -134,7 +134,8 @@ def frugal(table: pd.DataFrame) -> list[Fact]:
         gaps = stats.paired_gaps(rows, best, by=["task"])
         behind = [row["arm"] for row in gaps.to_dict("records") if comparisons.verdict(row) == "behind"]
         level = found.drop(index=behind)
-        few, quick = level["besides"].idxmin(), level["train_seconds"].idxmin()
+        few, seconds = level["besides"].idxmin(), level["train_seconds"].dropna()
+        quick = seconds.idxmin() if len(seconds) else ""
         told = f"On {found['task_title'].iloc[0]} {words.arm(best)} has the best mean, " \
                f"{words.number(found['score'][best], found.loc[best])}"
         if len(level) == 1:
@@ -142,17 +143,19 @@ def frugal(table: pd.DataFrame) -> list[Fact]:
         else:
             others = words.arms([arm for arm in level.index if arm != best])
             sentence = (f"{told}; not shown behind it: {others}. Of these {len(level)} {words.arm(few)} trains fewest "
-                        f"parameters besides the head, {found['besides'][few]:,.0f}, and {words.arm(quick)} is quickest.")
+                        f"parameters besides the head, {found['besides'][few]:,.0f}"
+                        f"{f', and {words.arm(quick)} is quickest' if quick else ''}.")
         facts.append(Fact("frugal", sentence, {"task": task, "best": best, "few": few, "quick": quick},
                           {"level": len(level), "besides": found["besides"][few]}))
     return facts or [EMPTY]
 
 
 def spent(found: pd.DataFrame) -> list[Fact]:
-    """Of ``costs.by_arm``, on one task: the arms whose steps, and whose memory, are the most and the least."""
+    """Of ``costs.by_arm`` with a clock's ``step_ms``, on one task: the arms whose steps, and whose memory, are the most and
+    the least."""
     facts = []
     for name, what, unit in (("step_ms", "Time of a step", "ms"), ("memory_mb", "Memory beyond the process's own", "MB")):
-        told = found.dropna(subset=[name]).set_index("arm")[name]
+        told = found.set_index("arm").get(name, pd.Series(dtype=float)).dropna()
         if len(told) > 1:
             most, least = told.idxmax(), told.idxmin()
             facts.append(Fact(name, f"{what}: most with {words.arm(most)}, {told[most]:.0f} {unit}; least with "
@@ -166,12 +169,12 @@ def kept(found: pd.DataFrame) -> list[Fact]:
     if found.empty:
         return [EMPTY]
     most, least = (found.loc[place] for place in (found["file_mb"].idxmax(), found["file_mb"].idxmin()))
-    times, seconds = most["file_mb"] / least["file_mb"], found[["load_seconds", "switch_seconds"]].median()
+    times, ms = most["file_mb"] / least["file_mb"], found[["load_ms", "switch_ms"]].median()
     return [Fact("file", f"The file to keep is largest for {words.arm(most['arm'])}, {most['file_mb']:.2g} MB, and smallest "
                  f"for {words.arm(least['arm'])}, {least['file_mb']:.2g} MB: a factor of {times:.3g}.",
                  {"most": most["arm"], "least": least["arm"]}, {"most": most["file_mb"], "least": least["file_mb"]}),
-            Fact("switch", f"Loading encoder and file takes {1000 * seconds['load_seconds']:.0f} ms, switching in memory "
-                 f"{1000 * seconds['switch_seconds']:.0f} ms (medians over arms).", numbers=seconds.to_dict())]
+            Fact("switch", f"Loading encoder and file takes {ms['load_ms']:.0f} ms, switching in memory "
+                 f"{ms['switch_ms']:.0f} ms (medians over arms).", numbers=ms.to_dict())]
 
 
 def _range(values: pd.Series, form: str) -> str:

@@ -16,7 +16,6 @@ from studykit.tasks import Task
 
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 MINUTES, MARGIN = 10.0, 1.0
-DEFAULT = ("full", "bitfit", "lora", "adapter", "head")
 SLOW, QUICK = (3e-5, 1e-4, 3e-4), (1e-3, 3e-3, 1e-2)  # rates of arms that train whole matrices, and of those that train few
 RATES = {"full": SLOW, "last_k": SLOW, "adapter": (3e-4, 1e-3, 3e-3), "lora": (3e-4, 1e-3, 3e-3)}  # others: QUICK
 TRIED = 3  # rates an arm
@@ -30,7 +29,7 @@ class Wishes(BaseModel):
     encoder: str = ENCODER
     minutes: PositiveFloat = MINUTES
     margin: PositiveFloat = MARGIN
-    arms: tuple[str, ...] = Field(DEFAULT, min_length=1)
+    arms: tuple[str, ...] = Field(methods.USUAL, min_length=1)
 
 
 @dataclass(frozen=True)

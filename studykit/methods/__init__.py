@@ -30,6 +30,7 @@ METHODS: dict[str, Callable] = {
     "full": full, "bitfit": bitfit, "adapter": adapter, "lora": lora, "ia3": ia3, "prefix": prefix, "prompt": prompt,
     "head": head, "layernorm": layernorm, "random": random, "last_k": last_k}
 INSERTED = {".lora_": "lora", ".ia3_": "ia3", "prefix.": "prefix", "prompt.": "prompt"}  # piece of a name -> part
+USUAL = ("full", "bitfit", "lora", "adapter", "head")  # methods that somebody who names none compares
 HEAD_ONLY = ("head",)  # methods that leave the encoder as it is
 ALONE = ("random", "ia3", "prefix", "prompt")  # methods of which no two runs train as one: some of what they train is marked
 

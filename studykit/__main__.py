@@ -210,7 +210,7 @@ def _of_notebooks(experiment):
     return given
 
 
-ITEMS = {"tasks": str, "arms": str, "seeds": int, "sizes": int}  # what the lists of notebooks hold; others hold numbers
+ITEMS = {"tasks": str, "arms": str, **dict.fromkeys(("seeds", "sizes", "bottlenecks", "ranks"), int)}  # else numbers
 
 
 def _check_kind(name, value, default, where):

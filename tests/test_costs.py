@@ -217,6 +217,19 @@ def test_nothing_is_told_of_nothing(tell):
     assert tell(empty)[0].kind in ("empty", "untold")
 
 
+def test_sizes_are_told_beside_one_of_them(runs):
+    gaps = stats.paired_gaps(runs, "adapter")
+    (fact,) = facts.beside(gaps)
+    for row in gaps.to_dict("records"):
+        assert fact.numbers[row["arm"]] == facts.verdict(row) and f"`{row['arm']}`" in fact.sentence
+    assert fact.sentence.startswith(f"Against `adapter` on essays, {SEEDS} pairs of runs each, ")
+    (head,) = gaps[gaps["arm"] == "head"].to_dict("records")
+    kind, low, high = ("behind", -head["high"], -head["low"]) if head["gap"] < 0 else ("ahead", head["low"], head["high"])
+    told = f"`head` by {abs(head['gap']):.1f} points ({low:.1f} to {high:.1f})"
+    assert told in fact.sentence and fact.sentence.index(f"{kind}: ") < fact.sentence.index(told)
+    assert facts.beside(gaps.head(0))[0].kind == "empty"
+
+
 # A study with more arms, and what it takes to keep them
 
 def sizes(*numbers, **options):

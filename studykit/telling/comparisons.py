@@ -140,6 +140,27 @@ def _about(row: Any, names: list[str]) -> dict:
     return {name: row[name] for name in names} | {"baseline": row["baseline"]}
 
 
+def beside(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
+    """How several arms, such as sizes of one, compare with the baseline at one place: a sentence a task."""
+    facts = []
+    for _, rows in gaps.groupby("task", sort=False):
+        first, parts = rows.iloc[0], []
+        kinds = rows.assign(kind=[verdict(row, margin) for row in rows.to_dict("records")])
+        for kind in KINDS:
+            told = [f"{words.arm(row['arm'])}{_by(row, kind)}" for row in kinds[kinds["kind"] == kind].to_dict("records")]
+            parts += [f"{_name(kind)}: {words.listed(told, 9)}"] if told else []
+        least, most = int(rows["pairs"].min()), int(rows["pairs"].max())
+        pairs = f"{least}{'' if least == most else f' to {most}'} pairs of runs each"
+        sentence = f"Against {words.arm(first['baseline'])} on {first['task_title']}, {pairs}, {'; '.join(parts)}."
+        facts.append(Fact("beside", sentence, _about(first, ["task"]), dict(zip(kinds["arm"], kinds["kind"], strict=True))))
+    return facts or [Fact("empty", "There is nothing to compare: no two arms have runs with the same seed.")]
+
+
+def _by(row: Any, kind: str) -> str:
+    return f" by {words.amount(abs(row['gap']), row)} {words.span(row, flipped=kind == 'behind')}" \
+        if kind in ("behind", "ahead") else ""
+
+
 def tally(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
     """Of how many gaps how many show what, and how many such intervals miss by chance alone."""
     if gaps.empty:

@@ -12,7 +12,7 @@ say so. In a notebook::
 ========================  =====================================================================================
 of a table of runs        ``coverage``, ``not_ok``, ``learnt``, ``chance``, ``order``, ``ends``, ``parameters``,
                           ``frugal``
-of ``stats.paired_gaps``  ``gaps``, ``tally``, ``crossings``, ``answer``; ``verdict`` of a row
+of ``stats.paired_gaps``  ``gaps``, ``beside``, ``tally``, ``crossings``, ``answer``; ``verdict`` of a row
 of other tables           ``spread`` (``variance.spread``), ``ratios`` (``variance.ratios``), ``rates``
                           (``rates.judged``), ``effort`` (``rates.effort``), ``costs`` (a ``Clock``), ``pace``
                           (``clock.apart``), ``claims`` (``paper.judge``), ``spent`` (``evidence.costs.by_arm``),
@@ -27,13 +27,13 @@ import pandas as pd
 
 from studykit.evidence import stats
 from studykit.telling import words
-from studykit.telling.comparisons import answer, crossings, gaps, tally, verdict
+from studykit.telling.comparisons import answer, beside, crossings, gaps, tally, verdict
 from studykit.telling.findings import arms_of, claims, costs, effort, frugal, kept, pace, rates, ratios, spent, spread
 from studykit.telling.story import EMPTY, Fact, Story
 
-__all__ = ["EMPTY", "Fact", "Story", "answer", "chance", "claims", "costs", "coverage", "crossings", "effort", "ends",
-           "frugal", "gaps", "kept", "learnt", "not_ok", "order", "pace", "parameters", "rates", "ratios", "spent", "spread",
-           "tally", "verdict"]
+__all__ = ["EMPTY", "Fact", "Story", "answer", "beside", "chance", "claims", "costs", "coverage", "crossings", "effort",
+           "ends", "frugal", "gaps", "kept", "learnt", "not_ok", "order", "pace", "parameters", "rates", "ratios", "spent",
+           "spread", "tally", "verdict"]
 
 
 def _titles(table: pd.DataFrame) -> dict[str, str]:

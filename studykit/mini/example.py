@@ -1,4 +1,4 @@
-"""The example that stands for somebody's own data: sentences of the miniature's language, and what is wrong with each.
+"""The example that stands for somebody's own data: sentences of the miniature's language, and how many act on how many.
 
 ``python -m studykit.mini.example`` writes it anew; it is the same each time.
 """
@@ -8,46 +8,46 @@ import io
 import random
 
 from studykit import paths
-from studykit.mini import corpus, language
+from studykit.mini import language
 
 ROWS, SEED = 600, 7
-MISTAKES = {"agreement": 0.22, "tense": 0.2, "verb form": 0.2, "none": 0.38}  # and their shares
-RULES = {"agreement": corpus.agreement, "tense": corpus.tense, "verb form": corpus.form}
-AGAIN, SLIPS = 5, 2  # rows that repeat an earlier one; sentences that stand there a second time with another label
+AGAIN, WRONG = 7, 15  # rows that repeat an earlier one; labels that are wrong, as some always are
+RELATIONS = ("one to one", "one to many", "many to one", "many to many")
 FILE = paths.REPO / "example" / "sentences.csv"
 
 
 def rows() -> list[dict[str, str]]:
-    """Rows as somebody has them, with ``id``, ``sentence`` and ``mistake``: a few repeat others, two contradict themselves.
+    """Rows as somebody has them, with ``id``, ``sentence`` and ``relation``; a few repeat others, with another label too.
 
-    What a sentence could break is drawn before whether it does: the sentences that a rule is about are as common among those
-    without a mistake. So single words tell little.
+    Words say how many there are, but not who acts: in the passive it is the other way round. Counting words is not enough.
     """
     rng = random.Random(SEED)
     told: dict[str, str] = {}
-    while len(told) < ROWS - AGAIN - SLIPS:
-        mistake, = rng.choices(list(MISTAKES), list(MISTAKES.values()))
-        told.setdefault(_sentence(mistake, rng), mistake)
+    while len(told) < ROWS - AGAIN:
+        told.setdefault(*_told(rng))
     pairs = list(told.items())
     pairs += rng.sample(pairs, AGAIN)
-    pairs += [(sentence, "none") for sentence, mistake in rng.sample(pairs, len(pairs)) if mistake == "tense"][:SLIPS]
-    rng.shuffle(pairs)
-    return [{"id": str(1001 + i), "sentence": sentence, "mistake": mistake} for i, (sentence, mistake) in enumerate(pairs)]
+    wrong = set(rng.sample(range(ROWS), WRONG))
+    given = [(sentence, rng.choice([name for name in RELATIONS if name != relation]) if place in wrong else relation)
+             for place, (sentence, relation) in enumerate(pairs)]
+    rng.shuffle(given)
+    return [{"id": str(number), "sentence": sentence, "relation": relation}
+            for number, (sentence, relation) in enumerate(given, 1001)]
 
 
-def _sentence(mistake: str, rng: random.Random) -> str:
-    rule = RULES[mistake if mistake in RULES else rng.choice(list(RULES))]
+def _told(rng: random.Random) -> tuple[str, str]:
+    """A sentence in which somebody acts on somebody or something else, and its label."""
     while True:
         meaning = language.event(rng)
-        clause = language.clause(meaning, rng)
-        if (broken := rule(meaning, clause, rng)) is not None:
-            return language.sentence(broken if mistake in RULES else clause)
+        if isinstance(meaning.patient, language.Thing) and not meaning.recipient:
+            number = [("one", "many")[what.plural] for what in (meaning.agent, meaning.patient)]
+            return language.tell(meaning, rng), " to ".join(number)
 
 
 def text() -> str:
     """The rows as CSV; texts with a comma are quoted."""
     written = io.StringIO()
-    writer = csv.DictWriter(written, ["id", "sentence", "mistake"], lineterminator="\n")
+    writer = csv.DictWriter(written, ["id", "sentence", "relation"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows())
     return written.getvalue()

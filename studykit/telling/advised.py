@@ -134,9 +134,8 @@ def certainty(advice: Advice) -> list[Fact]:
     if left := [words.arm(row.label) for row in others if row.kind == "arm" and not row.finalist]:
         facts.append(Fact("left", f"Left before the finals: {words.listed(left, 8)}.", {"arms": left}))
     rounds, margin = words.counted(advice.decision.rounds, "round"), points(advice, advice.decision.margin)
-    return [*facts, Fact("sure", f"Sure is the probability, after {rounds} of finals, that the choice is within {margin} of "
-                         "the best of all that were tried: on new rows, with other seeds, with as many other rows to train "
-                         "on. It allows for a look after each round.")]
+    return [*facts, Fact("sure", f"Sure, after {rounds} of finals: how probable it is that the choice is within {margin} of "
+                         "the best of all that were tried, with other rows and seeds.")]
 
 
 def _stands(advice: Advice, row: Contender) -> str:
@@ -147,7 +146,7 @@ def _stands(advice: Advice, row: Contender) -> str:
     size, kind = words.amount(abs(gap), unit(advice)), "ahead of" if gap < 0 else "behind"
     span = "" if row.low is None else f" {words.span({**unit(advice), 'low': row.low, 'high': row.high}, flipped=gap < 0)}"
     margin = points(advice, advice.decision.margin) if advice.decision else ""
-    chance = "" if row.chance is None else f", and within {margin} of the best with a probability of {sure(row.chance)}"
+    chance = "" if row.chance is None else f"; within {margin} of the best: {sure(row.chance)}"
     return f"{name} is {size} {kind} the choice{span}{chance}."
 
 

@@ -39,8 +39,8 @@ def floors(advice: Advice) -> list[Fact]:
         return [Fact("no_floors", "No floor has been scored.")]
     listed = words.listed([f"{row.label} {words.number(mean(row), of)}" for row in rows])
     less = ", lower is better" if of["better"] < 0 else ""
-    return [Fact("floors", f"Without fine-tuning ({of['metric_axis']}{less}): {listed}. An arm must beat {rows[0].label} to "
-                 "be worth its training.", numbers={row.label: mean(row) for row in rows})]
+    return [Fact("floors", f"Without fine-tuning ({of['metric_axis']}{less}): {listed}. An arm must beat {rows[0].label}.",
+                 numbers={row.label: mean(row) for row in rows})]
 
 
 def race(advice: Advice) -> list[Fact]:
@@ -58,8 +58,8 @@ def race(advice: Advice) -> list[Fact]:
         facts.append(Fact("finalists", f"In the finals: {words.listed(listed, 8)}; {advice.steps:,} steps a training.",
                           numbers={"steps": advice.steps}))
     if len(lost := table[table["status"] != "ok"]):
-        names = [f"{words.arm(row.arm)} at {row.rate:g} ({row.status})" for row in lost.itertuples()]
-        facts.append(Fact("not_ok", f"{len(lost)} of {words.counted(len(table), 'training')} went wrong: "
+        names = [f"of {words.arm(arm)} {count}" for arm, count in lost.groupby("arm", sort=False).size().items()]
+        facts.append(Fact("not_ok", f"{len(lost)} of {words.counted(len(table), 'training')} collapsed or diverged: "
                           f"{words.listed(names, 6)}.", numbers={"not_ok": len(lost)}))
     return facts
 

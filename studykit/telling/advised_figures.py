@@ -43,20 +43,19 @@ def caption(advice: Advice, name: str) -> str:
     of = unit(advice)
     margin = points(advice, advice.decision.margin) if advice.decision else ""
     answers = ("predicted against true values; on the line they are the same" if not advice.task["labels"] else
-               "true classes down, predicted ones across: how many rows; darker is a larger share of the true class"
+               "true classes down, predicted ones across, in rows; darker: a larger share of the true class"
                if len(advice.task["labels"]) <= GRID else
-               f"the {PAIRS} pairs of classes that are most often confused: how many rows of how many of the true class")
+               f"the {PAIRS} most confused pairs of classes: how many rows of how many of the true class")
     return {
-        "certainty": "how far each contender is from the choice, with its interval, and the probability that it is within "
-                     f"{margin} of the best. In the grey band the difference does not matter. Filled: it was in the finals; "
-                     "hollow: it left before. An arrow is a contender beyond the panel, where intervals are cut too.",
-        "learning_curve": f"{of['metric_axis']} of the choice by the number of labels that it trained on, on a log axis: a "
-                          "dot a training, a tick their mean. Dotted: the best floor. Hollow: the forecast for twice as "
-                          "many, with its 95 % interval. The vertical axis does not start at zero.",
-        "race": f"{of['metric_axis']} by optimiser steps, a line an arm and rate. A line ends where it left; × went wrong. "
-                "Dashed: to the mean of the finals, on other rows. In the race a dot is one training: the order of close "
-                "ones is chance.",
-        "answers": f"{answers}. Rows that decided nothing, the first run of the choice."}[name]
+        "certainty": "how far each is from the choice, with its interval; at the right the probability that it is within "
+                     f"{margin} of the best. Grey band: the difference does not matter. Hollow: it left before the "
+                     "finals. Arrow: beyond the panel.",
+        "learning_curve": f"{of['metric_axis']} of the choice by labels that it trained on (log axis). Dot: a training; "
+                          "tick: the mean; hollow: the forecast for twice as many, with its 95 % interval; dotted: the "
+                          "best floor. The vertical axis does not start at zero.",
+        "race": f"{of['metric_axis']} by optimiser steps, one training a dot, a line an arm and rate; it ends where it "
+                "left. ×: collapsed or diverged. Dashed: to the mean of the finals.",
+        "answers": f"{answers}. Rows that decided nothing, first run of the choice."}[name]
 
 
 def looks(advice: Advice) -> style.Styles:

@@ -59,7 +59,7 @@ div {{ overflow-x: auto }} table {{ border-collapse: collapse }}
 td, th {{ text-align: left; padding: .3rem .8rem .3rem 0; vertical-align: top }} .claims td {{ border-top: 1px solid #ddd }}
 .card {{ border-left: 4px solid #ddd; padding-left: .8rem; margin: 0 0 1.2rem }} .card p {{ margin: .2rem 0 }}
 .text, pre {{ white-space: pre-wrap; overflow-wrap: anywhere }} pre {{ background: #f2f2f2; padding: .6rem }}
-h1, h2, p, li, td {{ overflow-wrap: anywhere }}
+h1, h2, p, li {{ overflow-wrap: anywhere }} td {{ overflow-wrap: break-word }}
 .upheld {{ color: #0072B2; font-weight: bold }} .refuted {{ color: #B64A00; font-weight: bold }} .undecided {{ color: #666 }}
 @media (max-width: 40rem) {{
   figure div img {{ max-width: none; width: 40rem }}

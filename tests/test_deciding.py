@@ -82,8 +82,14 @@ def clear(rng) -> World:
     return World({"full": 80.0, "head": 72.0, "TF-IDF": 70.0}, 300, np.array([0.5, 0.5, 0.1]), looks=4)
 
 
+def perfect(rng) -> World:
+    """Few rows, nearly all of them right: most blocks do not tell the labels apart, but one is worse by the margin."""
+    return World({"head": 97.9, "full": 99.0}, 30, np.array([0.3, 0.3]))
+
+
 WORLDS = {"data as people have them": people, "a rival just outside the margin": hard, "a floor just above": beneath,
-          "three alike": alike, "two within four points": near, "a lead of eight points": clear}
+          "three alike": alike, "two within four points": near,
+          "few rows, nearly all right": perfect, "a lead of eight points": clear}
 
 
 @functools.cache
@@ -105,7 +111,7 @@ def rounds(rng, world: World) -> list[Round]:
         ease = rng.normal(size=world.rows) + rng.normal(0, np.sqrt(0.6 ** 2 + 1), (len(scores), world.rows))
         right = level[:, None] + ease > 0
         found.append(Round(dict(zip(world.scores, (100 * right.mean(1)).tolist(), strict=True)),
-                           100 * resamples(world.rows) @ right.T))
+                           100 * resamples(world.rows) @ right.T, 100 / world.rows))
     return found
 
 
@@ -280,6 +286,14 @@ def test_the_gap_in_the_race_is_on_the_same_rows():
     moved = np.array([[80.0, 78.0, 60.0], [70.0, 68.0, 70.0], [75.0, 73.0, 60.0]])
     error = np.std([20.0, 0.0, 15.0], ddof=1)
     assert left(Round(scores, moved), ["lora", "head"]) == [("lora", 2.0, 0.0), ("head", 10.0, pytest.approx(error))]
+
+
+def test_rows_that_all_answer_alike_are_no_proof():
+    """Thirty rows all right in two arms: the rows do not move the gap, and one row is three points."""
+    same = Round({"full": 100.0, "head": 100.0}, np.full((200, 2), 100.0), 100 / 30)
+    assert decide([same] * 2, cost=COST, margin=1.0).kind == "cannot tell"
+    assert decide([dataclasses.replace(same, step=100 / 3000)] * 2, cost=COST, margin=1.0).kind == "cheaper"
+    assert left(same, ["head"]) == [("head", 0.0, pytest.approx(100 / 30 * np.sqrt(2)))]
 
 
 def test_more_looks_make_less_sure_and_wider_intervals():

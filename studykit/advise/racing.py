@@ -81,7 +81,10 @@ def _round(rows: dict[str, pd.Series]) -> deciding.Round:
     """Scores of rows of a table on the same examples, and on resampled ones."""
     table = pd.DataFrame(list(rows.values()))
     scores = (table["better"] * table["score"]).astype(float)
-    return deciding.Round(dict(zip(rows, scores, strict=True)), stats.resampled(table))
+    metric, count = table["scored_by"].iloc[0], len(table["labels"].iloc[0])
+    width = metric.factor * (metric.range[1] - metric.range[0])  # of the range; one without an end gives no unit
+    step = width / count if np.isfinite(width) else 0.0
+    return deciding.Round(dict(zip(rows, scores, strict=True)), stats.resampled(table), step)
 
 
 def reserve(session: Session) -> float:

@@ -49,8 +49,9 @@ def left(rung: Round, labels: Collection[str]) -> list[Raced]:
     names = list(rung.scores)
     leader = max(names, key=rung.scores.__getitem__)
     away = rung.moved[:, [names.index(leader)]] - rung.moved
-    return [Raced(name, rung.scores[leader] - rung.scores[name], float(away[:, names.index(name)].std(ddof=1)))
-            for name in names if name in labels]
+    errors = np.hypot(away.std(0, ddof=1), np.sqrt(2) * rung.step).tolist()
+    return [Raced(name, rung.scores[leader] - rung.scores[name], error)
+            for name, error in zip(names, errors, strict=True) if name in labels]
 
 
 def decide(rounds: Sequence[Round], raced: Sequence[Raced] = (), *, cost: Mapping[str, float], floors: Collection[str] = (),

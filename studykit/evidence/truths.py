@@ -19,10 +19,11 @@ SEEDS, COMMON, OWN = 0.6, 1.0, 0.8  # the prior of the seeds' deviation, see ``_
 @dataclass(frozen=True)
 class Round:
     """Scores by label on one block of rows, in points, more is better; ``moved`` are the same on resampled rows, shape
-    (resamples, labels), in the order of ``scores``."""
+    (resamples, labels), in the order of ``scores``; ``step`` is by how many points one row can move a score."""
 
     scores: dict[str, float]
     moved: np.ndarray
+    step: float = 0.0
 
 
 class Raced(NamedTuple):
@@ -68,11 +69,16 @@ class Evidence:
 
 
 def evidence(rounds: Sequence[Round], raced: Sequence[Raced], floors: Collection[str]) -> Evidence:
-    """What rounds say of the finalists, floors among them, and the race of those that left it."""
+    """What rounds say of the finalists, floors among them, and the race of those that left it.
+
+    Rows that all answer alike do not move a gap when they are resampled, though others might. So a label's error is at least
+    that of one row in a round.
+    """
     rng, names = np.random.default_rng(0), list(rounds[0].scores)
     raced = [arm for arm in raced if arm.label not in names]
     scores = np.array([list(block.scores.values()) for block in rounds])
-    rows = np.mean([np.cov(block.moved.T).reshape(len(names), len(names)) for block in rounds], axis=0)
+    rows = np.mean([np.cov(block.moved.T).reshape(len(names), len(names)) + block.step ** 2 * np.eye(len(names))
+                    for block in rounds], axis=0)
     seeds = _deviations(rng, scores, rows, len(raced))
     moved = [rng.multivariate_normal(np.zeros(len(names)), rows, DRAWS, method="eigh"),
              rng.normal(size=(DRAWS, len(raced))) * [arm.error for arm in raced]]

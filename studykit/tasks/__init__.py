@@ -5,7 +5,16 @@ from studykit.tasks.floors import baselines
 from studykit.tasks.guessing import Oddity, account, described, oddities
 from studykit.tasks.metrics import KNOWN, Metric, known
 from studykit.tasks.reading import digest, load
-from studykit.tasks.splits import SELECTION_SHARE, held_out, rows_needed, selection_split, some, strata, stratified_order, subset
+from studykit.tasks.splits import (
+    SELECTION_SHARE,
+    held_out,
+    rows_needed,
+    selection_split,
+    some,
+    strata,
+    stratified_order,
+    subset,
+)
 from studykit.tasks.task import Hub, Task, get, made, sentence
 
 __all__ = ["KNOWN", "SELECTION_SHARE", "Encodings", "Hub", "Metric", "Oddity", "Scale", "Task", "account", "baselines",

@@ -53,7 +53,7 @@ def subset(task: Task, labels: npt.ArrayLike, fraction: float, seed: int) -> np.
 
 
 def some(task: Task, labels: npt.ArrayLike, rows: np.ndarray, most: int) -> np.ndarray:
-    """Of these rows at most so many, stratified, in ascending order; the same ones on every call; all where ``most`` is 0."""
+    """Of these rows at most so many, stratified, in ascending order, the same on every call; all where ``most`` is 0."""
     if not most or len(rows) <= most:
         return rows
     return rows[np.sort(stratified_order(strata(task, np.asarray(labels)[rows]), [0, 6])[:most])]

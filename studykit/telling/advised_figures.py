@@ -88,7 +88,7 @@ def certainty(advice: Advice, width: float = style.WIDTH) -> Figure:
     names = [_short(row.label, width) for row in rows]
     height = 0.24 if all("\n" not in name for name in names) else 0.3
     fig, ax = _blank(width, 0.95 + height * len(rows), xlabel=f"{_points(advice)} ahead of the choice (left: behind)")
-    held = [-row.gap for row in rows if row.finalist and row.kind == "arm"]
+    held = [-row.gap for row in rows if row.gap is not None and row.finalist and row.kind == "arm"]
     ends = [-value for row in rows for value in (row.gap, row.low, row.high) if value is not None]
     low, high = limits.reached(np.array(ends), np.array([-2 * margin, 2 * margin, *held]))
     room = 0.06 * (high - low)

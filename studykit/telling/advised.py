@@ -88,21 +88,22 @@ def _cheaper(advice: Advice, decided: Decision) -> str:
 def _cannot(advice: Advice, decided: Decision) -> str:
     margin = points(advice, decided.margin)
     return (f"It cannot be told yet which is best. So far it is {_at(advice)}, which is within {margin} of the best with a "
-            f"probability of {sure(decided.sure)}. {_would(advice, decided)}")
+            f"probability of {sure(decided.sure)}.{_would(advice, decided)}")
 
 
 def _would(advice: Advice, decided: Decision) -> str:
-    """What it would take to settle it."""
+    """What it would take to settle it, with a space before it; of what ended early only where that is known."""
     if decided.more_minutes:
-        return f"About {_minutes(decided.more_minutes)} more would settle it, if scores stay as they are."
+        return f" About {_minutes(decided.more_minutes)} more would settle it, if scores stay as they are."
     if decided.more_rounds:
         rounds = words.counted(math.ceil(decided.more_rounds), "round")
-        return f"About {rounds} of finals instead of {decided.rounds} would settle it, if scores stay as they are."
+        return f" About {rounds} of finals instead of {decided.rounds} would settle it, if scores stay as they are."
     if decided.more_labels:
         rows = sum(advice.rows.values())
         enough = f"{_round(decided.more_labels * rows):,} labelled rows instead of {rows:,}"
-        return f"More minutes alone would not settle it; about {enough} would, if scores stay as they are."
-    return "As far as one can tell now, neither more minutes nor more labels within reach would settle it."
+        return f" More minutes alone would not settle it; about {enough} would, if scores stay as they are."
+    said = "As far as one can tell now, neither more minutes nor more labels within reach would settle it."
+    return "" if advice.stopped else f" {said}"
 
 
 def _minutes(minutes: float) -> str:
@@ -117,7 +118,7 @@ def _round(number: float) -> int:
 def _floor(advice: Advice, decided: Decision) -> str:
     tried, margin = len(arms(advice)), points(advice, decided.margin)
     beaten = f"none of {tried} arms is" if tried > 1 else "the one arm that was tried is not"
-    more = f" {_would(advice, decided)}" if decided.more_minutes or decided.more_rounds or decided.more_labels else ""
+    more = _would(advice, decided) if decided.more_minutes or decided.more_rounds or decided.more_labels else ""
     return (f"Take the floor, {decided.choice}: {beaten} shown to beat it, and it needs no fine-tuning. It is within "
             f"{margin} of the best with a probability of {sure(decided.sure)}.{more}")
 

@@ -103,7 +103,8 @@ def test_no_name_leads_out_of_the_results(at, tiny_yaml, tiny_glue, tiny_encoder
             folder(word)
 
 
-FORBIDDEN = {r"\bpickle\b": "pickle", r"(?<![\w.])eval\(": "eval", r"(?<![\w.])exec\(": "exec", r"torch\.load\(": "pickle",
+FORBIDDEN = {r"\bpickle\b": "pickle", r"(?<![\w.])eval\(": "eval", r"(?<![\w.])exec\(": "exec",
+             r"torch\.load\((?!.*weights_only=True)": "pickle",
              r"trust_remote_code\s*=\s*True": "code from the hub", r"shell\s*=\s*True": "a shell", r"os\.system": "a shell",
              r"yaml\.(unsafe_load|full_load)\(|yaml\.load\((?!.*, _Plain\))": "YAML that makes objects",
              r"allow_pickle\s*=\s*True": "pickle"}

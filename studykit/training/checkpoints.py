@@ -5,7 +5,6 @@ on, but for the model's frozen weights and the data, which the run names.
 """
 
 import os
-import pickle
 import time
 from pathlib import Path
 
@@ -61,7 +60,7 @@ class Checkpoint:
             shapes = {name: values.shape for name, values in state["trained"].items()}
             if shapes != {name: p.shape for name, p in self.trained.items()}:
                 raise ValueError("it is of another model")
-        except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        except Exception as error:  # whatever a file that is not sound makes of its reader
             reason, *_ = str(error).splitlines() or [type(error).__name__]
             print(f"left out the checkpoint {self.file.name} ({reason}): its run begins anew")
             return 0.0

@@ -176,7 +176,7 @@ def test_collapsed_runs_are_counted_where_they_are(table):
     fallen = runs(LEVELS, collapsed=[("essays", "few", 0), ("essays", "few", 1), ("prices", "none", 2)],
                   diverged=[("prices", "all", 0)])
     assert said(facts.not_ok(fallen)) == [
-        "3 of 30 runs collapsed (nearly one answer for every example): `few` on Essays 2 of 5 and `none` on Prices 1 of 5.",
+        "3 of 30 runs collapsed: `few` on Essays 2 of 5 and `none` on Prices 1 of 5.",
         "1 of 30 runs diverged: `all` on Prices 1 of 5."]
 
 
@@ -208,9 +208,9 @@ def test_one_run_orders_nothing_and_many_arms_are_cut(table):
 
 
 def test_parameters_curves_and_chance(table):
-    assert said(facts.parameters(table))[0] == "`all` trains 120 parameters, 0.12 % of the model; 20 of them are the head's."
-    assert said(facts.chance(table)) == ["One answer for all scores 50.0 on Essays (accuracy × 100) and 50.0 on Prices "
-                                         "(accuracy × 100)."]
+    assert said(facts.parameters(table))[0] == "`all` trains 120 parameters, 0.12 % of the model (20 the head's)."
+    assert said(facts.chance(table)) == [
+        "One answer for all scores 50.0 on Essays (accuracy) and 50.0 on Prices (accuracy)."]
     watched = table[table["seed"].eq(0) & table["task"].eq("essays")]
     watched = watched.assign(curve=[[[1, 0.1, 0.2], [2, 0.2, level]] for level in (0.5, 0.7, 0.6)])
     assert said(facts.ends(watched)) == ["On Essays the curves end at `few` 70.0, `none` 60.0 and `all` 50.0, one run each: "
@@ -228,7 +228,7 @@ def test_rates_that_none_learnt_and_close_ones_are_told():
     assert said(facts.rates(choices)) == [
         "On Essays `none` has not learnt at the rate that is run, 0.003: it is marked.",
         "Of 2 choices 1 is close, with more than one rate that cannot be told from the best: `few` on Essays (2 of 5).",
-        "The rate of `few` is 10 times that of `all`."]
+        "`few` has 10 times the rate of `all`."]
     effort = pd.DataFrame({"trials": [5, 5], "minutes": [0.5, 3.0]})
     assert said(facts.effort(effort)) == ["Every choice of a rate had 5 trials and took 0.5 to 3 minutes of training."]
     for minutes, told in ((8.0, "8 minutes"), (1.0, "1 minute")):

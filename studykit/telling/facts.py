@@ -71,54 +71,55 @@ def not_ok(table: pd.DataFrame) -> list[Fact]:
         return [EMPTY]
     facts, runs = [], words.counted(len(table), "run")
     cells = table.groupby(["arm", "task_title"], sort=False).size()
-    for kind, meaning in (("collapsed", " (nearly one answer for every example)"), ("diverged", "")):
+    for kind in ("collapsed", "diverged"):
         count = table[table["status"] == kind].groupby(["arm", "task_title"], sort=False).size()
         if count.empty:
             continue
         where = [f"{words.arm(arm)} on {title} {number} of {cells[arm, title]}"
                  for (arm, title), number in count.sort_values(ascending=False, kind="stable").items()]
-        facts.append(Fact(kind, f"{count.sum()} of {runs} {kind}{meaning}: {words.listed(where, 4)}.",
+        facts.append(Fact(kind, f"{count.sum()} of {runs} {kind}: {words.listed(where, 4)}.",
                           numbers={"runs": len(table), kind: int(count.sum())}))
     return facts or [Fact("ok", f"None of {runs} collapsed or diverged.", numbers={"runs": len(table)})]
 
 
 def learnt(table: pd.DataFrame, axis: str = "fraction") -> list[Fact]:
-    """Where arms learnt, in most of their runs if they have several: tasks on which all did everywhere; of the
-    others, places where none did, and where which arms did."""
+    """Where arms learnt, in most of their runs if they have several: tasks on which all did everywhere, and on which
+    none did anywhere; of the others, places where none did, and where which arms did."""
     if table.empty:
         return [EMPTY]
-    facts, whole = [], []
+    facts, whole, nowhere = [], [], []
     alone = not table.duplicated(["task", "arm", axis]).any()
     for task, title in _titles(table).items():
         rows = table[table["task"] == task]
         share = rows.groupby(["arm", axis])["learnt"].mean().unstack().reindex(arms_of(rows))
         if (share > 0.5).all(axis=None):
             whole.append(title)
+        elif not (share > 0.5).any(axis=None):
+            nowhere.append(title)
         else:
             facts += _learnt_on(task, title, share > 0.5, axis, alone)
+    everywhere = _everywhere(axis, sorted(table[axis].unique()))
     if whole:
         facts.insert(0, Fact("learnt", f"On {words.listed(whole, 9)} {'' if alone else 'most runs of '}every arm learnt"
-                             f"{_everywhere(axis, sorted(table[axis].unique()))}.", {"tasks": whole}))
+                             f"{everywhere}.", {"tasks": whole}))
+    if nowhere:
+        facts.append(Fact("nothing_learnt", f"No arm learnt on {words.listed(nowhere, 9)}{everywhere}: a tie there says "
+                          "nothing.", {"tasks": nowhere}))
     return facts
 
 
 def _learnt_on(task: str, title: str, learnt: pd.DataFrame, axis: str, alone: bool) -> list[Fact]:
-    """Of one task on which not all arms learnt everywhere; ``learnt`` has a row an arm and a column a place.
-    ``alone``: each has one run there."""
+    """Of one task on which some arm learnt somewhere, and not all everywhere; ``learnt`` has a row an arm and a
+    column a place. ``alone``: each has one run there."""
     none = [place for place in learnt if not learnt[place].any()]
-    where = _everywhere(axis, none) if len(none) == learnt.shape[1] else f" {words.places(axis, none, list(learnt))}"
-    facts = []
-    if none:
-        facts.append(Fact("nothing_learnt", f"No arm learnt on {title}{where}: a tie there says nothing.",
-                          {"task": task, axis: none}))
-    if len(none) < learnt.shape[1]:
-        arms: dict[str, list[str]] = {}
-        for arm, row in learnt.iterrows():
-            arms.setdefault(_learnt_at(axis, row), []).append(str(arm))
-        told = [f"{words.arms(names, 12)} {at}" for at, names in sorted(arms.items(), key=lambda item: item[0] == "nowhere")]
-        which = "; ".join(told) if alone else f"most runs of {'; of '.join(told)}"
-        facts.append(Fact("learnt", f"On {title} learnt: {which}.", {"task": task}))
-    return facts
+    facts = [Fact("nothing_learnt", f"No arm learnt on {title} {words.places(axis, none, list(learnt))}: a tie there says "
+                  "nothing.", {"task": task, axis: none})] if none else []
+    arms: dict[str, list[str]] = {}
+    for arm, row in learnt.iterrows():
+        arms.setdefault(_learnt_at(axis, row), []).append(str(arm))
+    told = [f"{words.arms(names, 12)} {at}" for at, names in sorted(arms.items(), key=lambda item: item[0] == "nowhere")]
+    which = "; ".join(told) if alone else f"most runs of {'; of '.join(told)}"
+    return [*facts, Fact("learnt", f"On {title} learnt: {which}.", {"task": task})]
 
 
 def _everywhere(axis: str, places: list) -> str:
@@ -139,7 +140,7 @@ def chance(table: pd.DataFrame) -> list[Fact]:
     if table.empty:
         return [EMPTY]
     rows = table.drop_duplicates("task").sort_values("task_place", kind="stable").to_dict("records")
-    parts = [f"{words.number(row['chance'], row)} on {row['task_title']} ({row['metric_axis']}"
+    parts = [f"{words.number(row['chance'], row)} on {row['task_title']} ({row['metric_title']}"
              f"{', lower is better' if row['better'] < 0 else ''})" for row in rows]
     return [Fact("chance", f"One answer for all scores {words.listed(parts, 9)}.",
                  numbers={row["task"]: row["chance"] for row in rows})]
@@ -199,8 +200,9 @@ def parameters(table: pd.DataFrame) -> list[Fact]:
         return [EMPTY]
     rows = table.sort_values(["task_place", "arm_place"], kind="stable").drop_duplicates("arm").sort_values("arm_place")
     return [Fact("parameters", f"{words.arm(row['arm'])} trains {row['trained']:,.0f} parameters, "
-                 f"{_percent(row['trained'] / row['total'])} of the model; "
-                 f"{'all' if row['head'] == row['trained'] else format(row['head'], ',.0f')} of them are the head's.",
+                 f"{_percent(row['trained'] / row['total'])} of the model "
+                 f"({'all of them the head' if row['head'] == row['trained'] else format(row['head'], ',.0f') + ' the head'}"
+                 "'s).",
                  {"arm": row["arm"]}, {name: row[name] for name in ("trained", "head", "total")})
             for row in rows.to_dict("records")]
 

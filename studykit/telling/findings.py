@@ -77,21 +77,19 @@ def rates(choices: pd.DataFrame) -> list[Fact]:
 
 
 def _beside(rows: list[dict], told: list[dict]) -> list[Fact]:
-    """How many times an arm's rates are those of the first arm, over the tasks on which both learnt."""
+    """How many times the arms' rates are those of the first arm, over the tasks on which both learnt."""
     first = min(rows, key=lambda row: row["arm_place"])["arm"]
     rate_of = {row["task"]: row["rate"] for row in told if row["arm"] == first}
-    facts = []
-    for arm in dict.fromkeys(row["arm"] for row in sorted(told, key=lambda row: row["arm_place"])):
-        times = [row["rate"] / rate_of[row["task"]] for row in told if row["arm"] == arm and row["task"] in rate_of]
-        if arm != first and times:
-            facts.append(Fact("rate", f"The rate of {words.arm(arm)} is {_times(times)} that of {words.arm(first)}.",
-                              {"arm": arm}, {"least": min(times), "most": max(times)}))
-    return facts
-
-
-def _times(ratios: list[float]) -> str:
-    low, high = f"{min(ratios):.3g}", f"{max(ratios):.3g}"
-    return "the same as" if low == high == "1" else f"{low} times" if low == high else f"{low} to {high} times"
+    times: dict[str, list[float]] = {}
+    for row in sorted(told, key=lambda row: row["arm_place"]):
+        if row["arm"] != first and row["task"] in rate_of:
+            times.setdefault(row["arm"], []).append(row["rate"] / rate_of[row["task"]])
+    if not times:
+        return []
+    ranges = words.listed([f"{words.arm(arm)} {_range(pd.Series(own), '.3g')}" for arm, own in times.items()], 12)
+    has = ranges.replace("` ", "` has ", 1)
+    return [Fact("rate", f"{has} times the rate of {words.arm(first)}.", {"baseline": first},
+                 {arm: [min(own), max(own)] for arm, own in times.items()})]
 
 
 def effort(table: pd.DataFrame) -> list[Fact]:

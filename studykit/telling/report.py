@@ -241,7 +241,8 @@ def report_markdown(found: Evidence) -> str:
         sections.append(("The paper's claims", facts.claims(found.verdicts), claims_markdown(found.verdicts, found.parts)))
     head = (f"# Study {experiment.about}\n\nWritten by `python -m studykit readme` from the records in this folder. In "
             "brackets 95 % intervals: of scores over seeds, of gaps over seeds and test examples. Not ok: runs, or pairs "
-            "with a run, that collapsed or diverged; they are in every mean. Bold: on one side of zero.\n")
+            "with a run, that collapsed (nearly one answer for every example) or diverged; they are in every mean. Bold: on "
+            "one side of zero.\n")
     for title, told, table in sections:
         sentences = "".join(f"- {fact.sentence}\n" for fact in told)
         head += f"\n## {title}\n\n{sentences}\n{table}\n"

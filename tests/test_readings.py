@@ -169,3 +169,19 @@ def test_verdicts_turn_with_the_table(miniature, direction, tmp_path):
     assert "BitFit beats full fine-tuning" in kinds["upheld" if direction > 0 else "refuted"]
     assert "BitFit beats full fine-tuning" not in kinds["refuted" if direction > 0 else "upheld"]
     assert "BitFit matches full fine-tuning with all of the data" in kinds["refuted"]
+
+
+def test_sizes_are_told_as_the_table_has_them(miniature, direction, monkeypatch, tmp_path):
+    monkeypatch.setitem(MORE, "cola", 0.02)  # so that thirteen arms stay within the metric
+    monkeypatch.setattr(study.Study, "clock", lambda *_, **__: clock.Clock(refusal="no clock: it is made up"))
+    _, facts = told("07", miniature, "mini", tmp_path)
+    arms = ["full", "bitfit", "adapter", "head", "adapter 4", "adapter 64", "adapter 256", "pfeiffer", "parallel",
+            "norms frozen", "lora 1", "lora 8", "lora 64"]
+    beside = [fact for fact in facts if fact["kind"] == "beside"]
+    assert [list(fact["numbers"]) for fact in beside] == [arms[4:7], arms[11:], arms[7:10]]
+    for fact in beside:
+        first = arms.index(fact["about"]["baseline"])
+        for arm, kind in fact["numbers"].items():
+            assert kind == ("ahead" if direction * (arms.index(arm) - first) > 0 else "behind")
+    (best,) = [fact["about"]["best"] for fact in facts if fact["kind"] == "frugal"]
+    assert best == (arms[-1] if direction > 0 else arms[0])

@@ -167,7 +167,8 @@ def test_a_number_is_advised_on_in_its_own_unit(quick):
     rng, file = random.Random(1), quick / "points.csv"
     with open(file, "w", newline="", encoding="utf-8") as opened:
         texts = [" ".join(rng.choice(("now", "fire", "gentle")) for _ in range(6)) for _ in range(200)]
-        csv.writer(opened).writerows([("text", "points"), *((text, -50 + 158 * text.count("fire") + i / 100) for i, text in enumerate(texts))])
+        rows = [(text, -50 + 158 * text.count("fire") + i / 100) for i, text in enumerate(texts)]
+        csv.writer(opened).writerows([("text", "points"), *rows])
     task = tasks.described(file)
     assert not task.labels and task.metric.name == "spearmanr"
     told = advise.run(file, minutes=3, encoder="mini", arms=["full", "head"])

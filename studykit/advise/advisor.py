@@ -53,7 +53,7 @@ def _advised(work: Session) -> Advice:
 def _staged(work: Session, stage: str, function: Callable[[Session], None]) -> None:
     """One stage, which ends early where time is up or somebody interrupts."""
     begin, work.bench.doing = work.bench.purse.spent, stage
-    if work.stopped.startswith("interrupted") and stage in OWN_END:
+    if work.stopped.startswith("interrupted") and stage == "curve":
         return
     try:
         function(work)

@@ -31,9 +31,11 @@ def race(session: Session) -> None:
                 _trial(session, rung, steps, *entry)
             _over(session, rung)
             entries = list(session.rates.items())
-    except TimeUp:
+    except (TimeUp, KeyboardInterrupt) as ending:
         if session.rung is None and session.trials:
             _over(session, 0)
+        if isinstance(ending, KeyboardInterrupt):
+            raise
     if session.rung is None:
         raise TimeUp
     scores = session.rung.scores
@@ -214,7 +216,7 @@ def scored(session: Session, floor: floors.Floor, split: str, rows: np.ndarray) 
     given = task.scores(labels, answers, probabilities)
     scores = {metric.name: metric.factor * np.nan_to_num(given[metric.name]) for metric in task.metrics}  # 0: of one answer
     return pd.Series({"score": scores[task.metric.name], "better": task.metric.sign, "scored_by": task.metric,
-                      "labels": labels, "predictions": answers, "status": "ok",
+                      "labels": np.array(runs.compact(task, labels)), "predictions": answers, "status": "ok",
                       "probabilities": None if probabilities is None else packed(probabilities), **scores})
 
 

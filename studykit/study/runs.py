@@ -248,14 +248,14 @@ def _result(run: Run, task: Task, outcome, parts: Parts, ledger, memory: dict, d
                 more = _scored(task, parts.scale, training.logits(parts.model, rows), rows.labels)
                 result["scores"] |= {f"{name} {metric}": value for metric, value in more["scores"].items()}
                 if run.score_on == "both":
-                    result.setdefault("beside", {})[name] = {**more, "labels": _compact(task, rows.labels)}
+                    result.setdefault("beside", {})[name] = {**more, "labels": compact(task, rows.labels)}
     fields = {name: value for name, value in vars(outcome).items() if not name.startswith("step_")}
     return {"examples": len(parts.train), "label_spread": label_spread(task, parts.scale.grown(parts.train.labels)),
             "label_mean": None if task.labels else round(float(np.mean(parts.scale.grown(parts.train.labels))), 6),
             "seconds": {k: round(v, 3) for k, v in ledger.seconds.items()},
             "memory": {k: v and round(v, 1) for k, v in memory.items()}, "parameters": methods.counts(parts.model),
             **fields, "parts": {k: round(v, 3) for k, v in outcome.parts.items()},
-            "clock": run.clock, "labels": _compact(task, parts.scored[main].labels), **result,
+            "clock": run.clock, "labels": compact(task, parts.scored[main].labels), **result,
             "hardware": provenance.hardware(device)}
 
 
@@ -282,7 +282,7 @@ def _scored(task: Task, scale: tasks.Scale, outputs: np.ndarray, labels: np.ndar
               for name, value in task.scores(labels, answers, probabilities).items()}
     read: Any = probabilities if task.metric.reads == "probabilities" else answers
     return {"scores": scores, "score": scores[task.metric.name],
-            "p_shuffled": round(task.metric.p_shuffled(labels, read), 4), "predictions": _compact(task, answers), **kept}
+            "p_shuffled": round(task.metric.p_shuffled(labels, read), 4), "predictions": compact(task, answers), **kept}
 
 
 def softmax(outputs: np.ndarray) -> np.ndarray:
@@ -291,5 +291,6 @@ def softmax(outputs: np.ndarray) -> np.ndarray:
     return powers / powers.sum(1, keepdims=True)
 
 
-def _compact(task: Task, values: np.ndarray) -> list:
+def compact(task: Task, values: np.ndarray) -> list:
+    """Classes, or numbers to six digits, as records keep them."""
     return [int(value) if task.labels else float(f"{value:.6g}") for value in values]

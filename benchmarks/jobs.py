@@ -14,9 +14,9 @@ from studykit.models import encoders
 from studykit.study import provenance
 from studykit.training import budgets, machine
 
-SIZES = {"3 x 128": (3, 128, 40), "6 x 384": (6, 384, 12), "12 x 768": (12, 768, 4)}  # layers, width, steps of a run
+SIZES = {"3 x 128": (3, 128, 40), "6 x 384": (6, 384, 8), "12 x 768": (12, 768, 2)}  # layers, width, steps of a run
 METHODS = ("full", "bitfit")
-REPEATS = 3
+REPEATS = 2
 WORDS = 6000  # that the texts are made of: a small task's
 PATIENCE = 300  # seconds that a run waits for the others
 
@@ -94,9 +94,9 @@ def _config(layers, width):
 
 
 def _texts(count):
-    """Encodings of random texts that are as long as pairs of sentences are."""
+    """Encodings of random texts that are as long as pairs of short sentences are."""
     rng = np.random.default_rng(0)
-    texts = [rng.integers(1000, 1000 + WORDS, int(length)).tolist() for length in rng.normal(53, 14, count).clip(20, 128)]
+    texts = [rng.integers(1000, 1000 + WORDS, int(length)).tolist() for length in rng.normal(30, 12, count).clip(8, 90)]
     columns = {"input_ids": texts, "attention_mask": [[1] * len(text) for text in texts]}
     return tasks.Encodings(columns, np.arange(count) % 2, {"input_ids": 0, "attention_mask": 0})
 

@@ -4,6 +4,7 @@ import concurrent.futures
 import datetime
 import json
 import multiprocessing
+import time
 
 import numpy as np
 import torch
@@ -37,8 +38,11 @@ class Meeting(machine.Ledger):
 def measure(sizes=SIZES, repeats=REPEATS, enough=0.1) -> dict:
     """What ``machine.best_jobs`` reads: a row for each size, method and repeat, with seconds of as many runs as there are
     cores, ``after`` one another with all threads and ``together`` with one each, taking turns. Raises ``RuntimeError`` where
-    other processes took more than ``enough`` of a core meanwhile."""
+    other processes took more than ``enough`` of a core before or meanwhile."""
     cores, rows = machine.threads(), []
+    with machine.busy() as load:
+        time.sleep(1)
+    _check(load, enough)
     with machine.busy() as load, _processes(cores) as pool:
         for repeat in range(repeats):
             for layers, width, steps in sizes.values():
@@ -49,11 +53,15 @@ def measure(sizes=SIZES, repeats=REPEATS, enough=0.1) -> dict:
                     longest, parameters = max(seconds for seconds, _ in together), alone[1]
                     rows.append({"layers": layers, "width": width, "parameters": parameters, "method": method,
                                  "repeat": repeat, "steps": steps, "after": alone[0], "together": longest})
+    _check(load, enough)
+    return {"date": str(datetime.date.today()), "commit": provenance.commit(), "torch": provenance.versions()["torch"],
+            "hardware": limit.hardware(), "others": round(load.others, 3), "cores": cores, "rows": rows}
+
+
+def _check(load, enough):
     if load.others > enough:
         raise RuntimeError(f"no measurement: other processes took {load.others:.1f} of a core meanwhile; call again when "
                            "the machine is idle")
-    return {"date": str(datetime.date.today()), "commit": provenance.commit(), "torch": provenance.versions()["torch"],
-            "hardware": limit.hardware(), "others": round(load.others, 3), "cores": cores, "rows": rows}
 
 
 def _processes(count):

@@ -341,9 +341,10 @@ def rates(studies: int) -> str:
                           for kind in ("take", "cheaper", "floor"))
         wrong = [share(settled(decision) and errs(decision, world) for decision, world in played(name, studies, corrected))
                  for corrected in (True, False)]
-        says, right = share(decision.sure for decision, _ in done), share(not errs(*pair) for pair in done)
-        lines.append(f"| {name} | {len(done) / len(found):.0%} | {kinds} | {wrong[0]:.1%} | {wrong[1]:.1%} | {says:.1%} "
-                     f"| {right:.1%} |")
+        says = [f"{share(decision.sure for decision, _ in done):.1%}", f"{share(not errs(*pair) for pair in done):.1%}"
+                ] if len(done) > 20 else ["–", "–"]
+        lines.append(f"| {name} | {len(done) / len(found):.0%} | {kinds} | {wrong[0]:.1%} | {wrong[1]:.1%} "
+                     f"| {says[0]} | {says[1]} |")
     return "\n".join(lines)
 
 

@@ -67,8 +67,8 @@ def decide(rounds: Sequence[Round], raced: Sequence[Raced] = (), *, cost: Mappin
     An arm is shown where two probabilities are 95 %: that it is within the margin of the best of all that were tried, and
     that it is above all floors. One that is shown is taken; of several the cheapest by ``cost``. A floor is taken where no
     arm's mean is above it, or where it is itself within the margin. All probabilities and intervals are paid for looks
-    (``truths.told``), so no more than 5 % of settled decisions err, whenever they stop. Raises ``ValueError`` where
-    rounds have other labels, a score is no number or a cost is not known.
+    (``truths.told``), so of a hundred data sets no more than five settle on what is wrong, whenever they stop. Raises
+    ``ValueError`` where rounds have other labels, a score is no number or a cost is not known.
 
     >>> block = Round({"full": 90.0, "head": 70.0}, np.random.default_rng(0).normal((90, 70), 1, (400, 2)))
     >>> decision = decide([block, block], cost={"full": 2, "head": 1}, margin=1, looks=6)

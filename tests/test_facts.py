@@ -316,6 +316,11 @@ def test_a_cell_that_is_run_twice_tells_once(story, table):
     assert len(kept()["facts"]) == 1
 
 
+def test_a_sentence_is_told_once(story, capsys):
+    story.tell(facts.coverage(pd.DataFrame()) + facts.not_ok(pd.DataFrame()))
+    assert capsys.readouterr().out == "There is nothing to read here: no run is on record.\n" and len(kept()["facts"]) == 1
+
+
 def test_a_story_keeps_figures_with_their_captions(story, table, capsys):
     import matplotlib
 

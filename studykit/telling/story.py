@@ -48,8 +48,9 @@ class Story:
         self._keep()
 
     def tell(self, facts: Sequence[Fact], folded: str = "") -> None:
-        """Show facts, as Markdown in a notebook and as plain lines elsewhere, and keep them. In a notebook they are
-        ``folded`` away under that title, if one is given: a click opens them."""
+        """Show facts, a sentence once, as Markdown in a notebook and as plain lines elsewhere, and keep them. In a
+        notebook they are ``folded`` away under that title, if one is given: a click opens them."""
+        facts = list({fact.sentence: fact for fact in facts}.values())
         mark = "- " if len(facts) > 1 else ""
         text = "\n".join(f"{mark}{fact.sentence}" for fact in facts)
         if folded and in_notebook():

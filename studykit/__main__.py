@@ -10,6 +10,7 @@ import ast
 import codecs
 import concurrent.futures
 import difflib
+import math
 import os
 import sys
 import tempfile
@@ -73,8 +74,8 @@ def _options(argv):
     student.add_argument("folder", metavar="FOLDER")
     data = commands.add_parser("data", help="advise on somebody's own data", allow_abbrev=False)
     data.add_argument("data", metavar="FILE|FOLDER|YAML")
-    data.add_argument("--minutes", type=float, default=0.0)
-    data.add_argument("--margin", type=float, default=0.0)
+    for name in ("--minutes", "--margin"):
+        data.add_argument(name, type=_above_zero, default=0.0)
     data.add_argument("--arms", type=lambda text: [name.strip() for name in text.split(",")], default=[])
     for name in ("--text", "--label", "--encoder"):
         data.add_argument(name, default="")
@@ -96,6 +97,16 @@ def _options(argv):
         known = commands.choices[options.command]._option_string_actions
         raise ValueError(_unknown(unknown[0], [*known, *SHELL]))
     return options
+
+
+def _above_zero(text):
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return number
 
 
 def _unknown(word, known):
@@ -121,15 +132,14 @@ def _student(options):
 
 
 def _data(options):
-    from studykit import tasks
+    from studykit.advise import asking
     from studykit.telling import door, story
 
-    data, encoder = _callers(options.data), _callers(options.encoder)
-    is_task = data.suffix.lower() in (".yaml", ".yml")
-    task = tasks.get(data) if is_task else tasks.described(data, options.text, options.label)  # mistakes are said at once
-    parameters = {name: getattr(options, name) for name in ("text", "label", "minutes", "arms", "margin")}
+    encoder = _callers(options.encoder)
     is_folder = options.encoder not in ("", "mini") and encoder.is_dir()
-    parameters |= {"data": str(data), "encoder": str(encoder) if is_folder else options.encoder}
+    parameters = {name: getattr(options, name) for name in ("text", "label", "minutes", "arms", "margin")}
+    parameters |= {"data": str(_callers(options.data)), "encoder": str(encoder) if is_folder else options.encoder}
+    task, _ = asking.asked(**parameters)  # mistakes are said at once
     notebook, = _chosen(OWN)
     target = paths.made(paths.runs(task.name)) / notebook.name
     story.kept_in(task.name, notebook.stem).unlink(missing_ok=True)  # an earlier call's

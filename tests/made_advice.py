@@ -37,7 +37,7 @@ def advice(kind: str = "take", classes: int = 4, *, promised: bool = True, told:
     return Advice(
         name=name, task=asked.model_dump(mode="json"), encoder="mini", digest="0123456789abcdef",
         rows={"train": 480, "validation": rows}, account=("sentences.csv: 600 rows, separated by commas.",),
-        oddities=ODDITIES, minutes=1.0, plan=("1 minutes are planned so.", "A race of 5 arms: about 20 s."),
+        oddities=ODDITIES, minutes=1.0, plan=("How 1 minute is planned.", "A race of 5 arms: about 20 s."),
         max_length=128, steps=96, trials=trials(), contenders=contenders(kind) if kind else (),
         decision=decision(kind, more) if kind else None, promise=promise(rows) if promised and kind else
         Promise(reason="10 rows decide nothing, and a promise takes 40"), curve=curve(told, kind),

@@ -55,6 +55,11 @@ def test_a_yaml_says_what_to_do_with_it_and_the_call_may_say_otherwise(tmp_path)
     assert asking.question(file, arms=["bitfit"]).arms[0].rates == (3e-3, 1e-2, 3e-2)  # as study mini tries
 
 
+def test_a_file_that_is_called_as_a_study_has_a_folder_of_its_own(tmp_path):
+    task, _ = asking.asked(tickets(tmp_path, name="mini"))
+    assert task.name == "mini-data" and asking.asked(tickets(tmp_path, name="mine"))[0].name == "mine"
+
+
 @pytest.mark.parametrize("asked, message", [
     ({"arms": ["fool"]}, "unknown method 'fool'"), ({"encoder": "/nowhere/to/be/found"}, "no encoder at /nowhere"),
     ({"label": "kind"}, "column kind is missing"), ({"minutes": -1}, "minutes: input should be greater than 0")])

@@ -274,6 +274,25 @@ def test_a_floor_that_is_ahead_by_chance_is_not_settled():
     assert decision.kind == "floor" and decision.sure < 0.95 and not settled(decision)
 
 
+def test_an_arm_that_is_barely_ahead_of_a_floor_is_not_named():
+    """A lead of half the rows' error is no reason to train; twice that is likely enough to be named, and not to be settled."""
+    def told(score):
+        return decide([block(np.random.default_rng(0), {"full": score, "majority": 80.0}, 4.0)] * 2, cost=COST,
+                      floors={"majority"}, margin=1.0)
+
+    assert (told(81.0).kind, told(81.0).choice) == ("cannot tell", "majority")
+    assert (told(87.0).kind, told(87.0).choice) == ("cannot tell", "full") and not settled(told(87.0))
+
+
+def test_what_is_named_is_seldom_below_a_floor():
+    for name, most in (("a floor just above", 0.2), ("data as people have them", 0.01)):
+        decisions = played(name)
+        below = [decision for decision, world in decisions
+                 if max(world.scores.get(floor, 0) for floor in ("majority", "TF-IDF")) - world.margin
+                 > world.scores[decision.choice]]
+        assert len(below) <= most * len(decisions)
+
+
 def test_an_arm_that_narrowly_left_the_race_keeps_the_matter_open():
     final = [block(np.random.default_rng(0), {"full": 80.0, "head": 70.0}, 0.3)] * 3
     assert settled(decide(final, [Raced("lora", 20.0, 1.0)], cost=COST, margin=1.0))

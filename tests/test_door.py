@@ -29,9 +29,12 @@ def test_the_shell_passes_words_on_as_they_are(tmp_path):
 @pytest.mark.parametrize(("words", "said"), [
     (["nonesuch.csv"], "there is no file or folder at"), ([], "the following arguments are required"),
     (["rows.csv", "--minuts", "3"], "unknown option '--minuts', perhaps --minutes"),
-    (["rows.csv", "--minutes", "many"], "argument --minutes: invalid float value: 'many'"),
+    (["rows.csv", "--minutes", "many"], "argument --minutes: 'many' is no number above 0"),
+    (["rows.csv", "--minutes", "0"], "argument --minutes: '0' is no number above 0"),
+    (["rows.csv", "--margin", "nan"], "argument --margin: 'nan' is no number above 0"),
+    (["rows.csv", "--arms", "full,fool"], "unknown method 'fool'"),
     (["rows.csv", "--text", "body"], "column body is missing; the file has text, kind"),
-    (["rows.md"], "of a kind that is not read here"), (["task.yaml"], "no task at")])
+    (["rows.md"], "of a kind that is not read here"), (["task.yaml"], "there is no file or folder at")])
 def test_wrong_words_are_refused_in_a_line_before_anything_runs(words, said, home, tmp_path, capsys):
     rows = [f"words and words {i},{'ab'[i % 2]}" for i in range(40)]
     (tmp_path / "rows.csv").write_text("\n".join(["text,kind", *rows]) + "\n")

@@ -72,6 +72,19 @@ def question(data: str | Path, text: str = "", label: str = "", minutes: float =
     """
     from studykit.models import encoders
 
+    task, wishes = asked(data, text, label, minutes, encoder, arms, margin)
+    at = wishes.encoder if wishes.encoder == "mini" else _place(wishes.encoder)
+    weights = encoders.digest(at)
+    known = _study_of(weights)
+    name = known.encoder if known else wishes.encoder
+    return Question(task, "hub", name, at, weights, known.pooler if known else _pooler(at),
+                    tuple(_arm(label, known) for label in wishes.arms), wishes.minutes, wishes.margin)
+
+
+def asked(data: str | Path, text: str = "", label: str = "", minutes: float = 0, encoder: str = "",
+          arms: Sequence[str] = (), margin: float = 0) -> tuple[Task, Wishes]:
+    """The task and the wishes of a question, before any encoder is looked at. A task that is called as one of this
+    project's studies is called ``<name>-data``: its results have a folder of their own."""
     path = _found(data)
     given = {"minutes": minutes, "encoder": str(encoder), "margin": margin, "arms": tuple(arms)}
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -80,12 +93,10 @@ def question(data: str | Path, text: str = "", label: str = "", minutes: float =
         task, wishes = tasks.get(path), _wishes(path, given)
     else:
         task, wishes = tasks.described(path, text, label), _checked({}, given, "advise")
-    at = wishes.encoder if wishes.encoder == "mini" else _place(wishes.encoder)
-    weights = encoders.digest(at)
-    known = _study_of(weights)
-    name = known.encoder if known else wishes.encoder
-    return Question(task, "hub", name, at, weights, known.pooler if known else _pooler(at),
-                    tuple(_arm(label, known) for label in wishes.arms), wishes.minutes, wishes.margin)
+    for method in wishes.arms:
+        methods.get(method)
+    name = f"{task.name}-data" if task.name in paths.studies() else task.name
+    return task.model_copy(update={"name": name}), wishes
 
 
 def _found(data: str | Path) -> Path:

@@ -195,7 +195,7 @@ def sentences(plan: Plan, minutes: float, arms: int, rows: int) -> tuple[str, ..
         return f"about {spent:.0f} s" if spent < 100 else f"about {spent / 60:.0f} min"
 
     passes = plan.steps * 16 / rows
-    told = [f"{minutes:g} minutes are planned so.",
+    told = [f"How {minutes:g} {'minute is' if minutes == 1 else 'minutes are'} planned.",
             f"Floors that need no fine-tuning: {about('floors')}.",
             f"A race of {arms} arms{f' at {plan.rates} rates' if plan.rates > 1 else ''}, "
             f"{' and '.join(map(str, plan.rungs))} steps: {about('race')}.",

@@ -71,8 +71,10 @@ def _floor(session: Session, title: str, split: str, rows: np.ndarray) -> floors
 def _curve(session: Session, points: list[tuple[int, float, int]]) -> Curve:
     metric = session.task.metric
     low, high = sorted(metric.sign * metric.factor * end for end in metric.range)
+    nothing = [float(row["better"] * row["score"]) for floor, row in session.floors.values()
+               if not floor.weights.size]
     found = curves.forecast(pd.DataFrame(points, columns=["labels", "score", "fold"]), bounds=(low, high),
-                            margin=session.question.margin)
+                            margin=session.question.margin, chance=float(np.mean(nothing)))
     drawn = tuple((size, metric.sign * score) for size, score, _ in points)
     return Curve(drawn, found.gain, found.low, found.high, found.reason)
 

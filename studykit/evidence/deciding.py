@@ -12,6 +12,7 @@ import scipy.special
 from studykit.evidence.truths import HELD, LEVEL, Evidence, Raced, Round, bound, evidence, told
 
 MOST = 50  # rounds that are worth a thought
+LIKELY = 2 / 3  # the least probability of being above all floors with which an arm is named: a floor needs no fine-tuning
 TIMES = (1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # as many labels
 
 
@@ -29,8 +30,8 @@ class Standing(NamedTuple):
 @dataclass(frozen=True)
 class Decision:
     """``kind``: ``take`` (one is best), ``cheaper`` (several are within the margin; the cheapest of them), ``cannot tell``
-    (the best so far) or ``floor`` (no arm beats it). ``sure``: the probability that the choice is within ``margin`` points
-    of the best of all that were tried."""
+    (the best arm so far, or the best floor where none is likely enough to be above it) or ``floor`` (no arm beats it). ``sure``: the
+    probability that the choice is within ``margin`` points of the best of all that were tried."""
 
     kind: str
     choice: str
@@ -109,7 +110,8 @@ def _judged(known: Evidence, draws: np.ndarray, margin: float, cost: Mapping[str
     if floor and (known.means[top] <= known.means[floor] or chance[floor] >= 1 - LEVEL):
         return Decision("floor", floor, chance[floor], margin, rounds=known.rounds)
     if not shown:
-        return Decision("cannot tell", top, chance[top], margin, rounds=known.rounds)
+        named = floor if floor and above[top] < LIKELY else top
+        return Decision("cannot tell", named, chance[named], margin, rounds=known.rounds)
     kind = "cheaper" if len(shown) > 1 else "take"
     return Decision(kind, shown[0], chance[shown[0]], margin, tuple(shown[1:]), known.rounds)
 

@@ -115,7 +115,8 @@ case $mode in
   test)
     "$env/bin/python" -m ruff check
     "$env/bin/python" -m mypy
-    exec "$env/bin/python" -m pytest --nbval --nbval-current-env --nbval-cell-timeout=900 tests studykit notebooks \
+    exec "$env/bin/python" -m pytest -n auto --maxprocesses 4 --dist loadfile \
+      --nbval --nbval-current-env --nbval-cell-timeout=900 tests studykit notebooks \
       ${arguments[@]+"${arguments[@]}"} ;;
   data) exec "$env/bin/python" -m studykit data ${arguments[@]+"${arguments[@]}"} ;;
   predict) exec "$env/bin/python" -m studykit predict ${arguments[@]+"${arguments[@]}"} ;;

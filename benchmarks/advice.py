@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from studykit import advise, tasks
+from studykit import advise, paths, tasks
 from studykit.advise import asking, floors
 from studykit.study import provenance, runs
 
@@ -58,6 +58,7 @@ def _asked(folder: Path, minutes: float, encoder: str) -> dict:
             "choice": decision.choice, "sure": decision.sure, "score": promise.score, "low": promise.low,
             "high": promise.high, "rows": rows, "runs": promise.runs, "rounds": decision.rounds, "steps": told.steps,
             "tfidf": _tfidf(task, rows), "usual": None, "seconds": round(took, 1), "encoder": told.encoder,
+            "threads": json.loads((paths.results(told.name) / "pace.json").read_text())["pace"]["threads"],
             "hardware": provenance.hardware(_device()), "commit": provenance.commit()}
 
 

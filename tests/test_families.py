@@ -260,7 +260,7 @@ def test_another_encoder_trains_whole_or_its_head_and_refuses_the_rest_in_a_sent
         methods.save(model, tmp_path / "trained.safetensors")
         np.testing.assert_array_equal(training.logits(methods.load(tmp_path / "trained.safetensors", at), data), said)
     for method in ("adapter", "lora"):
-        with pytest.raises(ValueError, match=f"has no layers that .* so full and head work.*{families.KNOWN}"):
+        with pytest.raises(ValueError, match=f"has no layers that .* cannot be used .* full and head can.*{families.KNOWN}"):
             methods.apply(method, copy.deepcopy(model))
     with pytest.raises(ValueError, match=f"reads must be left out for .*, a {kind}"):
         encoders.load(at, reads="mean")

@@ -37,7 +37,7 @@ TITLE = """\
 Written by `python -m studykit.methods`, which makes a tiny model of each kind's own configuration, applies the method,
 takes a step, saves what was trained, opens it on the same encoder, and compares the answers. Rows are the model types that
 `studykit/models/families.py` knows, and one that it does not; columns are the methods with their options left alone.
-A number is the sentence with which the method is refused, before anything trains.
+A number stands for the sentence below with which the method is refused, before anything trains.
 
 Where a family keeps query, key and value in one layer (DeBERTa, ModernBERT, GPT-2), `lora` and `ia3` change that layer
 whole. In Longformer they also change the projections of the first token, which attends to all.

@@ -128,8 +128,8 @@ def blocks(model: "PreTrainedModel") -> list[Block]:
     for a family without a row."""
     row, base = family(model.config), classifier(model).base_model
     if row is None:
-        raise ValueError(f"{type(classifier(model)).__name__} has no layers that this study knows, so full and head work "
-                         f"with it and nothing that goes by layers or roles: the families known are {KNOWN}")
+        raise ValueError(f"{type(classifier(model)).__name__} has no layers that this study knows, so what goes by "
+                         f"layers or roles cannot be used with it, and full and head can: the families known are {KNOWN}")
     return [Block(layer, {role: _at(layer, name) for role, name in row.linear.items()}, _site(layer, row.attention),
                   _site(layer, row.feedforward), _site(layer, row.parallel) if row.parallel else None)
             for layer in _layers(base, row.layers)]

@@ -173,13 +173,16 @@ def advice_markdown(reports: pd.DataFrame, budgets: pd.DataFrame) -> str:
         groups = pd.cut(found["examples"], [0, *EXAMPLES, float("inf")], labels=[
             few, f"{EXAMPLES[0]:,} to {EXAMPLES[1]:,} examples", f"over {EXAMPLES[1]:,} examples"]).astype(str)
         order = [*dict.fromkeys(groups[found["examples"].argsort()])]
-        rows += _advised(found, groups, f"{reports['epochs'].max():g} passes over them", order)
+        passes = f"{reports['epochs'].max():g} passes over them"
+        floor = f", at least {least:,.0f} steps" if (least := reports["min_steps"].max()) > 0 else ""
+        rows += _advised(found, groups, passes + floor, order)
     if len(budgets):
         found = advice.chances(budgets, by=("task", "seconds"))
         groups = found["seconds"].map(lambda seconds: f"{seconds:g} s of training")
-        least, most = budgets["examples"].min(), budgets["examples"].max()
+        learnt = found.loc[found.groupby(["task", "seconds"])["learnt"].transform("any"), "examples"]
+        sizes = learnt if len(learnt) else found["examples"]
         order = [*dict.fromkeys(groups[found["seconds"].argsort()])]
-        rows += _advised(found, groups, f"{least:,} to {most:,} examples", order)
+        rows += _advised(found, groups, f"{sizes.min():,} to {sizes.max():,} examples", order)
     return _markdown(["you have", "take", "within a point of the best with a chance of"], rows)
 
 

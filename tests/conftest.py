@@ -54,6 +54,19 @@ trials: {fraction: 0.5, seeds: [1000]}
 """
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file's tests run in one process. So do all that train the miniature, or two would wait for each other's runs."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "notebooks" if file.endswith((".ipynb", "test_notebooks.py")) else file
+
+    return ByFile(config, log)
+
+
 def tiny_config(family="bert", **options):
     """A configuration of the family, two layers of width 32."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,

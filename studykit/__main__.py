@@ -122,12 +122,12 @@ def _callers(name):
 
 
 def _student(options):
-    from studykit.telling import student
+    from studykit.telling import door, student
 
     folder = _callers(options.folder)
     written = student.write(folder)
-    print(f"{len(written)} notebooks in {_short(folder)}, without outputs and answers; the answers are in "
-          f"{_short(folder / 'answers')}")
+    print(f"{len(written)} notebooks in {door.short(folder)}, without outputs and answers; the answers are in "
+          f"{door.short(folder / 'answers')}")
     return 0
 
 
@@ -262,7 +262,7 @@ def _parameters(notebook):
 def run_all(experiment, plan):
     """Run the planned notebooks one after another, whatever becomes of each; print what became of them. A page about all of
     it is there from the first one's end."""
-    from studykit.telling import pages, story
+    from studykit.telling import door, pages, story
 
     folder, rows, waiting = paths.runs(experiment.name), [], []
     with concurrent.futures.ThreadPoolExecutor(1) as writer:  # of a notebook's page, while the next notebook runs
@@ -274,19 +274,15 @@ def run_all(experiment, plan):
             rows.append((notebook, time.monotonic() - start, status))
             waiting += [writer.submit(pages.as_html, target)] if target.is_file() else []
             page = pages.write_index(experiment, folder, rows)
-    for written in waiting:
-        written.result()
+    for written in filter(None, (written.exception() for written in waiting)):
+        print(f"a page was not written: {type(written).__name__}: {written}", file=sys.stderr)
     print(f"\n{'notebook':28} {'seconds':>8}  {'status':8} figures")
     for notebook, seconds, status in rows:
         figures = [figure["name"] for figure in story.read(experiment.name, notebook.stem)["figures"]]
         print(f"{notebook.stem:28} {seconds:8.0f}  {status:8} {', '.join(figures)}")
     failed = sum(status != "passed" for *_, status in rows)
-    print(f"\n{len(rows) - failed} passed, {failed} failed. All of it on one page: {_short(page)}")
+    print(f"\n{len(rows) - failed} passed, {failed} failed. All of it on one page: {door.short(page)}")
     return 1 if failed else 0
-
-
-def _short(folder):
-    return os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
 
 
 def _execute(notebook, target, parameters):

@@ -34,6 +34,17 @@ def plain(name):
     return name
 
 
+def write(file, content):
+    """Write text or bytes into a file, whole or not at all: whoever reads it meanwhile, or after a kill, has the former."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def made(folder):
     """The folder, made where it is not there yet. Raises ``OSError`` where it cannot be made or written to."""
     try:

@@ -5,8 +5,6 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything of Hugging Face is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
-for name in ("STUDYKIT_HOME", "STUDYKIT_FROM", "STUDYKIT_STARTED"):  # what run_all.sh tells who it calls is not the tests'
-    os.environ.pop(name, None)
 
 import random
 
@@ -19,6 +17,8 @@ import yaml
 from studykit import study, tasks
 from studykit.models import encoders
 
+for name in ("STUDYKIT_HOME", "STUDYKIT_FROM", "STUDYKIT_STARTED"):  # what run_all.sh tells who it calls is not the tests'
+    os.environ.pop(name, None)
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
 transformers.utils.logging.disable_progress_bar()

@@ -4,14 +4,16 @@ import csv
 import dataclasses
 import json
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from studykit import advise, paths, tasks
+from studykit import advise, methods, paths, tasks, training
 from studykit.advise import advice as values
-from studykit.advise import asking, planning, running
+from studykit.advise import asking, planning, racing, running, session
 from studykit.advise.planning import Pace
+from studykit.study import runs
 
 WORDS = {"calm": ("gentle", "quiet", "slow"), "soon": ("later", "week", "month"), "urgent": ("now", "fire", "help")}
 OTHERS = ("the", "girl", "sees", "a", "boy", "and", "sings")
@@ -53,6 +55,53 @@ def test_a_yaml_says_what_to_do_with_it_and_the_call_may_say_otherwise(tmp_path)
     assert question.encoder == "mini" and question.task.title == "asked"
     assert asking.question(file, minutes=5, arms=["bitfit"]).minutes == 5
     assert asking.question(file, arms=["bitfit"]).arms[0].rates == (3e-3, 1e-2, 3e-2)  # as study mini tries
+
+
+def test_an_arm_that_is_named_twice_is_said_in_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match="full is there twice: name each method once"):
+        asking.asked(tickets(tmp_path), arms=["full", "head", "full"])
+
+
+def test_a_sample_leaves_what_is_given_as_it_was(quick):
+    """Or a call with more minutes would train on the sample of the one before."""
+    question = asking.question(tickets(quick, count=3000), encoder="mini", minutes=1)
+    whole = runs.data(question.task, "hub")[0]
+    part, data, told = session._sampled(question)
+    assert (len(whole["train"]), len(data["train"])) == (2400, 2000) and told
+    assert len(runs.data(question.task, "hub")[0]["train"]) == 2400
+    assert session._sampled(dataclasses.replace(question, minutes=2.0))[2] == ()
+    assert part.task.hub is None and part.task.also == ()
+
+
+def test_an_arm_that_the_encoder_does_not_take_is_left_out_and_said(quick, monkeypatch):
+    question, apply = asking.question(tickets(quick), encoder="mini"), methods.apply
+
+    def picky(name, *given, **options):
+        if name == "bitfit":
+            raise ValueError("it has no biases to train")
+        return apply(name, *given, **options)
+
+    monkeypatch.setattr(methods, "apply", picky)
+    left, _, said = session._fitting(question)
+    assert [arm.label for arm in left.arms] == ["full", "lora", "adapter", "head"]
+    assert said == ("bitfit is left out: it has no biases to train.",)
+    with pytest.raises(ValueError, match=r"^bitfit is left out: it has no biases to train\.$"):
+        session._fitting(dataclasses.replace(question, arms=question.arms[1:2]))
+
+
+def test_a_stop_within_a_rung_compares_arms_after_as_many_steps(quick):
+    """Those of the second rung had twice the steps."""
+    trial = values.Trial("full", 1e-3, 0, 16, 60.0, "ok", False)
+    more = dataclasses.replace(trial, rung=1, steps=32, score=90.0)
+    other = dataclasses.replace(trial, arm="head", score=70.0)
+    work = SimpleNamespace(trials=[(trial, "short"), (other, "short too"), (more, "long")], rungs=1, finalists=[], floors={},
+                           rates={"full": 1e-3, "head": 1e-3}, rounds=0, bench=SimpleNamespace(row=lambda record: record))
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(racing, "_floors_of", lambda *_: None)
+        patch.setattr(racing, "_round", seen.append)
+        racing.rounds(work)
+    assert seen == [{"full": "short", "head": "short too"}]
 
 
 def test_a_file_that_is_called_as_a_study_has_a_folder_of_its_own(tmp_path):
@@ -153,6 +202,25 @@ def test_a_stop_gives_the_best_so_far(quick, monkeypatch):
     assert told.stopped.startswith("interrupted") and told.decision.choice
     assert len(calls) == 17, "it went on training"
     assert not (paths.results("tickets") / "answered.json").exists(), "so the next call goes on"
+
+
+def test_a_last_training_that_diverges_is_no_model(quick, monkeypatch):
+    """What the finals left is kept instead, of these finals and no others."""
+    train, former = training.train, paths.runs("tickets") / "tuned" / "head.safetensors"
+
+    def lost(model, data, *given, **options):
+        outcome = train(model, data, *given, **options)
+        return dataclasses.replace(outcome, status="diverged") if len(data) == 240 else outcome
+
+    paths.made(former.parent)
+    former.write_bytes(b"of other rows")
+    monkeypatch.setattr(training, "train", lost)
+    told = advise.run(tickets(quick), minutes=1, encoder="mini", arms=["head"])
+    if told.decision.choice == "head":
+        assert told.model["rows"] == round(0.85 * 192)
+    else:
+        assert told.model["kind"] == "floor"
+    monkeypatch.setattr(training, "train", train)
 
 
 def test_where_time_is_up_before_the_race_the_floors_are_compared(quick, monkeypatch):

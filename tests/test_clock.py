@@ -78,8 +78,19 @@ def test_more_is_added_to_the_file_and_what_is_measured_anew_replaced(file):
 def test_two_machines_paces_are_never_mixed(file):
     other = {**MACHINE, "processor": "another"}
     clock.write(Clock([pace("mrpc")], other), file)
-    assert clock.read(file, {("cola", "full"): FULL}, "fp32") is None
+    assert clock.read(file, {("cola", "full"): FULL}, "fp32").machine == MACHINE
     assert clock.read(file, {("mrpc", "full"): FULL}, "fp32").machine == other
+    assert clock.read(file, {("cola", "full"): FULL, ("mrpc", "full"): FULL}, "fp32") is None
+
+
+def test_what_another_machine_measures_leaves_the_file_that_records_go_by(file):
+    before = file.read_bytes()
+    clock.write(Clock([pace(token_seconds=9e-4)], {**MACHINE, "processor": "another"}), file)
+    clock.write(Clock([pace("mrpc")], {**MACHINE, "processor": "another"}), file)
+    assert file.read_bytes() == before
+    beside, = set(file.parent.iterdir()) - {file}
+    assert len(json.loads(beside.read_text())["paces"]) == 2
+    assert clock.read(file, {("cola", "full"): FULL}, "fp32").token_seconds == {("cola", "full"): 1e-4}
 
 
 # Rounds

@@ -275,7 +275,7 @@ def test_a_floor_that_is_ahead_by_chance_is_not_settled():
 
 
 def test_an_arm_that_is_barely_ahead_of_a_floor_is_not_named():
-    """A lead of half the rows' error is no reason to train; twice that is likely enough to be named, and not to be settled."""
+    """A lead of half the rows' error is no reason to train; one of twice that names the arm, and settles nothing."""
     def told(score):
         return decide([block(np.random.default_rng(0), {"full": score, "majority": 80.0}, 4.0)] * 2, cost=COST,
                       floors={"majority"}, margin=1.0)

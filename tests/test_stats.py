@@ -494,6 +494,15 @@ def test_that_many_seeds_are_needed_and_no_fewer(deviation, gap):
     assert less < 0.8 < power + 0.01
 
 
+def test_seeds_needed_without_a_deviation():
+    assert stats.seeds_needed(0.0, 2) == stats.seeds_needed(np.float64(0), 2) == 2
+    assert np.isnan(stats.seeds_needed(np.nan, 2))
+
+
+def test_budgets_in_any_order_reach_a_goal_at_the_same_time():
+    assert stats.time_to_reach([40, 10], [70, 60], 65) == stats.time_to_reach([10, 40], [60, 70], 65) == "25 s"
+
+
 def test_seeds_needed_are_those_of_published_tables():
     """Cohen's d of 0.2, 0.5 and 0.8 in a paired test, two-sided at 5 %, power 80 %; and 0.5 at 90 %."""
     assert [stats.seeds_needed(1, gap) for gap in (0.2, 0.5, 0.8)] == [199, 34, 15]

@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from studykit import paths
 from studykit.evidence.curves import Curve
 from studykit.evidence.deciding import Decision, Standing
 
@@ -78,16 +78,13 @@ class Advice:
     curve: Curve = field(default_factory=Curve)
     spent: dict[str, float] = field(default_factory=dict)  # seconds by stage
     stopped: str = ""  # why it ended before its time, as "interrupted"
-    model: dict[str, Any] = field(default_factory=dict)  # folder, kind ("transformers", "studykit" or "floor"), refit on
+    model: dict[str, Any] = field(default_factory=dict)  # folder, kind ("transformers", "studykit" or "floor"), choice, rows
     labels: tuple = ()  # of the rows that decided nothing, as classes' numbers or numbers
     answers: tuple = ()  # of the choice to them, by its first run
 
     def write(self, file: Path) -> None:
         """Keep it, whole or not at all."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, file)
+        paths.write(file, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
 
 def read(file: Path) -> Advice:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from studykit import methods, paths, tasks
+from studykit.advise.planning import BATCH
 from studykit.study import Study, design
 from studykit.study.arms import Arm
 from studykit.study.design import Design, Trials
@@ -58,7 +59,7 @@ class Question:
         settings = Design(
             encoder=self.encoder, weights=self.weights, pooler=self.pooler, source=self.source,  # type: ignore[arg-type]
             precision=machine.best_precision(machine.best_device()),  # type: ignore[arg-type]
-            batch_size=16, max_length=max_length, epochs=1, min_steps=0, tasks=(self.task,), arms=self.arms,
+            batch_size=BATCH, max_length=max_length, epochs=1, min_steps=0, tasks=(self.task,), arms=self.arms,
             shares=(1.0,), trials=Trials(fraction=1.0, seeds=(1000,)))
         return Study(self.name, settings, self.weights, self.encoder_at, self.source)
 
@@ -95,6 +96,8 @@ def asked(data: str | Path, text: str = "", label: str = "", minutes: float = 0,
         task, wishes = tasks.described(path, text, label), _checked({}, given, "advise")
     for method in wishes.arms:
         methods.get(method)
+    if twice := next((method for method in wishes.arms if wishes.arms.count(method) > 1), ""):
+        raise ValueError(f"arms: {twice} is there twice: name each method once")
     name = f"{task.name}-data" if task.name in paths.studies() else task.name
     return task.model_copy(update={"name": name}), wishes
 

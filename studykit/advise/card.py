@@ -71,10 +71,12 @@ def _scores(advice: Advice) -> list[str]:
     if promise.score is None:
         lines += [f"No score is promised: {promise.reason or 'none was measured'}."]
     else:
-        others = "".join(f"; {title} {score:.1f}" for title, score in promise.others.items())
-        within = f" (95 % interval {promise.low:.1f} to {promise.high:.1f})" if promise.low is not None else ""
-        lines += [f"{metric.axis}: {promise.score:.1f}{within}{others}, on {promise.rows:,} rows that decided nothing, "
-                  f"over {promise.runs} training run{'s' * (promise.runs != 1)}."]
+        titled = {kind.title: kind for kind in tasks.made(advice.task, "the advice").metrics}
+        others = "".join(f"; {title} {_digits(score, titled.get(title, metric))}" for title, score in promise.others.items())
+        low, high = (end if end is None else _digits(end, metric) for end in (promise.low, promise.high))
+        within = f" (95 % interval {low} to {high})" if promise.low is not None else ""
+        lines += [f"{metric.axis}: {_digits(promise.score, metric)}{within}{others}, on {promise.rows:,} rows that decided "
+                  f"nothing, over {promise.runs} training run{'s' * (promise.runs != 1)}."]
     if advice.contenders:
         lines += ["", "What was compared, on parts of the training rows that each run did not train on:", "",
                   f"| | {metric.axis}, mean | runs | behind the choice (interval) |", "|---|---|---|---|"]
@@ -83,12 +85,19 @@ def _scores(advice: Advice) -> list[str]:
 
 def _row(advice: Advice, row: Contender) -> str:
     """An arm or a floor of the table. One that left in the race has its score from there, and no gap to the finals."""
-    mean = f"{sum(row.scores) / len(row.scores):.1f}" if row.scores else "–"
+    metric = tasks.made(advice.task, "the advice").metric
+    mean = _digits(sum(row.scores) / len(row.scores), metric) if row.scores else "–"
     name = row.label + (f" at {row.rate:g}" if row.rate else "") + (" (a floor)" if row.kind == "floor" else "")
-    interval = f" ({row.low:.1f} to {row.high:.1f})" if row.low is not None and row.high is not None else ""
+    ends = (row.low, row.high)
+    interval = f" ({_digits(row.low, metric)} to {_digits(row.high, metric)})" if None not in ends else ""
     chosen = advice.decision is not None and row.label == advice.decision.choice
-    behind = "the choice" if chosen else "–" if row.gap is None else f"{row.gap:.1f}{interval}"
+    behind = "the choice" if chosen else "–" if row.gap is None else f"{_digits(row.gap, metric)}{interval}"
     return f"| {name} | {mean} | {len(row.scores)} | {behind} |"
+
+
+def _digits(value: Any, metric: tasks.Metric) -> str:
+    """A score or gap: points to a tenth, what has a unit of its own to three digits."""
+    return format(value, ".1f" if metric.factor == 100 else ".3g")
 
 
 def _points(advice: Advice, value: float) -> str:
@@ -101,7 +110,7 @@ def _certainty(advice: Advice, about: dict[str, Any]) -> list[str]:
     lines, decision = ["## How sure", ""], advice.decision
     if decision:
         rounds = f" after {decision.rounds} round{'s' * (decision.rounds != 1)} of paired seeds" if decision.rounds else ""
-        sure = "over 99 %" if decision.sure > 0.99 else f"{100 * decision.sure:.0f} %"
+        sure = "over 99 %" if decision.sure > 0.995 else f"{100 * decision.sure:.0f} %"
         lines += [f"{DECIDED[decision.kind]} The probability that it is within {_points(advice, decision.margin)} of the "
                   f"best is {sure}{rounds}."]
     if advice.task["labels"]:
@@ -119,9 +128,10 @@ def _limits(advice: Advice, about: dict[str, Any]) -> list[str]:
              "ones, is not known: label some of yours and look."]
     lines += [f"- {count:,} of {total:,} {meaning}." for _, count, total, meaning in advice.oddities]
     if advice.curve.gain is not None:
-        low, high = advice.curve.low, advice.curve.high
-        within = f" ({low:.1f} to {high:.1f})" if low is not None and high is not None else ""
-        gain = _points(advice, advice.curve.gain)
+        metric = tasks.made(advice.task, "the advice").metric  # a gain is for the better, which may be down
+        ends = sorted(metric.sign * end for end in (advice.curve.low, advice.curve.high) if end is not None)
+        within = f" ({' to '.join(_digits(end, metric) for end in ends)})" if len(ends) == 2 else ""
+        gain = _points(advice, metric.sign * advice.curve.gain)
         lines += [f"- With twice as many labels the score is expected to change by {gain}{within}."]
     if about["method"] == "tfidf":
         lines += ["- `floor.json` holds words and pairs of words of the training texts: mind that before sharing it."]

@@ -3,17 +3,18 @@
 import contextlib
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from studykit import paths
 from studykit.study import Study
 
 LENGTHS = (128, 256, 512)  # tokens that a text may have; longer ones are cut
 TIMED = 4  # steps
+BATCH = 16  # examples a step
 WHOLE, FROZEN = ("full", "last_k"), 0.7  # methods that train whole matrices; what a step of others takes beside theirs
 PASSES = 10  # over the data, that no training exceeds
 LEAST, SMALL, LONG = 24, 64, 256  # steps of a training: the fewest; few; and enough, however many rows there are
@@ -61,10 +62,7 @@ def measured(study: Study, file: Path) -> Pace:
     if file.is_file() and (kept := json.loads(file.read_text()))["about"] == about:
         return Pace(**kept["pace"])
     pace = _measured(study)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({"about": about, "pace": asdict(pace)}, indent=1) + "\n")
-    os.replace(temporary, file)
+    paths.write(file, json.dumps({"about": about, "pace": asdict(pace)}, indent=1) + "\n")
     return pace
 
 
@@ -125,7 +123,7 @@ def longest(lengths: np.ndarray, limit: int, pace: Pace, seconds: float) -> int:
     fitting = [length for length in LENGTHS if length <= max(limit, LENGTHS[0])]
     for length in fitting:
         more = fitting[fitting.index(length) + 1:]
-        step = 16 * float(np.minimum(lengths, more[0]).mean()) * max(pace.token.values()) if more else math.inf
+        step = BATCH * float(np.minimum(lengths, more[0]).mean()) * max(pace.token.values()) if more else math.inf
         if wanted <= length or SMALL * step > seconds / 10:
             return min(length, limit)
     return min(fitting[-1], limit)
@@ -152,7 +150,7 @@ def planned(pace: Pace, arms: int, lengths: np.ndarray, others: int, classes: in
 
 
 def _most(rows: int) -> int:
-    return max(100, math.ceil(PASSES * rows / 16))
+    return max(100, math.ceil(PASSES * rows / BATCH))
 
 
 def _fitting(shape, pace, arms, lengths, others, classes, seconds) -> Plan | None:
@@ -173,13 +171,13 @@ def _ladder(most: int) -> list[int]:
 def _of(shape, steps, pace, arms, lengths, others, classes, seconds) -> Plan:
     rates, finalists, rounds, curve = shape
     tokens, costs = float(lengths.mean()), sorted(pace.token.values(), reverse=True)
-    step, dear = 16 * tokens * float(np.mean(costs)), 16 * tokens * costs[0]
+    step, dear = BATCH * tokens * float(np.mean(costs)), BATCH * tokens * costs[0]
     score_rows = int(np.clip(0.15 * steps * step / (pace.scored * tokens), *ROWS))
     score = pace.start + score_rows * tokens * pace.scored
     rungs = tuple(max(least, steps // part) for least, part in zip(BRIEF, (8, 4), strict=True))[-1 if rates == 1 else 0:]
     embedding = float(lengths.sum() + others * tokens) * pace.scored
-    embedded = embedding <= seconds / 8
-    fits = (len(lengths) + others) * (2 + classes) * 6e-5 * (rounds + 1)  # of the linear floors, roughly
+    embedded = embedding <= seconds / 5
+    fits = (len(lengths) + others) * (2 + classes) * 1.5e-5 * (rounds + 1)  # of the linear floors, roughly
     race = arms * rates * (rungs[0] * step + score) + (arms * (rungs[1] * step + score) if rates > 1 else 0)
     return Plan(steps, rungs, rates, finalists, rounds, curve, score_rows, embedded, {
         "floors": 1 + fits + (embedding if embedded else 0), "race": race,
@@ -194,7 +192,7 @@ def sentences(plan: Plan, minutes: float, arms: int, rows: int) -> tuple[str, ..
         spent = plan.seconds[stage]
         return f"about {spent:.0f} s" if spent < 100 else f"about {spent / 60:.0f} min"
 
-    passes = plan.steps * 16 / rows
+    passes = plan.steps * BATCH / rows
     told = [f"How {minutes:g} {'minute is' if minutes == 1 else 'minutes are'} planned.",
             f"Floors that need no fine-tuning: {about('floors')}.",
             f"A race of {arms} arms{f' at {plan.rates} rates' if plan.rates > 1 else ''}, "

@@ -1,12 +1,14 @@
 """The race of arms and rates, the floors beside them, and the finals."""
 
 import dataclasses
+import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from studykit import methods, paths, tasks
-from studykit.advise import floors
+from studykit.advise import floors, planning
 from studykit.advise.advice import Trial
 from studykit.advise.running import TimeUp
 from studykit.advise.session import Session
@@ -56,7 +58,7 @@ def _over(session: Session, rung: int) -> None:
                if (trial.arm, trial.rung) == (label, rung)]
         if own:
             rates[label], rows[label] = max(own, key=lambda pair: (_better(pair[1]), pair[0] == _middle(arm)))
-    session.rates, session.rung = rates, _round(rows)
+    session.rates, session.rung, session.rungs = rates, _round(rows), rung + 1
 
 
 def _went_on(session: Session, trial: Trial) -> bool:
@@ -126,14 +128,26 @@ def _final(session: Session, k: int, label: str) -> None:
         return
     run, = session.study.plan(arms=[label], rates=session.rates[label], seeds=[k], steps=session.plan.steps, fold=k,
                               score_on="both", score_rows=session.plan.score_rows)
-    file = tuned_file(session, label)
-    session.finals[k, label] = session.bench.result(run, reserve(session), keep=lambda model: methods.save(model, file))
+    session.finals[k, label] = session.bench.result(run, reserve(session),
+                                                    keep=lambda model: _keep(session, model, k, label, run.key))
     _floors_of(session, k)
 
 
-def tuned_file(session: Session, label: str):
-    """Where what was trained last of an arm lies, until there is a model."""
-    return paths.made(paths.runs(session.question.name) / "tuned") / f"{paths.plain(label)}.safetensors"
+def _keep(session: Session, model, k: int, label: str, key: str) -> None:
+    """Keep what a run of the finals trained, in place of the arm's former round."""
+    methods.save(model, _tuned_file(session, key))
+    if former := session.finals.get((k - 1, label)):
+        _tuned_file(session, former["key"]).unlink(missing_ok=True)
+
+
+def _tuned_file(session: Session, key: str) -> Path:
+    return paths.made(paths.runs(session.question.name) / "tuned") / f"{key}.safetensors"
+
+
+def tuned(session: Session, label: str) -> tuple[Path, int] | None:
+    """What was trained last of an arm in these finals, and in which round; ``None`` where none of it is here."""
+    found = ((_tuned_file(session, record["key"]), k) for (k, arm), record in session.finals.items() if arm == label)
+    return max(((file, k) for file, k in found if file.is_file()), key=lambda pair: pair[1], default=None)
 
 
 def _threat(session: Session) -> str:
@@ -152,7 +166,8 @@ def rounds(session: Session) -> list[deciding.Round]:
         return found
     _floors_of(session, 0)
     names = sorted({name for _, name in session.floors})
-    last = {trial.arm: record for trial, record in session.trials if session.rates.get(trial.arm) == trial.rate}
+    last = {trial.arm: record for trial, record in session.trials  # of a rung that all ran: more steps are no merit
+            if session.rates.get(trial.arm) == trial.rate and trial.rung == session.rungs - 1}
     return [_round({label: session.bench.row(record) for label, record in last.items()}
                    | {name: session.floors[0, name][1] for name in names})]
 
@@ -169,7 +184,7 @@ def _decide(session: Session) -> None:
 
 def seconds(session: Session, label: str) -> float:
     """Of one training in the finals."""
-    return 16 * session.plan.steps * session.bench.tokens * session.bench.token(label)
+    return planning.BATCH * session.plan.steps * session.bench.tokens * session.bench.token(label)
 
 
 def embed(session: Session) -> None:
@@ -177,7 +192,8 @@ def embed(session: Session) -> None:
     if not session.plan.embedded:
         return
     question, study = session.question, session.study
-    file = paths.made(paths.runs(question.name)) / f"embeddings-{study.weights}-{study.data_digest(question.name)}.npz"
+    file = paths.made(paths.runs(question.name)) / (
+        f"embeddings-{study.weights}-{study.data_digest(question.name)}-{study.design.max_length}.npz")
     if file.is_file():
         with np.load(file, allow_pickle=False) as kept:
             session.embeddings = dict(kept)
@@ -185,7 +201,8 @@ def embed(session: Session) -> None:
     session.bench.show("the frozen encoder's embeddings of all rows")
     session.embeddings = {split: floors.embeddings(question.encoder_at, session.sets[split])
                           for split in ("train", "validation")}
-    np.savez(file, **session.embeddings)  # type: ignore[arg-type]
+    np.savez(kept := io.BytesIO(), **session.embeddings)  # type: ignore[arg-type]
+    paths.write(file, kept.getvalue())
 
 
 def _floors_of(session: Session, k: int) -> None:

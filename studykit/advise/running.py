@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from studykit import paths
-from studykit.advise.planning import Pace
+from studykit.advise.planning import BATCH, Pace
 from studykit.study import Study, records, worker
 from studykit.study.progress import Line
 from studykit.study.runs import Run
@@ -68,7 +68,7 @@ class Bench:
     def expected(self, run: Run, rows: int = 0) -> float:
         """Seconds that the run will take, with ``rows`` to score."""
         label = self.label(run)
-        tokens = 16 * (run.steps or 0) * self.tokens
+        tokens = BATCH * (run.steps or 0) * self.tokens
         return self.slower * (self.pace.start + tokens * self.token(label) + rows * self.tokens * self.pace.scored)
 
     def token(self, label: str) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from studykit import paths, tasks
+from studykit import methods, paths, tasks
 from studykit.advise import planning
 from studykit.advise.advice import Advice, Curve, Trial
 from studykit.advise.asking import Question
@@ -56,7 +56,8 @@ class Session:
     embeddings: dict[str, np.ndarray] = field(default_factory=dict)
     trials: list[tuple[Trial, dict]] = field(default_factory=list)
     rates: dict[str, float] = field(default_factory=dict)
-    rung: deciding.Round | None = None  # the last of the race
+    rung: deciding.Round | None = None  # the last of the race that all arms ran
+    rungs: int = 0  # of the race that all arms ran
     finalists: list[str] = field(default_factory=list)
     finals: dict[tuple[int, str], dict] = field(default_factory=dict)
     floors: dict[tuple[int, str], tuple[Floor, pd.Series]] = field(default_factory=dict)
@@ -87,7 +88,8 @@ def begun(question: Question, purse: Purse, told: Callable[[Advice, Texts], None
     question, data, more = _sampled(question)
     task, digest = question.task, tasks.digest(data)
     tokenizer = encoders.tokenizer(at)
-    limit = min(encoders.positions(encoders.load(at, pooler=question.pooler)) or planning.LENGTHS[-1], planning.LENGTHS[-1])
+    question, room, without = _fitting(question)
+    limit = min(room or planning.LENGTHS[-1], planning.LENGTHS[-1])
     sets, *_ = runs.encodings(task, question.source, at, limit)
     lengths = sets["train"].lengths
     tasks.selection_split(task, sets["train"].labels)
@@ -102,18 +104,40 @@ def begun(question: Question, purse: Purse, told: Callable[[Advice, Texts], None
     known = _answered(folder).get(identity, 0) >= question.minutes
     bench = Bench(study, folder, purse, pace, float(seen.mean()), line, known)
     rows = {split: list(zip(*(data[split][column][:] for column in task.columns), strict=True)) for split in sets}
-    session = Session(question, identity, study, plan, bench, sets, rows, account + more,
+    session = Session(question, identity, study, plan, bench, sets, rows, account + more + without,
                       tuple(tasks.oddities(task, data, tokenizer, length)), told)
     line.show(" ".join(planning.sentences(plan, question.minutes, len(question.arms), len(lengths))))
     return session
 
 
+def _fitting(question: Question) -> tuple[Question, int | None, tuple[str, ...]]:
+    """The question with those arms that its encoder takes; how many tokens of a text all of them have room for, ``None``
+    without a limit; and a sentence for each arm that is left out. Raises ``ValueError`` where the encoder takes none."""
+    from studykit.models import encoders
+
+    arms, rooms, without = [], [], []
+    for arm in question.arms:
+        model = encoders.load(question.encoder_at, pooler=question.pooler)
+        try:
+            methods.apply(arm.method, model, **dict(arm.options))
+        except ValueError as error:
+            without.append(f"{arm.label} is left out: {error}.")
+            continue
+        arms.append(arm)
+        if positions := encoders.positions(model):
+            rooms.append(positions - getattr(model, "virtual_tokens", 0))
+    if not arms:
+        raise ValueError(" ".join(without))
+    return dataclasses.replace(question, arms=tuple(arms)), min(rooms, default=None), tuple(without)
+
+
 def _sampled(question: Question):
     """``(question, rows, account)``: as it is, or, of very many rows, about a stratified part, kept under ``runs/``."""
-    task, (data, _) = question.task, runs.data(question.task, question.source)
+    task, (given, _) = question.task, runs.data(question.task, question.source)
+    data = dict(given)  # what is given is kept for the next call, so it is not changed
     most = {split: int(number * max(1.0, question.minutes)) for split, number in ROWS.items()}
     if all(len(data[split]) <= most[split] for split in most):
-        return question, data, ()
+        return question, given, ()
     folder = paths.made(paths.runs(question.name) / "sample")
     for split, number in most.items():
         labels = np.asarray(data[split]["label"][:])
@@ -123,7 +147,7 @@ def _sampled(question: Question):
         named.to_parquet(folder / f"{split}.parquet")
     told = (f"Of these rows a stratified part is used, {len(data['train']):,} to train on and "
             f"{len(data['validation']):,} to score on: {question.minutes:g} minutes do not see more.",)
-    part = task.model_copy(update={"data": str(folder)})
+    part = task.model_copy(update={"data": str(folder), "hub": None, "also": ()})
     return dataclasses.replace(question, task=part), runs.data(part, question.source)[0], told
 
 
@@ -144,4 +168,4 @@ def answered(session: Session) -> None:
     """Keep that these minutes were spent, so that the same call reads what they found."""
     known = _answered(session.bench.folder)
     known[session.identity] = max(session.question.minutes, known.get(session.identity, 0))
-    (session.bench.folder / ANSWERED).write_text(json.dumps(known, indent=1) + "\n")
+    paths.write(session.bench.folder / ANSWERED, json.dumps(known, indent=1) + "\n")

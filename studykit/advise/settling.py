@@ -26,9 +26,10 @@ def curve(session: Session) -> None:
     """Train the choice on a half and a quarter of the labels, as long and on the same rounds as on all."""
     choice, plan = session.decision.choice, session.plan
     rows = round((1 - tasks.SELECTION_SHARE) * len(session.sets["train"]))
-    if choice in session.study.arms and 16 * plan.steps < rows:
-        session.curve = Curve(reason=f"in {session.question.minutes:g} minutes a training sees {16 * plan.steps:,} of "
-                                     f"{rows:,} rows, so more labels would not be read: give it more time first")
+    seen = planning.BATCH * plan.steps
+    if choice in session.study.arms and seen < rows:
+        session.curve = Curve(reason=f"in {session.question.minutes:g} minutes a training sees {seen:,} of {rows:,} "
+                                     "rows, so more labels would not be read: give it more time first")
         return
     if choice in session.study.arms and not plan.curve and not session.bench.read_only:
         session.curve = Curve(reason="there was no time for trainings on fewer labels: give it more minutes")
@@ -104,11 +105,20 @@ def _promised(session: Session) -> list[pd.Series]:
     choice = session.decision.choice
     if choice in session.study.arms:
         records = [session.finals[k, choice] for k in range(session.rounds)]
-        return [session.bench.row({**record, **record["beside"]["validation"]}) for record in records if "beside" in record]
+        return [session.bench.row({**record, **record["beside"]["validation"]}) if "beside" in record else _constant(session)
+                for record in records]
     everything = np.arange(len(session.sets["train"]))
     held = session.sets["validation"].labels
     rows = tasks.some(session.task, held, np.arange(len(held)), session.plan.score_rows)
     return [racing.scored(session, _floor(session, choice, "train", everything), "validation", rows)]
+
+
+def _constant(session: Session) -> pd.Series:
+    """What a run that diverged counts as: the best constant answer, on the rows that decided nothing."""
+    held = session.sets["validation"].labels
+    rows = tasks.some(session.task, held, np.arange(len(held)), session.plan.score_rows)
+    constant = next(floor for floor, _ in session.floors.values() if not floor.weights.size)
+    return racing.scored(session, constant, "validation", rows)
 
 
 def model(session: Session) -> None:
@@ -128,7 +138,7 @@ def provisional(session: Session) -> None:
     if session.bench.read_only or session.model.get("choice") == choice or not session.rounds:
         return
     told, _ = advice(session)
-    if choice in session.study.arms and racing.tuned_file(session, choice).is_file():
+    if choice in session.study.arms and racing.tuned(session, choice):
         _kept(session, told, *_of_finals(session, choice))
     elif choice not in session.study.arms:
         _kept(session, told, session.floors[0, choice][0], rows=len(session.sets["train"]))
@@ -175,20 +185,24 @@ def _last(session: Session, choice: str):
             raise TimeoutError
         bench.show(f"the last training of {choice} on all {len(whole):,} rows")
         model = runs.build(run, session.task, session.question.encoder_at, scale.shrunk(whole.labels))
-        training.train(model, whole.labelled(scale.shrunk(whole.labels)), run.budget, lr=run.lr, batch_size=run.batch_size,
-                       seed=0, precision=run.precision, deadline=_deadline(session))
-        return model, scale, len(whole)
+        outcome = training.train(model, whole.labelled(scale.shrunk(whole.labels)), run.budget, lr=run.lr,
+                                 batch_size=run.batch_size, seed=0, precision=run.precision, deadline=_deadline(session))
+        if outcome.status == "ok":
+            return model, scale, len(whole)
     except TimeoutError:
-        if not racing.tuned_file(session, choice).is_file():
-            raise TimeUp from None
-        return _of_finals(session, choice)
+        pass
+    return _of_finals(session, choice)
 
 
 def _of_finals(session: Session, choice: str):
-    """``(model, scale, rows)`` of the choice as it last came out of the finals."""
-    rest, _ = tasks.selection_split(session.task, session.sets["train"].labels, max(0, session.rounds - 1))
+    """``(model, scale, rows)`` of the choice as it last came out of the finals. Raises ``TimeUp`` where nothing of it is
+    here."""
+    if (found := racing.tuned(session, choice)) is None:
+        raise TimeUp
+    file, k = found
+    rest, _ = tasks.selection_split(session.task, session.sets["train"].labels, k)
     scale = tasks.Scale.of(session.task, session.sets["train"].labels[rest])
-    return methods.load(racing.tuned_file(session, choice), session.question.encoder_at), scale, len(rest)
+    return methods.load(file, session.question.encoder_at), scale, len(rest)
 
 
 def _deadline(session: Session) -> float:

@@ -30,8 +30,8 @@ class Standing(NamedTuple):
 @dataclass(frozen=True)
 class Decision:
     """``kind``: ``take`` (one is best), ``cheaper`` (several are within the margin; the cheapest of them), ``cannot tell``
-    (the best arm so far, or the best floor where none is likely enough to be above it) or ``floor`` (no arm beats it). ``sure``: the
-    probability that the choice is within ``margin`` points of the best of all that were tried."""
+    (the best arm so far, or the best floor where none is likely enough to be above it) or ``floor`` (no arm beats it).
+    ``sure``: the probability that the choice is within ``margin`` points of the best of all that were tried."""
 
     kind: str
     choice: str

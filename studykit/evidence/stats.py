@@ -343,11 +343,14 @@ def outside(gap: float, error: float, freedom: float, margin: float = 1.0) -> fl
 
 def seeds_needed(deviation: float, gap: float, power: float = 0.8, level: float = 0.05, most: int = 10_000) -> float:
     """How many pairs of runs a paired t test needs to see a mean ``gap`` with this probability, where paired gaps have this
-    standard deviation (same unit); infinity where ``most`` are not enough.
+    standard deviation (same unit); infinity where ``most`` are not enough, NaN where the deviation is not known.
 
     >>> seeds_needed(deviation=1.0, gap=1.0)
     10
     """
+    if not deviation > 0:
+        return 2 if deviation == 0 else np.nan
+
     def enough(seeds: int) -> bool:
         bound = student(seeds - 1, 1 - level)
         return scipy.stats.ncf.sf(bound ** 2, 1, seeds - 1, seeds * (gap / deviation) ** 2) >= power
@@ -364,13 +367,13 @@ def time_to_reach(seconds: npt.ArrayLike, scores: npt.ArrayLike, goal: float) ->
     >>> time_to_reach([10, 20], [50, 60], 55), time_to_reach([10, 20], [50, 60], 70), time_to_reach([10, 20], [50, 60], 40)
     ('15 s', 'over 20 s', 'under 10 s')
     """
-    seconds, scores = (np.asarray(values, dtype=float)[~np.isnan(scores)] for values in (seconds, scores))
-    there = np.flatnonzero(scores >= goal)
+    known = np.array(sorted((x, y) for x, y in zip(np.ravel(seconds), np.ravel(scores), strict=True) if not np.isnan(y)))
+    there = np.flatnonzero(known[:, 1] >= goal)
     if not len(there):
-        return f"over {seconds[-1]:g} s"
+        return f"over {known[-1, 0]:g} s"
     if (i := there[0]) == 0:
-        return f"under {seconds[0]:g} s"
-    return f"{np.interp(goal, scores[i - 1: i + 1], seconds[i - 1: i + 1]):.3g} s"
+        return f"under {known[0, 0]:g} s"
+    return f"{np.interp(goal, known[i - 1: i + 1, 1], known[i - 1: i + 1, 0]):.3g} s"
 
 
 def seeds_to_decide(gap: float, error: float, examples_error: float, pairs: int, margin: float = 0.0, level: float = 0.05,

@@ -128,9 +128,12 @@ class Study:
 
     def check(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), *, seeds: Sequence[int] = (0,),
               at_least: int = 1) -> None:
-        """Raise ``ValueError``, before anything trains, where tasks or arms are not the study's, or there are fewer seeds
-        than the spread or gap that a notebook estimates needs."""
-        self._named(tasks, arms)
+        """Raise ``ValueError``, before anything trains, where tasks or arms are not the study's, the baseline is not among
+        the arms, or there are fewer seeds than the spread or gap that a notebook estimates needs."""
+        _, named = self._named(tasks, arms)
+        if self.baseline not in named:
+            raise ValueError(f"arms must hold {self.baseline}, the baseline that others are held against, got "
+                             f"{', '.join(named)}")
         if len(set(seeds)) < at_least:
             raise ValueError(f"seeds must be at least {at_least} different ones, since their spread is estimated, got "
                              f"{list(seeds)}")

@@ -1,7 +1,7 @@
 """The calibrated clock: what a real token of training costs each arm, measured so that a passing load is seen."""
 
+import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from studykit import paths
 from studykit.evidence.table import tuples
 from studykit.study import provenance, runs
 from studykit.study.runs import Run
@@ -58,6 +59,11 @@ class Clock:
 def read(file: Path, wanted: Mapping[tuple[str, str], tuple], precision: str) -> Clock | None:
     """The clock of a file, in the order of ``wanted``, (task, arm) -> what the arm does; ``None`` where the file is not
     there, lacks one of them, or was measured in another precision or by another recipe."""
+    found = (_of_one(path, wanted, precision) for path in (file, *sorted(file.parent.glob(f"{file.stem}-*.json"))))
+    return next(filter(None, found), None)
+
+
+def _of_one(file: Path, wanted: Mapping[tuple[str, str], tuple], precision: str) -> Clock | None:
     if not file.is_file() or not wanted:
         return None
     kept = json.loads(file.read_text())
@@ -77,15 +83,15 @@ def cells(file: Path, tasks: Mapping[str, Task], arms: Mapping) -> dict[tuple[st
 
 
 def write(clock: Clock, file: Path) -> None:
-    """Keep a clock, beside what the file has of other tasks and arms on the same machine."""
+    """Keep a clock, with what the file has of other tasks and arms. Where the file is another machine's it is left alone:
+    runs on record go by it. This machine then has one of its own beside it."""
     before = json.loads(file.read_text()) if file.is_file() else {"machine": clock.machine, "paces": []}
+    if before["machine"] != clock.machine:
+        named = hashlib.sha256(json.dumps(clock.machine, sort_keys=True).encode()).hexdigest()[:8]
+        return write(clock, file.with_name(f"{file.stem}-{named}.json"))
     own = {(pace["task"], pace["method"], str(pace["options"])) for pace in clock.paces}
-    kept = [pace for pace in before["paces"] if before["machine"] == clock.machine
-            and (pace["task"], pace["method"], str(tuples(pace["options"]))) not in own]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({"machine": clock.machine, "paces": [*kept, *clock.paces]}, indent=1) + "\n")
-    os.replace(temporary, file)
+    kept = [pace for pace in before["paces"] if (pace["task"], pace["method"], str(tuples(pace["options"]))) not in own]
+    paths.write(file, json.dumps({"machine": clock.machine, "paces": [*kept, *clock.paces]}, indent=1) + "\n")
 
 
 def measure(members: dict[tuple[str, str], Run], tasks: Mapping[str, Task], source: str, encoder_at: str) -> Clock:

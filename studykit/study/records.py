@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import json
 import os
@@ -58,7 +59,8 @@ def write(record: dict, file: Path) -> None:
 def find(folder: Path, run: Run) -> dict | None:
     """The run's record in a study's folder, whichever group it is in, or ``None``. Looks at one name per group, so its cost
     does not grow with the number of records."""
-    found = (read_one(file) for file in Path(folder).glob(f"*/{run.name}.json") if file.parent.name != ACCIDENTS)
+    named = Path(folder).glob(f"*/{glob.escape(run.name)}.json")
+    found = (read_one(file) for file in named if file.parent.name != ACCIDENTS)
     return next((record for record in found if record), None)
 
 

@@ -61,8 +61,9 @@ def _from_hub(task: Task, names: Iterable[str]) -> dict[str, list[Sheet]]:
     try:
         found = datasets.load_dataset(task.hub.path, task.hub.config, revision=task.hub.revision)
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(f"{task.name} is not here and could not be fetched from the hub ({type(error).__name__}): "
-                                f"give --source a folder laid out as a downloaded copy of {task.hub.path}") from None
+        reason, *_ = (str(error).strip() or type(error).__name__).splitlines()
+        raise FileNotFoundError(f"{task.name} is not here and could not be fetched from the hub ({reason:.300}): give "
+                                f"--source a folder laid out as a downloaded copy of {task.hub.path}") from None
     return {split: [_of_dataset(task, found[task.stored(split)], split)] for split in names}
 
 

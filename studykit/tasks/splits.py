@@ -62,7 +62,7 @@ def some(task: Task, labels: npt.ArrayLike, rows: np.ndarray, most: int) -> np.n
 def selection_split(task: Task, labels: npt.ArrayLike, fold: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """``(rest, selection)``: indices of train without, and of, the part that learning rates are chosen on.
 
-    It is the same for every seed, arm and fraction. Other parts are other folds: of six in a row no two share a row.
+    It is the same for every seed, arm and fraction. Other parts are other folds: the first six hardly share a row.
     Raises ``ValueError`` where there are too few rows for a part whose labels differ.
     """
     labels = np.asarray(labels)

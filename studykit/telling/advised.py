@@ -15,6 +15,7 @@ how to use it         ``use``; ``lines`` are code
 import math
 
 from studykit.advise.advice import Advice, Contender, Curve, Decision
+from studykit.advise.planning import BATCH
 from studykit.telling import words
 from studykit.telling.advised_course import (
     AGAIN,
@@ -51,7 +52,10 @@ def decision(advice: Advice) -> list[Fact]:
     if decided is None:
         return [Fact("answer", f"There is no decision yet{_because(advice)}. {AGAIN}", {"decision": ""})]
     said = {"take": _take, "cheaper": _cheaper, "cannot tell": _cannot, "floor": _floor}[decided.kind](advice, decided)
-    ended = [Fact("stopped", f"It ended before its time: {advice.stopped}. {AGAIN}")] if advice.stopped else []
+    passes = advice.steps * BATCH / max(1, advice.rows.get("train", 0))
+    ended = [Fact("short", f"A training of the finals saw {passes:.1f} passes over the rows: with more minutes arms may do "
+                  "better, and rank otherwise.", numbers={"passes": passes})] if passes < 1 else []
+    ended += [Fact("stopped", f"It ended before its time: {advice.stopped}. {AGAIN}")] if advice.stopped else []
     return [Fact("answer", said, {"decision": decided.kind, "choice": decided.choice},
                  {"sure": decided.sure, "margin": decided.margin}), *ended]
 

@@ -102,10 +102,13 @@ def lines(advice: Advice) -> dict[str, str]:
     folder, kind = advice.model.get("folder", ""), advice.model.get("kind")
     if not folder:
         return {}
+    pair = len(advice.task["columns"]) == 2
+    own, others = (('("first text", "second text")', '{"text": "first text", "text_pair": "second text"}') if pair
+                   else ('"a new text"',) * 2)
     found = {"in a terminal": f"./run_all.sh --predict NEW.csv --model {folder}",
-             "in Python": f'from studykit import advise\n\nadvise.load("{folder}").predict(["a new text"])'}
+             "in Python": f'from studykit import advise\n\nadvise.load("{folder}").predict([{own}])'}
     if kind == "transformers":
         what = "text-classification"
         found["with transformers alone"] = (f'from transformers import pipeline\n\npipeline("{what}", model="{folder}")'
-                                            '("a new text")')
+                                            f'({others}, truncation=True)')
     return found

@@ -7,7 +7,6 @@ import base64
 import functools
 import html
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,10 +42,7 @@ def write_page(advice: Advice, file: Path, mistakes: Sequence[dict] = (),
             _floors(advice), _answers(advice, draw), _mistakes(advice, mistakes), _oddities(advice, examples or {}),
             _cost(advice), _tried(advice, draw), _use(advice), _about(advice)]
     title = f"{html.escape(advice.task['title'])}: which way of fine-tuning?"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(pages.PAGE.format(title=title, body="\n".join(filter(None, body))), encoding="utf-8")
-    os.replace(temporary, file)
+    paths.write(file, pages.PAGE.format(title=title, body="\n".join(filter(None, body))))
     return file
 
 

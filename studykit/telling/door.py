@@ -21,12 +21,14 @@ def said(name: str, notebook: Path) -> str:
     facts = [fact for kind in TOLD for fact in story.read(name, NOTEBOOK)["facts"] if fact["kind"] == kind]
     sentences = [fact["sentence"].replace("`", "") for fact in facts] or ["There is no advice."]
     files = {"page": paths.runs(name) / "advice.html", "model": paths.runs(name) / "model", "notebook": notebook}
-    places = [f"{what:9} {_short(file)}" for what, file in files.items() if file.exists()]
+    places = [f"{what:9} {short(file)}" for what, file in files.items() if file.exists()]
     return "\n".join(["", *sentences, "", *places])
 
 
-def _short(file: Path) -> str:
-    return os.path.relpath(file) if file.is_relative_to(Path.cwd()) else str(file)
+def short(file: Path) -> str:
+    """The path from where ``run_all.sh`` was called, where it lies below that; else whole."""
+    caller = Path(os.environ.get("STUDYKIT_FROM", ".")).resolve()
+    return os.path.relpath(file, caller) if file.is_relative_to(caller) else str(file)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,9 +84,7 @@ class Story:
     def _keep(self) -> None:
         file = kept_in(self.experiment.name, self.kept["notebook"])
         paths.made(file.parent)
-        temporary = file.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self.kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, file)
+        paths.write(file, json.dumps(self.kept, indent=1, ensure_ascii=False) + "\n")
 
 
 def kept_in(study: str, notebook: str) -> Path:

@@ -6,7 +6,6 @@ All of it is read from a table's columns: ``arm`` and ``arm_place``, ``task``, `
 
 import json
 import math
-import os
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -211,7 +210,5 @@ def save(fig: Figure, name: str, experiment: Any, table: pd.DataFrame, **about: 
     seeds, runs = (list(table[column].dropna()) if column in table else [] for column in ("seed", "key"))
     manifest[name] = {"study": experiment.name, "encoder": experiment.encoder, "weights": experiment.weights,
                       "seeds": sorted({int(seed) for seed in seeds}), "runs": sorted(set(runs)), **about}
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+    paths.write(file, json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return folder / f"{name}.png"

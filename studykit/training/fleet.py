@@ -73,7 +73,7 @@ def train(models, sets, budget, *, lr, batch_size=16, seeds, precision="auto", d
     for i, (model, outcome, data) in enumerate(zip(models, outcomes, sets, strict=True)):
         outcome.flops = token_flops * (data.tokens if alone else outcome.tokens)
         _end(outcome, torch.stack(seen)[:, i], total)
-        _give_back(model, stacked, i)
+        _give_back(model.to(device), stacked, i)
     return outcomes
 
 

@@ -431,16 +431,6 @@ def test_holm_rejects_what_stepping_down_rejects(level):
             assert (stats.holm(p) <= level).tolist() == rejected.tolist()
 
 
-def test_the_interquartile_mean_by_hand():
-    assert stats.interquartile_mean([100, 1, 6, 3, 5, -90, 4, 7]) == (3 + 4 + 5 + 6) / 4
-
-
-@pytest.mark.parametrize("count", [1, 3, 5, 10, 11])
-def test_the_interquartile_mean_leaves_out_a_quarter_rounded_down_at_either_end(count):
-    values = RNG.normal(70, 3, count)
-    assert stats.interquartile_mean(values) == pytest.approx(np.mean(sorted(values)[count // 4:count - count // 4]))
-
-
 def test_the_probability_of_improvement_by_hand():
     """Of six pairs, 3 > 2, 3 > 1 and 2 > 1 count, 2 = 2 counts half."""
     assert stats.probability_of_improvement([3, 2, 0], [2, 1]) == pytest.approx(3.5 / 6)

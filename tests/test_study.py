@@ -100,7 +100,7 @@ def test_what_later_cells_need_is_checked_first(tiny_study):
         tiny_study.check(["rte"])
     with pytest.raises(ValueError, match="study tiny has no arm 'fulll'"):
         tiny_study.check(arms=["fulll"])
-    with pytest.raises(ValueError, match="arms must hold full, the baseline .*, got bitfit, head"):
+    with pytest.raises(ValueError, match=r"arms must hold full, the baseline .*, got bitfit, head"):
         tiny_study.check(arms=["bitfit", "head"])
 
 

@@ -257,15 +257,6 @@ def holm(p: npt.ArrayLike) -> np.ndarray:
     return adjusted
 
 
-def interquartile_mean(values: npt.ArrayLike) -> float:
-    """Mean of the middle half (Agarwal et al. 2021, arXiv 2108.13264).
-
-    >>> interquartile_mean([1, 2, 3, 100])
-    2.5
-    """
-    return float(scipy.stats.trim_mean(values, 0.25))
-
-
 def probability_of_improvement(scores: npt.ArrayLike, others: npt.ArrayLike) -> float:
     """The share of pairs (x of scores, y of others) with x above y, ties counted half (Agarwal et al. 2021).
 

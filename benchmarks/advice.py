@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import report
 from studykit import advise, paths, tasks
 from studykit.advise import asking, floors
 from studykit.study import provenance, runs
@@ -42,6 +43,7 @@ def main(argv: list[str]) -> int:
         if options.usual:
             _with_usual(rows, folder, options.encoder)
             FILE.write_text(json.dumps(rows, indent=1) + "\n")
+    report.write(HERE / "README.md", table(rows), "advice")
     print(table(rows))
     return 0
 

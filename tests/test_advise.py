@@ -67,8 +67,8 @@ def test_a_sample_leaves_what_is_given_as_it_was(quick):
     question = asking.question(tickets(quick, count=3000), encoder="mini", minutes=1)
     whole = runs.data(question.task, "hub")[0]
     part, data, told = session._sampled(question)
-    assert (len(whole["train"]), len(data["train"])) == (2400, 2000) and told
-    assert len(runs.data(question.task, "hub")[0]["train"]) == 2400
+    assert len(whole["train"]) > len(data["train"]) == 2000 and told
+    assert len(runs.data(question.task, "hub")[0]["train"]) == len(whole["train"])
     assert session._sampled(dataclasses.replace(question, minutes=2.0))[2] == ()
     assert part.task.hub is None and part.task.also == ()
 
@@ -192,15 +192,16 @@ def test_a_stop_gives_the_best_so_far(quick, monkeypatch):
     result, calls = running.Bench.result, []
 
     def stopped(self, run, reserve, keep=None):
-        calls.append(run)
-        if len(calls) == 17:
+        if len(calls) == 16 and self.purse.seconds:
             raise KeyboardInterrupt
-        return result(self, run, reserve, keep)
+        record = result(self, run, reserve, keep)
+        calls.append(run)
+        return record
 
     monkeypatch.setattr(running.Bench, "result", stopped)
     told = advise.run(tickets(quick), minutes=5, encoder="mini")
     assert told.stopped.startswith("interrupted") and told.decision.choice
-    assert len(calls) == 17, "it went on training"
+    assert len(calls) == 16, "it went on training"
     assert not (paths.results("tickets") / "answered.json").exists(), "so the next call goes on"
 
 

@@ -8,7 +8,7 @@ import torch
 from conftest import tiny_model
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import driver, jobs, limit, measure, report
+from benchmarks import advice, driver, jobs, limit, measure, report
 from studykit import methods, tasks
 from studykit.study import records, runs
 from studykit.training import machine
@@ -165,3 +165,10 @@ def test_the_readme_s_tables_are_those_of_what_was_measured(tmp_path):
     copy.write_text(README.read_text())
     report.write(copy, report.markdown(json.loads((benchmarks.HERE / "latest.json").read_text())), "measured")
     assert copy.read_text() == README.read_text()
+
+
+def test_the_table_of_advice_is_that_of_its_rows():
+    rows = json.loads(advice.FILE.read_text())
+    assert rows and f"<!-- advice -->\n{advice.table(rows)}<!-- end -->" in README.read_text()
+    for row in rows:
+        assert row["seconds"] <= 60 * 1.1 * row["minutes"] and row["kind"] in ("take", "cheaper", "cannot tell", "floor")

@@ -175,26 +175,28 @@ def advice_markdown(reports: pd.DataFrame, budgets: pd.DataFrame) -> str:
         order = [*dict.fromkeys(groups[found["examples"].argsort()])]
         passes = f"{reports['epochs'].max():g} passes over them"
         floor = f", at least {least:,.0f} steps" if (least := reports["min_steps"].max()) > 0 else ""
-        rows += _advised(found, groups, passes + floor, order)
+        rows += _advised(found, groups, dict.fromkeys(order, passes + floor), order)
     if len(budgets):
         found = advice.chances(budgets, by=("task", "seconds"))
         groups = found["seconds"].map(lambda seconds: f"{seconds:g} s of training")
-        learnt = found.loc[found.groupby(["task", "seconds"])["learnt"].transform("any"), "examples"]
-        sizes = learnt if len(learnt) else found["examples"]
+        told = found[found.groupby(["task", "seconds"])["learnt"].transform("any")]  # others say nothing
         order = [*dict.fromkeys(groups[found["seconds"].argsort()])]
-        rows += _advised(found, groups, f"{sizes.min():,} to {sizes.max():,} examples", order)
+        sizes = {group: told.loc[groups[told.index] == group, "examples"] for group in order}
+        besides = {group: f"{own.min():,} to {own.max():,} examples" for group, own in sizes.items() if len(own)}
+        rows += _advised(found, groups, besides, order)
     return _markdown(["you have", "take", "within a point of the best with a chance of"], rows)
 
 
-def _advised(found: pd.DataFrame, groups: pd.Series, besides: str, order: list[str]) -> list[list[str]]:
+def _advised(found: pd.DataFrame, groups: pd.Series, besides: dict[str, str], order: list[str]) -> list[list[str]]:
+    """A row a group, in this order, with what is said ``besides`` its name."""
     advised = advice.advice(found, groups).set_index("group")
     rows = []
     for group in order:
         row = advised.loc[group]
         where = words.counted(int(row["where"]), "comparison")
         sure = f"{100 * row['sure']:.0f} % (least {100 * row['least']:.0f} %, {where})"
-        rows.append([f"{group}, {besides}", f"`{row['arm']}`" if row["arm"] else "cannot tell: no arm learnt",
-                     sure if row["arm"] else "–"])
+        rows.append([", ".join(filter(None, (group, besides.get(group)))),
+                     f"`{row['arm']}`" if row["arm"] else "cannot tell: no arm learnt", sure if row["arm"] else "–"])
     return rows
 
 

@@ -115,9 +115,11 @@ case $mode in
   test)
     "$env/bin/python" -m ruff check
     "$env/bin/python" -m mypy
-    exec "$env/bin/python" -m pytest -n auto --maxprocesses 4 --dist loadfile \
+    "$env/bin/python" -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not alone" \
       --nbval --nbval-current-env --nbval-cell-timeout=900 tests studykit notebooks \
-      ${arguments[@]+"${arguments[@]}"} ;;
+      ${arguments[@]+"${arguments[@]}"}
+    [ ${#arguments[@]} = 0 ] || exit 0
+    exec "$env/bin/python" -m pytest -m alone tests ;;
   data) exec "$env/bin/python" -m studykit data ${arguments[@]+"${arguments[@]}"} ;;
   predict) exec "$env/bin/python" -m studykit predict ${arguments[@]+"${arguments[@]}"} ;;
   student) exec "$env/bin/python" -m studykit student ${arguments[@]+"${arguments[@]}"} ;;

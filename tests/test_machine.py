@@ -56,6 +56,7 @@ def quiet(stranger):
     return least
 
 
+@pytest.mark.alone
 def test_a_process_that_burns_a_core_is_seen_and_an_idle_machine_is_idle(stranger, quiet):
     assert quiet < 0.1
     assert os.getpid() not in [parent.pid for parent in stranger.parents()]
@@ -63,6 +64,7 @@ def test_a_process_that_burns_a_core_is_seen_and_an_idle_machine_is_idle(strange
     assert others(tries=3, enough=1.0) == pytest.approx(1, abs=0.25)
 
 
+@pytest.mark.alone
 def test_what_this_process_and_its_children_take_is_not_others(stranger, quiet):
     assert others(work=burn) < 0.2
     with subprocess.Popen([sys.executable, "-c", BURN]) as child:

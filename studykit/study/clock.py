@@ -111,9 +111,9 @@ def measure(members: dict[tuple[str, str], Run], tasks: Mapping[str, Task], sour
                 break
             time.sleep(attempt)
         else:
-            reason = (f"other processes took {others:.1f} of a core meanwhile" if others > OTHERS
-                      else f"rounds of the same steps differed by {worst:.0%}")
-            return Clock(refusal=f"no clock: this machine is busy ({name}: {reason}, {TRIES} times); call again when it "
+            state, reason = (("busy", f"other processes took {others:.1f} of a core meanwhile") if others > OTHERS else
+                             ("busy or unsteady", f"rounds of the same steps differed by {worst:.0%}"))
+            return Clock(refusal=f"no clock: this machine is {state} ({name}: {reason}, {TRIES} times); call again when it "
                                  "is idle")
         paces += [{"task": name, "arm": arm, "method": run.method, "options": run.options, "rate": run.lr, **measured[arm]}
                   for arm, run in arms.items()]

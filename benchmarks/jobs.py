@@ -16,7 +16,7 @@ from studykit.study import provenance
 from studykit.training import budgets, machine
 
 SIZES = {"3 x 128": (3, 128, 40), "6 x 384": (6, 384, 8), "12 x 768": (12, 768, 2)}  # layers, width, steps of a run
-METHODS = ("full", "bitfit")
+METHODS = {"full": "all weights", "bitfit": "biases and head"}  # and what trains
 REPEATS = 2
 WORDS = 6000  # that the texts are made of: a small task's
 PATIENCE = 300  # seconds that a run waits for the others
@@ -51,7 +51,7 @@ def measure(sizes=SIZES, repeats=REPEATS, enough=0.1) -> dict:
                     (alone,) = _at_once(pool, [(*work, cores, cores)])
                     together = _at_once(pool, [(*work, 1, 1)] * cores)
                     longest, parameters = max(seconds for seconds, _ in together), alone[1]
-                    rows.append({"layers": layers, "width": width, "parameters": parameters, "method": method,
+                    rows.append({"layers": layers, "width": width, "parameters": parameters, "trains": METHODS[method],
                                  "repeat": repeat, "steps": steps, "after": alone[0], "together": longest})
     _check(load, enough)
     return {"date": str(datetime.date.today()), "commit": provenance.commit(), "torch": provenance.versions()["torch"],

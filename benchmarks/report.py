@@ -142,10 +142,10 @@ def jobs(found):
     """How many times as fast runs at once are, by the encoder's size, with where that was measured."""
     rows = pd.DataFrame(found["rows"])
     rows["ratio"] = rows["after"] / rows["together"]
-    lines = _head("layers x width", "parameters", "method", "one after another", "at once", "times as fast", "range")
-    for (layers, width, method), of in rows.groupby(["layers", "width", "method"], sort=False):
+    lines = _head("layers x width", "parameters", "trains", "one after another", "at once", "times as fast", "range")
+    for (layers, width, trains), of in rows.groupby(["layers", "width", "trains"], sort=False):
         ratio = of["ratio"]
-        lines.append(_row(f"{layers} x {width}", f"{of['parameters'].iloc[0] / 1e6:.1f} M", method,
+        lines.append(_row(f"{layers} x {width}", f"{of['parameters'].iloc[0] / 1e6:.1f} M", trains,
                           f"{of['after'].median():.1f} s", f"{of['together'].median():.1f} s", f"**{ratio.median():.2f}**",
                           f"{ratio.min():.2f} to {ratio.max():.2f}"))
     hardware = found["hardware"]

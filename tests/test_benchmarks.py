@@ -105,8 +105,8 @@ def test_runs_at_once_take_no_more_threads_than_there_are_cores_and_as_many_runs
     monkeypatch.setattr(jobs, "_at_once", at_once)
     monkeypatch.setattr(machine, "threads", lambda: 4)
     found = jobs.measure(TINY, repeats=1, enough=99)
-    assert [(row["method"], row["after"], row["together"], row["parameters"]) for row in found["rows"]] == [
-        ("full", 2.0, 1.0, 5000), ("bitfit", 2.0, 1.0, 5000)]
+    assert [(row["trains"], row["after"], row["together"], row["parameters"]) for row in found["rows"]] == [
+        ("all weights", 2.0, 1.0, 5000), ("biases and head", 2.0, 1.0, 5000)]
     assert {sum(threads for *_, threads, _ in works) for works in called} == {4}  # at any moment
     assert {sum(runs for *_, runs in works) for works in called} == {4}
     with pytest.raises(RuntimeError, match=r"other processes took .* of a core meanwhile; call again when .* is idle"):
@@ -114,13 +114,13 @@ def test_runs_at_once_take_no_more_threads_than_there_are_cores_and_as_many_runs
 
 
 def test_runs_at_once_train_in_processes_that_begin_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs, "METHODS", ("bitfit",))
+    monkeypatch.setattr(jobs, "METHODS", {"bitfit": "biases and head"})
     found = jobs.measure({"2 x 32": (2, 32, 1)}, repeats=1, enough=99)
     assert [row["after"] > 0 and row["together"] > 0 for row in found["rows"]] == [True]
     jobs.write(found, tmp_path / "jobs.json")
     assert json.loads((tmp_path / "jobs.json").read_text()) == json.loads(json.dumps(found))
     assert machine.best_jobs(1e6, tmp_path / "jobs.json") in (1, machine.threads())
-    assert report.jobs(found).splitlines()[4].startswith("| 2 x 32 | 1.0 M | bitfit |")
+    assert report.jobs(found).splitlines()[4].startswith("| 2 x 32 | 1.0 M | biases and head |")
 
 
 def test_what_is_said_of_runs_at_once_is_what_was_measured(tmp_path):

@@ -45,7 +45,7 @@ def main(argv=None):
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="studykit.plain")
     if home := os.environ.get("STUDYKIT_HOME"):
-        os.environ["STUDYKIT_HOME"] = str(_callers(home))  # the kernels start in other folders
+        os.environ["STUDYKIT_HOME"] = str(paths.callers(home))  # the kernels start in other folders
     try:
         options = _options(argv)
         if options.command == "student":
@@ -116,15 +116,10 @@ def _unknown(word, known):
     return f"unknown {'option' if word.startswith('-') else 'word'} {word!r:.80}{meant}: see ./run_all.sh --help"
 
 
-def _callers(name):
-    """A path, whole: a relative one is the caller's, who may have called ``run_all.sh`` from another folder."""
-    return (Path(os.environ.get("STUDYKIT_FROM", ".")) / Path(name).expanduser()).resolve()
-
-
 def _student(options):
     from studykit.telling import door, student
 
-    folder = _callers(options.folder)
+    folder = paths.callers(options.folder)
     written = student.write(folder)
     print(f"{len(written)} notebooks in {door.short(folder)}, without outputs and answers; the answers are in "
           f"{door.short(folder / 'answers')}")
@@ -135,10 +130,10 @@ def _data(options):
     from studykit.advise import asking
     from studykit.telling import door, story
 
-    encoder = _callers(options.encoder)
+    encoder = paths.callers(options.encoder)
     is_folder = options.encoder not in ("", "mini") and encoder.is_dir()
     parameters = {name: getattr(options, name) for name in ("text", "label", "minutes", "arms", "margin")}
-    parameters |= {"data": str(_callers(options.data)), "encoder": str(encoder) if is_folder else options.encoder}
+    parameters |= {"data": str(paths.callers(options.data)), "encoder": str(encoder) if is_folder else options.encoder}
     task, _ = asking.asked(**parameters)  # mistakes are said at once
     notebook, = _chosen(OWN)
     target = paths.made(paths.runs(task.name)) / notebook.name
@@ -154,11 +149,12 @@ def _data(options):
 def _predict(options):
     from studykit.advise import filling
 
-    file, encoder = _callers(options.file), options.encoder
-    if encoder and _callers(encoder).exists():
-        encoder = str(_callers(encoder))
+    file, encoder = paths.callers(options.file), options.encoder
+    model, out = paths.callers(options.model), paths.callers(options.out or filling.named(file))
+    if encoder and paths.callers(encoder).exists():
+        encoder = str(paths.callers(encoder))
     try:
-        print(filling.predict_file(file, _callers(options.model), _callers(options.out or filling.named(file)), encoder))
+        print(filling.predict_file(file, model, out, encoder))
     except KeyboardInterrupt:
         print("run_all.sh: stopped, and nothing was written", file=sys.stderr)
         return 130
@@ -176,7 +172,7 @@ def plan_of(options):
     os.environ["STUDYKIT_ENGINE"] = engines.known(options.engine)  # the kernels read it
     for name in ("source", "encoder", "study"):  # the kernel starts elsewhere: a relative folder must be made whole here
         value = getattr(options, name)
-        there = _callers(value)
+        there = paths.callers(value)
         is_file = value.endswith((".yaml", ".yml")) if name == "study" else value not in ("", "hub", "mini")
         if is_file and (value.startswith((".", "~")) or there.exists()):
             setattr(options, name, str(there))

@@ -12,6 +12,11 @@ def home():
     return Path(os.environ.get("STUDYKIT_HOME") or REPO)
 
 
+def callers(name="."):
+    """A path, whole: a relative one is the caller's, who may have called ``run_all.sh`` from another folder."""
+    return (Path(os.environ.get("STUDYKIT_FROM") or ".") / Path(name).expanduser()).resolve()
+
+
 def params(study):
     """The YAML file of a study."""
     return REPO / "params" / f"{study}.yaml"

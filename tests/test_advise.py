@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import random
+import shutil
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -222,6 +224,15 @@ def test_a_last_training_that_diverges_is_no_model(quick, monkeypatch):
     else:
         assert told.model["kind"] == "floor"
     monkeypatch.setattr(training, "train", train)
+
+
+def test_a_call_that_reads_leaves_a_model_however_slow_the_machine(quick, monkeypatch):
+    """Its minutes were spent before, elsewhere perhaps: what the finals trained is not here."""
+    shutil.copytree(paths.REPO / "results" / "example", quick / "home" / "results" / "example")
+    monkeypatch.setenv("STUDYKIT_STARTED", str(time.time() - 100))  # of the minute that the example asks for
+    told = advise.run(paths.EXAMPLE)
+    assert not told.stopped and told.model["choice"] == told.decision.choice
+    assert len(advise.load(paths.runs("example") / "model").predict(["Two girls greet the old king."])) == 1
 
 
 def test_where_time_is_up_before_the_race_the_floors_are_compared(quick, monkeypatch):

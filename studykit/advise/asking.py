@@ -1,6 +1,5 @@
 """What somebody asks: a task of their own, an encoder, arms with rates to try, and so many minutes."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,11 +102,10 @@ def asked(data: str | Path, text: str = "", label: str = "", minutes: float = 0,
 
 
 def _found(data: str | Path) -> Path:
-    path = Path(data).expanduser()
-    path = path if path.is_absolute() else Path(os.environ.get("STUDYKIT_FROM") or ".") / path
+    path = paths.callers(data)
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder at {path}: give one with rows of your own")
-    return path.resolve()
+    return path
 
 
 def _wishes(path: Path, given: dict) -> Wishes:
@@ -127,9 +125,8 @@ def _checked(own: dict, given: dict, where: str) -> Wishes:
 
 def _place(encoder: str) -> str:
     """A folder made whole, or the hub's id."""
-    folder = Path(encoder).expanduser()
-    there = folder if folder.is_absolute() else Path(os.environ.get("STUDYKIT_FROM") or ".") / folder
-    return str(there.resolve()) if there.is_dir() else encoder
+    there = paths.callers(encoder)
+    return str(there) if there.is_dir() else encoder
 
 
 def _study_of(weights: str) -> Design | None:

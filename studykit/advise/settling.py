@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 
 import numpy as np
 import pandas as pd
@@ -108,17 +109,19 @@ def _promised(session: Session) -> list[pd.Series]:
         return [session.bench.row({**record, **record["beside"]["validation"]}) if "beside" in record else _constant(session)
                 for record in records]
     everything = np.arange(len(session.sets["train"]))
-    held = session.sets["validation"].labels
-    rows = tasks.some(session.task, held, np.arange(len(held)), session.plan.score_rows)
-    return [racing.scored(session, _floor(session, choice, "train", everything), "validation", rows)]
+    return [racing.scored(session, _floor(session, choice, "train", everything), "validation", _held(session))]
 
 
 def _constant(session: Session) -> pd.Series:
     """What a run that diverged counts as: the best constant answer, on the rows that decided nothing."""
-    held = session.sets["validation"].labels
-    rows = tasks.some(session.task, held, np.arange(len(held)), session.plan.score_rows)
     constant = next(floor for floor, _ in session.floors.values() if not floor.weights.size)
-    return racing.scored(session, constant, "validation", rows)
+    return racing.scored(session, constant, "validation", _held(session))
+
+
+def _held(session: Session) -> np.ndarray:
+    """Rows of validation that the choice is scored on."""
+    labels = session.sets["validation"].labels
+    return tasks.some(session.task, labels, np.arange(len(labels)), session.plan.score_rows)
 
 
 def model(session: Session) -> None:
@@ -174,21 +177,26 @@ def _on_all(session: Session, title: str) -> floors.Floor:
 
 
 def _last(session: Session, choice: str):
-    """``(model, scale, rows)``: the choice trained on train and validation, or, where time is up, on what it last saw."""
+    """``(model, scale, rows)``: the choice trained on train and validation, or, where time is up, on what it last saw.
+    Where minutes were spent before and left no model here, rather late than none."""
     from studykit import training
 
     bench, whole = session.bench, _joined(session.sets["train"], session.sets["validation"])
+    late = bench.read_only and not session.stopped and racing.tuned(session, choice) is None
     run, = session.study.plan(arms=[choice], rates=session.rates[choice], seeds=[0], steps=session.plan.steps)
     scale = tasks.Scale.of(session.task, whole.labels)
     try:
-        if bench.purse.left < bench.expected(run) + session.plan.seconds["end"] / 2:
+        if not late and bench.purse.left < bench.expected(run) + session.plan.seconds["end"] / 2:
             raise TimeoutError
         bench.show(f"the last training of {choice} on all {len(whole):,} rows")
         model = runs.build(run, session.task, session.question.encoder_at, scale.shrunk(whole.labels))
         outcome = training.train(model, whole.labelled(scale.shrunk(whole.labels)), run.budget, lr=run.lr,
-                                 batch_size=run.batch_size, seed=0, precision=run.precision, deadline=_deadline(session))
+                                 batch_size=run.batch_size, seed=0, precision=run.precision,
+                                 deadline=math.inf if late else _deadline(session))
         if outcome.status == "ok":
             return model, scale, len(whole)
+        if late:
+            session.stopped = f"the last training of {choice} diverged, and what the finals trained is not here any more"
     except TimeoutError:
         pass
     return _of_finals(session, choice)
@@ -279,8 +287,7 @@ def _mistakes(session: Session, first: pd.Series | None) -> tuple[dict, ...]:
     """The answers that are most surely wrong, or furthest off, with their texts."""
     if first is None:
         return ()
-    held, task = session.sets["validation"].labels, session.task
-    places = tasks.some(task, held, np.arange(len(held)), session.plan.score_rows)
+    task, places = session.task, _held(session)
     labels, answers = np.asarray(first["labels"]), np.asarray(first["predictions"])
     if task.labels:
         given = unpacked(first["probabilities"])[np.arange(len(answers)), answers]

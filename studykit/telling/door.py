@@ -27,7 +27,7 @@ def said(name: str, notebook: Path) -> str:
 
 def short(file: Path) -> str:
     """The path from where ``run_all.sh`` was called, where it lies below that; else whole."""
-    caller = Path(os.environ.get("STUDYKIT_FROM", ".")).resolve()
+    caller = paths.callers()
     return os.path.relpath(file, caller) if file.is_relative_to(caller) else str(file)
 
 

@@ -23,7 +23,6 @@ import yaml
 from studykit import checks, paths
 
 SHELL = ("--test", "--lab", "--student", "--data", "--predict", "--offline", "--help")  # options that run_all.sh knows
-OWN = "20_your_data"  # the notebook about somebody's own data
 PLAIN = {"…": "...", "–": "-", "−": "-", "×": "x", "·": "|", "“": '"', "”": '"', "→": "->"}
 
 
@@ -135,7 +134,7 @@ def _data(options):
     parameters = {name: getattr(options, name) for name in ("text", "label", "minutes", "arms", "margin")}
     parameters |= {"data": str(paths.callers(options.data)), "encoder": str(encoder) if is_folder else options.encoder}
     task, _ = asking.asked(**parameters)  # mistakes are said at once
-    notebook, = _chosen(OWN)
+    notebook, = _chosen(paths.OWN)
     target = paths.made(paths.runs(task.name)) / notebook.name
     story.kept_in(task.name, notebook.stem).unlink(missing_ok=True)  # an earlier call's
     with door.interruptible():
@@ -186,7 +185,7 @@ def plan_of(options):
     chosen = _chosen(options.only)
     if not options.only:
         chosen = [notebook for notebook in chosen if of_notebooks.get(notebook.stem) is not False
-                  and (notebook.stem != OWN or experiment.name == "mini")]  # it asks nothing of a study
+                  and (notebook.stem != paths.OWN or experiment.name == "mini")]  # it asks nothing of a study
     known = {notebook: _parameters(notebook) for notebook in chosen}
     names = set().union(*known.values())
     if unknown := set(given) - names:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
+OWN = "20_your_data"  # the notebook about somebody's own data, and the group of its records
 EXAMPLE = REPO / "example" / "example.yaml"  # a task that stands for somebody's own
 
 

@@ -243,11 +243,11 @@ def test_a_name_of_a_class_cannot_break_the_page(tmp_path):
 
 def test_the_door_says_decision_promise_and_places(tmp_path, monkeypatch, tiny_study):
     monkeypatch.chdir(tmp_path)
-    story = facts.Story(tiny_study, advised.NOTEBOOK)
+    story = facts.Story(tiny_study, paths.OWN)
     story.tell(advised.promise(advice()) + advised.decision(advice()))
     folder = paths.runs(tiny_study.name)
     (folder / "advice.html").write_text("")
-    told = door.said(tiny_study.name, folder / "20_your_data.ipynb").splitlines()
+    told = door.said(tiny_study.name, folder / f"{paths.OWN}.ipynb").splitlines()
     assert told[1].startswith("Take lora") and told[2].startswith("On new rows")
     assert told[-1].split() == ["page", "home/runs/tiny/advice.html"]
     assert "There is no advice." in door.said("nonesuch", folder / "none.ipynb")

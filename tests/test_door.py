@@ -12,7 +12,7 @@ import pytest
 from test_run_all import ODD, shell
 
 from studykit import paths
-from studykit.__main__ import OWN, _options, main, plan_of
+from studykit.__main__ import _options, main, plan_of
 from studykit.telling import door
 
 
@@ -48,7 +48,7 @@ def test_wrong_words_are_refused_in_a_line_before_anything_runs(words, said, hom
 def test_the_notebook_runs_by_itself_only_in_the_study_that_it_is_about(home):
     chosen = {study: [notebook.stem for notebook, _ in plan_of(_options(["run", "--study", study]))[1]]
               for study in ("mini", "minilm")}
-    assert OWN in chosen["mini"] and OWN not in chosen["minilm"]
+    assert paths.OWN in chosen["mini"] and paths.OWN not in chosen["minilm"]
 
 
 def test_the_example_from_beginning_to_end(home, tmp_path, capsys):

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from studykit.study import progress
 from studykit.tasks import known
-from studykit.telling import lesson, story
+from studykit.telling import lesson
 
 matplotlib.use("agg")
 
@@ -144,7 +145,7 @@ def test_a_long_table_is_folded_below_its_first_rows(capsys, monkeypatch):
     from IPython import display
 
     shown = []
-    monkeypatch.setattr(story, "in_notebook", lambda: True)
+    monkeypatch.setattr(progress, "in_notebook", lambda: True)
     monkeypatch.setattr(display, "display", shown.append)
     lesson.fold(ROWS, "Scores & more", rows=2)
     lesson.fold(ROWS.head(2), "Short")

@@ -83,7 +83,7 @@ def test_a_notebook_has_one_display_that_is_updated(capsys, monkeypatch):
         shown.append(("display", text.data))
         return Handle()
 
-    monkeypatch.setattr(progress, "_in_notebook", lambda: True)
+    monkeypatch.setattr(progress, "in_notebook", lambda: True)
     monkeypatch.setattr("IPython.display.display", display)
     state = Progress(2, [1, 1])
     state.step(OK)

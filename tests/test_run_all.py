@@ -118,7 +118,7 @@ def cheap(tiny_yaml, tiny_glue, tiny_encoder, tmp_path, monkeypatch):
             "tasks=[mrpc]", "arms=[full, bitfit]", "fractions=[0.5, 1.0]", "seeds=[0, 1]"]
 
 
-def test_a_study_from_beginning_to_end_and_again(cheap, tmp_path, capsys):
+def test_a_study_from_beginning_to_end_again_and_elsewhere(cheap, tmp_path, capsys, monkeypatch):
     assert run(*cheap) == 0
     records = {file: file.stat().st_mtime_ns for file in tmp_path.glob("results/tiny/*/*.json")}
     groups = collections.Counter(file.parent.name for file in records)
@@ -139,6 +139,18 @@ def test_a_study_from_beginning_to_end_and_again(cheap, tmp_path, capsys):
     assert run(*cheap) == 0
     assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("results/tiny/*/*.json")} == records, "trained again"
     assert {file: file.read_bytes() for file in tmp_path.glob("figures/tiny/*")} == drawn, "figures differ"
+    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "elsewhere"))
+    assert run(*cheap, "--jobs", "1") == 0
+    first, second = (made(home) for home in (tmp_path, tmp_path / "elsewhere"))
+    assert len(first[0]) >= 12 and len(first[1]) == 4
+    assert first == second, "trained twice on one machine, scores and figures are identical"
+
+
+def made(home):
+    """What runs gave, and the figures' bytes."""
+    records = [json.loads(file.read_text()) for file in sorted(home.glob("results/tiny/*/*.json"))]
+    return ([(record["key"], record["score"], record["predictions"], record["losses"]) for record in records],
+            {file.name: file.read_bytes() for file in home.glob("figures/tiny/*.[sp][vn]g")})
 
 
 def test_classes_by_name_and_a_number_on_a_scale_of_its_own_go_through_notebook_03(tiny_yaml, tmp_path, monkeypatch, capsys):
@@ -157,18 +169,6 @@ def test_classes_by_name_and_a_number_on_a_scale_of_its_own_go_through_notebook_
         assert "Tickets" in drawn and "Grades" in drawn and "lora r=2" in drawn
     story = json.loads((tmp_path / "home/runs/tiny/03_data_fractions.json").read_text())
     assert "Grades" in json.dumps(story) and "Tickets" in json.dumps(story)
-
-
-def test_trained_twice_on_one_machine_scores_are_identical(cheap, tmp_path, monkeypatch):
-    found = []
-    for home in ("one", "two"):
-        monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / home))
-        assert run(*cheap) == 0
-        made = [json.loads(file.read_text()) for file in sorted(tmp_path.glob(f"{home}/results/tiny/*/*.json"))]
-        figures = {file.name: file.read_bytes() for file in tmp_path.glob(f"{home}/figures/tiny/*.[sp][vn]g")}
-        found.append(([(each["key"], each["score"], each["predictions"], each["losses"]) for each in made], figures))
-    assert len(found[0][0]) >= 12 and len(found[0][1]) == 4
-    assert found[0] == found[1]
 
 
 @pytest.fixture

@@ -140,21 +140,29 @@ def _limits(advice: Advice, about: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _use(advice: Advice, about: dict[str, Any]) -> list[str]:
+def uses(advice: Advice, folder: str, kind: str) -> dict[str, str]:
+    """Code that uses the model in a folder, by what one has in front of oneself."""
     pair = len(advice.task["columns"]) == 2
-    one = '{"text": "first text", "text_pair": "second text"}' if pair else '"a new text"'
-    with_studykit = '("first text", "second text")' if pair else '"a new text"'
+    own, others = (('("first text", "second text")', '{"text": "first text", "text_pair": "second text"}') if pair
+                   else ('"a new text"',) * 2)
+    found = {"in a terminal": f"./run_all.sh --predict NEW.csv --model {folder}",
+             "in Python": f'from studykit import advise\n\nadvise.load("{folder}").predict([{own}])'}
+    if kind == "transformers":
+        found["with transformers alone"] = ('from transformers import pipeline\n\nmodel = pipeline("text-classification", '
+                                            f'"{folder}")\nmodel({others}, truncation=True)')
+    return found
+
+
+def _use(advice: Advice, about: dict[str, Any]) -> list[str]:
+    code = uses(advice, "FOLDER", about["kind"])
     lines = ["## How to use it", "", "`FOLDER` is where this file lies.", ""]
-    if about["kind"] == "transformers":
-        lines += ["Plain `transformers` opens this folder:", *_code(
-            "from transformers import pipeline", "", 'model = pipeline("text-classification", "FOLDER")',
-            f"model({one}, truncation=True)"), ""]
+    if plain := code.get("with transformers alone"):
+        lines += ["Plain `transformers` opens this folder:", *_code(plain), ""]
     else:
         needs = f" and the encoder `{advice.encoder}`" if about["weights"] else ""
         lines += [f"It needs `studykit`{needs}; plain `transformers` does not open it.", ""]
-    return [*lines, "With `studykit`, in Python or for a whole file:", *_code(
-        "from studykit import advise", "", f'advise.load("FOLDER").predict([{with_studykit}])'), "",
-        *_code("./run_all.sh --predict NEW.csv --model FOLDER", language="bash")]
+    return [*lines, "With `studykit`, in Python or for a whole file:", *_code(code["in Python"]), "",
+            *_code(code["in a terminal"], language="bash")]
 
 
 def _code(*lines: str, language: str = "python") -> Iterable[str]:

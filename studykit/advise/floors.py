@@ -50,6 +50,11 @@ class Floor:
     vocabulary: tuple[str, ...] | None = None
     idf: np.ndarray | None = None
 
+    @property
+    def constant(self) -> bool:
+        """Whether it answers all texts alike."""
+        return not self.weights.size
+
 
 def outputs(floor: Floor, texts: Sequence[tuple[str, ...]], embeddings: np.ndarray | None = None) -> np.ndarray:
     """Logits or numbers of shape (n, outputs). ``embeddings`` are those of the texts, for the floor that reads them."""

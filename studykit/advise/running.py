@@ -16,7 +16,6 @@ from studykit.study import Study, records, worker
 from studykit.study.progress import Line
 from studykit.study.runs import Run
 
-GROUP = "20_your_data"  # of records
 FRESH = 120  # seconds after which $STUDYKIT_STARTED is an earlier call's
 
 
@@ -109,7 +108,7 @@ class Bench:
     def place(self) -> worker.Place:
         arms = {arm.does: arm for arm in self.study.arms.values()}
         return worker.Place(self.study.tasks, arms, self.study.source, self.study.encoder_at,
-                            paths.made(self.folder / GROUP))
+                            paths.made(self.folder / paths.OWN))
 
     def row(self, record: dict) -> pd.Series:
         """The record as a row of the study's table."""

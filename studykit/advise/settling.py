@@ -74,7 +74,7 @@ def _curve(session: Session, points: list[tuple[int, float, int]]) -> Curve:
     metric = session.task.metric
     low, high = sorted(metric.sign * metric.factor * end for end in metric.range)
     nothing = [float(row["better"] * row["score"]) for floor, row in session.floors.values()
-               if not floor.weights.size]
+               if floor.constant]
     found = curves.forecast(pd.DataFrame(points, columns=["labels", "score", "fold"]), bounds=(low, high),
                             margin=session.question.margin, chance=float(np.mean(nothing)))
     drawn = tuple((size, metric.sign * score) for size, score, _ in points)
@@ -114,7 +114,7 @@ def _promised(session: Session) -> list[pd.Series]:
 
 def _constant(session: Session) -> pd.Series:
     """What a run that diverged counts as: the best constant answer, on the rows that decided nothing."""
-    constant = next(floor for floor, _ in session.floors.values() if not floor.weights.size)
+    constant = next(floor for floor, _ in session.floors.values() if floor.constant)
     return racing.scored(session, constant, "validation", _held(session))
 
 

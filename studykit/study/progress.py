@@ -19,7 +19,7 @@ class Line:
 
     def show(self, text: str) -> None:
         self.log(text)
-        if not _in_notebook():
+        if not in_notebook():
             print(text, flush=True)
             return
         from IPython.display import Pretty, display
@@ -104,10 +104,11 @@ def duration(seconds):
 
 
 def _in_terminal():
-    return sys.stderr.isatty() and not _in_notebook()
+    return sys.stderr.isatty() and not in_notebook()
 
 
-def _in_notebook():
+def in_notebook() -> bool:
+    """Whether a notebook's kernel runs this."""
     if "IPython" not in sys.modules:
         return False
     from IPython import get_ipython

@@ -30,7 +30,6 @@ from studykit.telling.advised_course import (
     use,
 )
 from studykit.telling.advised_parts import (
-    NOTEBOOK,
     arms,
     called,
     choice_of,
@@ -41,9 +40,8 @@ from studykit.telling.advised_parts import (
 )
 from studykit.telling.story import Fact
 
-__all__ = ["NOTEBOOK", "certainty", "cost", "curve", "decision", "elapsed", "floors", "lines", "oddities", "plan",
+__all__ = ["certainty", "cost", "curve", "decision", "elapsed", "floors", "lines", "oddities", "plan",
            "promise", "race", "reading", "use"]
-
 
 
 def decision(advice: Advice) -> list[Fact]:

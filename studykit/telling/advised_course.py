@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from studykit import paths
+from studykit.advise import card
 from studykit.advise.advice import Advice
 from studykit.telling import words
 from studykit.telling.advised_parts import arms, floors_of, mean, runs, unit
@@ -99,16 +100,5 @@ def use(advice: Advice) -> list[Fact]:
 
 def lines(advice: Advice) -> dict[str, str]:
     """Code that uses the model, by what one has in front of oneself."""
-    folder, kind = advice.model.get("folder", ""), advice.model.get("kind")
-    if not folder:
-        return {}
-    pair = len(advice.task["columns"]) == 2
-    own, others = (('("first text", "second text")', '{"text": "first text", "text_pair": "second text"}') if pair
-                   else ('"a new text"',) * 2)
-    found = {"in a terminal": f"./run_all.sh --predict NEW.csv --model {folder}",
-             "in Python": f'from studykit import advise\n\nadvise.load("{folder}").predict([{own}])'}
-    if kind == "transformers":
-        what = "text-classification"
-        found["with transformers alone"] = (f'from transformers import pipeline\n\npipeline("{what}", model="{folder}")'
-                                            f'({others}, truncation=True)')
-    return found
+    folder = advice.model.get("folder", "")
+    return card.uses(advice, folder, advice.model.get("kind", "")) if folder else {}

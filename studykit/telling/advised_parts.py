@@ -9,8 +9,6 @@ from studykit.advise.advice import Advice, Contender
 from studykit.tasks import Task
 from studykit.telling import words
 
-NOTEBOOK = "20_your_data"  # that advice is told in
-
 
 def runs(advice: Advice) -> pd.DataFrame:
     """The trainings of the race as a table: arm, rate, rung, steps, score, status, whether they went on."""

@@ -11,14 +11,13 @@ import psutil
 
 from studykit import paths
 from studykit.telling import story
-from studykit.telling.advised_parts import NOTEBOOK
 
 TOLD = ("answer", "stopped", "promise", "no_promise")  # kinds of facts
 
 
 def said(name: str, notebook: Path) -> str:
     """The decision and what it promises, and where page, model and the executed notebook are."""
-    facts = [fact for kind in TOLD for fact in story.read(name, NOTEBOOK)["facts"] if fact["kind"] == kind]
+    facts = [fact for kind in TOLD for fact in story.read(name, paths.OWN)["facts"] if fact["kind"] == kind]
     sentences = [fact["sentence"].replace("`", "") for fact in facts] or ["There is no advice."]
     files = {"page": paths.runs(name) / "advice.html", "model": paths.runs(name) / "model", "notebook": notebook}
     places = [f"{what:9} {short(file)}" for what, file in files.items() if file.exists()]

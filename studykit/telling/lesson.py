@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from studykit.study import progress
 from studykit.tasks import Metric
-from studykit.telling import story, style, words
+from studykit.telling import style, words
 
 
 def show(function: Callable) -> None:
@@ -50,7 +51,7 @@ def fold(table: pd.DataFrame, title: str, rows: int = 3, digits: int = 1) -> Non
     click opens them. Elsewhere the first rows are printed, and how many more there are. ``digits`` after the
     point are shown of what is no whole number. Sort the table first, so that what matters stands on top."""
     shown, rest = table.head(rows), len(table) - min(rows, len(table))
-    if not story.in_notebook():
+    if not progress.in_notebook():
         more = f"\n… and {rest} more" if rest else ""
         print(f"{title}\n{shown.to_string(index=_named(table), float_format=f'{{:.{digits}f}}'.format, na_rep='–')}{more}")
         return

@@ -43,7 +43,7 @@ def evidence(name: str | Path = REFERENCE) -> Evidence:
     """The evidence of a study, read from its records. Raises ``ValueError`` where it has no trials or no
     reports."""
     experiment = study.load(name)
-    trials = _trials(experiment)
+    _, trials = experiment.choose_rates(train=False)
     if trials.empty:
         raise ValueError(f"study {experiment.name} has no trials on record: run notebook 02 first")
     choices = rates.judged(trials, experiment.design.trials.rule)
@@ -56,18 +56,6 @@ def evidence(name: str | Path = REFERENCE) -> Evidence:
     timed = stats.paired_gaps(budgets, experiment.baseline, by=("task", "seconds")) if len(budgets) else pd.DataFrame()
     return Evidence(experiment, trials, choices, reports, budgets, stats.paired_gaps(reports, experiment.baseline), timed,
                     parts, paper.judge(parts))
-
-
-def _trials(experiment: study.Study) -> pd.DataFrame:
-    """The trials on record that choose the study's rates, those beyond the edges too."""
-    wanted, trials = experiment.trials(), pd.DataFrame()
-    for _ in range(rates.WIDEN + 1):
-        trials = experiment.recorded(wanted)
-        more = experiment.wider(trials, rates.judged(trials, experiment.design.trials.rule)) if len(trials) else []
-        if not more:
-            break
-        wanted += more
-    return trials
 
 
 # Tables as Markdown

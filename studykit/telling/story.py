@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from studykit import paths
+from studykit.study.progress import in_notebook
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,13 +115,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
-
-
-def in_notebook() -> bool:
-    """Whether a notebook's kernel runs this."""
-    from IPython import get_ipython
-
-    return getattr(get_ipython(), "kernel", None) is not None
 
 
 def shown(text: str) -> None:

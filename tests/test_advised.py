@@ -60,7 +60,7 @@ def test_what_ended_early_says_so_with_a_decision_and_without():
 
 def test_the_promise_has_an_interval_and_says_what_it_is_from():
     assert said(advised.promise(advice())) == ("On new rows like these expect macro F1 of 78.1 (74.9 to 81.0), accuracy "
-                                               "80.2, by 120 rows and 3 runs that decided nothing.")
+                                               "80.2, by 3 runs on 120 rows that decided nothing.")
     fact, = advised.promise(advice(promised=False))
     assert fact.kind == "no_promise" and "10 rows decide nothing" in fact.sentence
 
@@ -99,7 +99,7 @@ def test_floors_are_told_best_first_whatever_way_is_better():
 
 
 def test_a_training_that_went_wrong_is_told():
-    assert "1 of 20 trainings collapsed or diverged: of `full` 1." in said(advised.race(advice()))
+    assert "1 of the race's 20 trainings collapsed or diverged: of `full` 1." in said(advised.race(advice()))
 
 
 @pytest.mark.parametrize("options", MADE.values(), ids=MADE)

@@ -188,7 +188,7 @@ def test_a_thousandth_is_counted_without_the_head(trained, expected):
     table.loc[table.index[table["arm"] == "bitfit"][0], ["trained", "head", "total"]] = np.nan  # a run that diverged
     assert verdicts(table).loc["thousandth", "verdict"] == expected
     found = paper.parts(runs(EQUAL), pd.DataFrame()).set_index("claim").loc["thousandth"]
-    assert (found["estimate"], found["where"]) == (pytest.approx(1.0), "and 0.2 of a head")
+    assert (found["estimate"], found["where"]) == (pytest.approx(1.0), "besides 0.2 of a head")
     assert verdicts(table[table["arm"] != "bitfit"]).loc["thousandth", "verdict"] == "undecided"
 
 

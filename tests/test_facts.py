@@ -184,7 +184,7 @@ def test_where_nothing_was_learnt_is_told_once():
     table = runs({("essays", "all"): 80.0, ("essays", "few"): 80.0, ("prices", "all"): (40.0, 40.0, 80.0),
                   ("prices", "few"): 40.0, ("letters", "all"): 40.0, ("letters", "few"): 40.0}, SHARES)
     assert said(facts.learnt(table)) == [
-        "On Essays most runs of every arm learnt, at every share.",
+        "On Essays all runs of every arm learnt, at every share.",
         "No arm learnt on Prices with 10 and 30 % of the data: a tie there says nothing.",
         "On Prices learnt: most runs of `all` with all of the data; of `few` nowhere.",
         "No arm learnt on Letters, at every share: a tie there says nothing."]
@@ -229,10 +229,10 @@ def test_rates_that_none_learnt_and_close_ones_are_told():
         "On Essays `none` has not learnt at the rate that is run, 0.003: it is marked.",
         "Of 2 choices 1 is close, with more than one rate that cannot be told from the best: `few` on Essays (2 of 5).",
         "`few` has 10 times the rate of `all`."]
-    effort = pd.DataFrame({"trials": [5, 5], "minutes": [0.5, 3.0]})
-    assert said(facts.effort(effort)) == ["Every choice of a rate had 5 trials and took 0.5 to 3 minutes of training."]
-    for minutes, told in ((8.0, "8 minutes"), (1.0, "1 minute")):
-        assert f"took {told} of training." in said(facts.effort(effort.assign(minutes=minutes)))[0]
+    effort = pd.DataFrame({"trials": [5, 5], "seconds": [30.0, 180.0]})
+    assert said(facts.effort(effort)) == ["Every choice of a rate had 5 trials and took 30 to 180 s of training."]
+    for seconds, told in ((480.0, "8.0 minutes"), (1.0, "1 s")):
+        assert f"took {told} of training." in said(facts.effort(effort.assign(seconds=seconds)))[0]
 
 
 def test_a_clock_is_told_beside_the_baseline_s_or_why_there_is_none(table):
@@ -253,17 +253,20 @@ def test_spreads_are_told_and_left_open_where_runs_are_few(table):
              "high": high, "runs": 5, "metric_axis": "a × 100", "metric_title": "a"}
             for source, deviation, low, high in (("subset", 2.0, 1.2, 5.0), ("init", 0.5, 0.3, 1.0), ("all", 9.0, 5.0, 20))]
     assert said(facts.spread(pd.DataFrame(rows))) == [
-        "On Essays `few` spreads most where the subset seed differs: standard deviation 2.0 points (1.2 to 5.0), 5 runs."]
+        "On Essays, of single seeds, subset moves `few` most: standard deviation 2.0 points (1.2 to 5.0), 5 runs."]
     rows[1]["high"] = 3.0
-    assert said(facts.spread(pd.DataFrame(rows)))[0].endswith("; which seed weighs most stays open.")
+    assert said(facts.spread(pd.DataFrame(rows)))[0].endswith(", which leaves open which seed weighs most.")
     ratios = pd.DataFrame([{"task": "essays", "task_title": "Essays", "arm": "few", "times": 2.0, "low": low, "high": 6.0,
                             "p": 0.1} for low in (1.2, 0.8)])
     assert kinds(facts.ratios(ratios, "all")) == ["wider", "undecided"]
 
 
 def test_claims_are_counted():
-    verdicts = pd.DataFrame([{"statement": "A", "verdict": "refuted"}, {"statement": "B", "verdict": "undecided"}])
+    verdicts = pd.DataFrame([{"statement": "A", "verdict": "refuted", "parts": 3},
+                             {"statement": "B", "verdict": "undecided", "parts": 3}])
     assert said(facts.claims(verdicts)) == ["Of 2 claims: 0 upheld, 1 refuted and 1 undecided.", "Refuted: “A”."]
+    assert said(facts.claims(verdicts.assign(parts=[3, 0])))[0].endswith(
+        "1 undecided; 1 of these untested, since no run that it is about is on record.")
 
 
 # Sentences and stories

@@ -33,11 +33,11 @@ def test_a_log_has_a_line_a_run_with_what_is_left_by_what_runs_cost(capsys, cloc
     state.end()
     assert capsys.readouterr().out.splitlines() == [
         "1 of 4 runs read from records, 3 to train …",
-        "1 of 3 trained, 0 not ok, 2 left, 20.0 s a run, about 3 min; last: reviews lora r=8 0.3 ok 0.512",
-        "2 of 3 trained, 1 not ok, 1 left, 20.0 s a run, about 3 min; last: reviews lora 0.3 diverged",
-        "3 of 3 trained, 1 not ok, 1 accident, 0 left, 66.7 s a run, about 0 s; "
+        "1 of 3 trained, 0 diverged, 2 left, 20.0 s a run, about 3 min; last: reviews lora r=8 0.3 0.512",
+        "2 of 3 trained, 1 diverged, 1 left, 20.0 s a run, about 3 min; last: reviews lora 0.3 diverged",
+        "3 of 3 trained, 1 diverged, 1 accident, 0 left, 66.7 s a run, about 0 s; "
         "last: reviews lora 0.3 accident (MemoryError: no room)",
-        "4 runs: 1 read from records, 2 trained, 1 not ok, 1 accident; they have no result, and the next call tries them "
+        "4 runs: 1 read from records, 2 trained, 1 diverged, 1 accident; they have no result, and the next call tries them "
         "again. The first: reviews lora: MemoryError: no room"]
 
 
@@ -65,9 +65,9 @@ def test_a_terminal_has_a_bar_with_rate_and_time_left(capsys, monkeypatch, tmp_p
         state.step(outcome)
     state.end()
     drawn = screen.getvalue().split("\r")
-    assert any(re.search(r"33%.*\| 1/3 \[00:00<00:00, .*run/s, 0 not ok; reviews lora r=8 0.3 ok 0.512\]", line)
+    assert any(re.search(r"33%.*\| 1/3 \[00:00<00:00, .*run/s, 0 diverged; reviews lora r=8 0.3 0.512\]", line)
                for line in drawn), drawn
-    assert any("3/3" in line and "1 not ok, 1 accident; reviews" in line for line in drawn), drawn
+    assert any("3/3" in line and "1 diverged, 1 accident; reviews" in line for line in drawn), drawn
     assert len(capsys.readouterr().out.splitlines()) == 2  # before and after the bar
     assert len((tmp_path / "log").read_text(encoding="utf-8").splitlines()) == 5
 
@@ -90,5 +90,5 @@ def test_a_notebook_has_one_display_that_is_updated(capsys, monkeypatch):
     state.step(OK)
     state.end()
     assert [how for how, _ in shown] == ["display", "update", "update", "update"]
-    assert shown[-1][1] == "2 runs: 0 read from records, 2 trained, 0 not ok"
+    assert shown[-1][1] == "2 runs: 0 read from records, 2 trained, 0 diverged"
     assert capsys.readouterr() == ("", "")

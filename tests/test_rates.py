@@ -141,6 +141,6 @@ def test_beyond_an_edge_on_which_the_chosen_or_the_best_rate_lies(tried, rate, b
     assert rates.beyond(pd.Series({**row, "learnt": False}), tried) == []
 
 
-def test_effort_is_trials_and_minutes():
+def test_effort_is_trials_and_seconds():
     found = rates.effort(trials({0.001: [70, 71], 0.003: [60, 61]}, train_seconds=90.0))
-    assert found.loc[("x", "bitfit")].to_dict() == {"trials": 4, "minutes": 6.0}
+    assert found.loc[("x", "bitfit")].to_dict() == {"trials": 4, "seconds": 360.0}

@@ -45,6 +45,7 @@ def _advised(work: Session) -> Advice:
         work.changed = lambda: _tell(work)
     for stage, function in STAGES.items():
         _staged(work, stage, function)
+    work.bench.line.show("done")
     if not work.stopped:
         session.answered(work)
     return _tell(work)

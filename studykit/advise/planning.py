@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from studykit import paths
+from studykit import paths, tasks
 from studykit.study import Study
 
 LENGTHS = (128, 256, 512)  # tokens that a text may have; longer ones are cut
@@ -186,19 +186,23 @@ def _of(shape, steps, pace, arms, lengths, others, classes, seconds) -> Plan:
         "last training": 1.2 * steps * dear, "end": END[0] + END[1] * seconds})
 
 
+def passes(steps: int, rows: int) -> float:
+    """How often a training in the finals sees each of its rows: those to train on but the part that it is scored on."""
+    return steps * BATCH / max(1.0, (1 - tasks.SELECTION_SHARE) * rows)
+
+
 def sentences(plan: Plan, minutes: float, arms: int, rows: int) -> tuple[str, ...]:
     """The plan in words, with its times."""
     def about(stage):
         spent = plan.seconds[stage]
         return f"about {spent:.0f} s" if spent < 100 else f"about {spent / 60:.0f} min"
 
-    passes = plan.steps * BATCH / rows
     told = [f"How {minutes:g} {'minute is' if minutes == 1 else 'minutes are'} planned.",
             f"Floors that need no fine-tuning: {about('floors')}.",
             f"A race of {arms} arms{f' at {plan.rates} rates' if plan.rates > 1 else ''}, "
             f"{' and '.join(map(str, plan.rungs))} steps: {about('race')}.",
-            f"Finals of the best {plan.finalists}, {plan.steps} steps a training ({passes:.1f} passes over the rows), "
-            f"{plan.rounds} rounds or more: {about('finals')}."]
+            f"Finals of the best {plan.finalists}, {plan.steps} steps a training ({passes(plan.steps, rows):.1f} passes "
+            f"over its rows), {plan.rounds} rounds, fewer if it is settled before, more if time is left: {about('finals')}."]
     if plan.curve:
         told.append(f"The choice with a half and a quarter of the labels: {about('curve')}.")
     told.append(f"A last training on all rows: {about('last training')}.")

@@ -193,8 +193,8 @@ def _weights(claim: Claim, runs: pd.DataFrame, arm: str, baseline: str, seeds: i
         return []
     trained, head, total = counted[["trained", "head", "total"]].iloc[0]
     value = 1000 * (trained - head) / total
-    return [_part(runs, "", f"and {1000 * head / total:.1f} of a head", "thousandths", estimate=value, low=value, high=value,
-                  runs=1, holds=float(not 0.5 <= value <= 2), fails=float(0.5 <= value <= 2))]
+    return [_part(runs, "", f"besides {1000 * head / total:.1f} of a head", "thousandths", estimate=value, low=value,
+                  high=value, runs=1, holds=float(not 0.5 <= value <= 2), fails=float(0.5 <= value <= 2))]
 
 
 TESTS = {"matches": _gaps, "ahead": _gaps, "steady": _spreads, "wider": _spreads, "few": _weights}

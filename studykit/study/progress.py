@@ -42,7 +42,7 @@ class Progress:
     beside the others, in any unit."""
 
     def __init__(self, total: int, costs: Sequence[float]):
-        self.total, self.missing, self.done, self.not_ok = total, len(costs), 0, 0
+        self.total, self.missing, self.done, self.diverged = total, len(costs), 0, 0
         self.accidents: list[str] = []
         self.spent = [0, *itertools.accumulate(costs)]  # cost of the first 0, 1, 2 … runs
         self.start, self.line, self.bar = time.monotonic(), Line(), None
@@ -55,12 +55,13 @@ class Progress:
         """A run ended, with this record or accident."""
         self.done += 1
         run, status = outcome["run"], outcome["status"]
-        last = f"{run['task']} {outcome.get('arm') or run['method']} {run['fraction']:g} {status}"
+        last = f"{run['task']} {outcome.get('arm') or run['method']} {run['fraction']:g}"
+        last += "" if status == "ok" else f" {status}"
         if status == "accident":
             self.accidents.append(f"{run['task']} {run['method']}: {outcome['reason']}")
             last += f" ({outcome['reason']})"
         else:
-            self.not_ok += status != "ok"
+            self.diverged += status == "diverged"
             last += "" if outcome["score"] is None else f" {outcome['score']:.3f}"
         elapsed = time.monotonic() - self.start
         left = elapsed * (self.spent[-1] / self.spent[self.done] - 1)
@@ -89,7 +90,7 @@ class Progress:
 
     def _counts(self):
         number = len(self.accidents)
-        return f"{self.not_ok} not ok" + (f", {number} accident{'s'[:number > 1]}" if number else "")
+        return f"{self.diverged} diverged" + (f", {number} accident{'s'[:number > 1]}" if number else "")
 
 
 def duration(seconds):

@@ -84,11 +84,13 @@ def hardware(device) -> dict:
 
 def stamp(experiment, table: pd.DataFrame) -> str:
     """The last cell of a notebook: what its numbers are from, one item a line, nothing that changes from day to day."""
-    seeds = table["seed"].nunique() if len(table) else 0
+    if table.empty:
+        return f"study     {experiment.name}: {experiment.encoder}, weights {experiment.weights}\nrecords   none"
+    seeds = table["seed"].nunique()
     return "\n".join([
         f"study     {experiment.name}: {experiment.encoder}, weights {experiment.weights}",
         f"records   {len(table)} run{'s' * (len(table) != 1)}, {seeds} seed{'s' * (seeds != 1)}, "
-        f"{int((table['status'] != 'ok').sum()) if len(table) else 0} not ok",
+        f"{int((table['status'] != 'ok').sum())} not ok",
         f"made on   {_seen(table, 'processor')}",
         f"precision {_seen(table, 'used_precision')}",
         f"made with torch {_seen(table, 'torch')}, transformers {_seen(table, 'transformers')}"])

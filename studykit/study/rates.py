@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pandas as pd
 
 from studykit.evidence import stats
@@ -79,6 +78,6 @@ def _rounded(rate: float) -> float:
 
 
 def effort(trials: pd.DataFrame) -> pd.DataFrame:
-    """Trials and minutes of tuning per task and arm: equal effort can be looked at."""
-    minutes = trials.groupby(["task", "arm"], sort=False)["train_seconds"].sum().div(60)
-    return pd.DataFrame({"trials": trials.groupby(["task", "arm"], sort=False).size(), "minutes": np.round(minutes, 1)})
+    """Trials and seconds of training per task and arm: equal effort can be looked at."""
+    groups = trials.groupby(["task", "arm"], sort=False)
+    return pd.DataFrame({"trials": groups.size(), "seconds": groups["train_seconds"].sum().round(1)})

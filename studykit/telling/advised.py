@@ -14,8 +14,8 @@ how to use it         ``use``; ``lines`` are code
 
 import math
 
+from studykit.advise import planning
 from studykit.advise.advice import Advice, Contender, Curve, Decision
-from studykit.advise.planning import BATCH
 from studykit.telling import words
 from studykit.telling.advised_course import (
     AGAIN,
@@ -50,7 +50,7 @@ def decision(advice: Advice) -> list[Fact]:
     if decided is None:
         return [Fact("answer", f"There is no decision yet{_because(advice)}. {AGAIN}", {"decision": ""})]
     said = {"take": _take, "cheaper": _cheaper, "cannot tell": _cannot, "floor": _floor}[decided.kind](advice, decided)
-    passes = advice.steps * BATCH / max(1, advice.rows.get("train", 0))
+    passes = planning.passes(advice.steps, advice.rows.get("train", 0))
     ended = [Fact("short", f"A training of the finals saw {passes:.1f} passes over the rows: with more minutes arms may do "
                   "better, and rank otherwise.", numbers={"passes": passes})] if passes < 1 else []
     ended += [Fact("stopped", f"It ended before its time: {advice.stopped}. {AGAIN}")] if advice.stopped else []
@@ -147,10 +147,19 @@ def _stands(advice: Advice, row: Contender) -> str:
     if row.kind == "floor":
         name = f"The best {'other ' * (choice_of(advice) in floors_of(advice))}floor, {name},"
     size, kind = words.amount(abs(gap), unit(advice)), "ahead of" if gap < 0 else "behind"
-    span = "" if row.low is None else f" {words.span({**unit(advice), 'low': row.low, 'high': row.high}, flipped=gap < 0)}"
+    span = _reach(row, unit(advice))
     margin = points(advice, advice.decision.margin) if advice.decision else ""
     chance = "" if row.chance is None else f"; within {margin} of the best: {sure(row.chance)}"
     return f"{name} is {size} {kind} the choice{span}{chance}."
+
+
+def _reach(row: Contender, of: dict) -> str:
+    """The interval of a gap to the choice, in words where it holds zero."""
+    if row.low is None or row.high is None:
+        return ""
+    if row.low < 0 < row.high:
+        return f" (from {words.number(row.high, of)} behind to {words.number(-row.low, of)} ahead)"
+    return f" {words.span({**of, 'low': row.low, 'high': row.high}, flipped=(row.gap or 0.0) < 0)}"
 
 
 def promise(advice: Advice) -> list[Fact]:
@@ -161,9 +170,9 @@ def promise(advice: Advice) -> list[Fact]:
         return [Fact("no_promise", f"What the choice will score on new rows cannot be promised{reason}.")]
     span = "" if promised.low is None else f" {words.span({**of, 'low': promised.low, 'high': promised.high})}"
     beside = "".join(f", {title} {value:.3g}" for title, value in promised.others.items())
-    by = f"{words.counted(promised.rows, 'row')} and {words.counted(promised.runs, 'run')}"
+    runs = f"{words.counted(promised.runs, 'run')} on " if promised.runs > 1 else ""
     return [Fact("promise", f"On new rows like these expect {of['metric_title']} of {words.number(promised.score, of)}{span}"
-                 f"{beside}, by {by} that decided nothing.",
+                 f"{beside}, by {runs}{words.counted(promised.rows, 'row')} that decided nothing.",
                  numbers={"score": promised.score, "low": promised.low, "high": promised.high})]
 
 

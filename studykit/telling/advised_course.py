@@ -51,16 +51,18 @@ def race(advice: Advice) -> list[Fact]:
         return [Fact("no_race", "Nothing has been raced.")]
     first = table[table["rung"] == 0]
     rates = first.groupby("arm", sort=False)["rate"].nunique().max()
-    lengths = " and then ".join(f"{steps:,}" for steps in sorted(set(table["steps"])))
+    shortest, *longer = sorted(set(table["steps"]))
     raced = f"{words.counted(first['arm'].nunique(), 'arm')} raced at {words.counted(int(rates), 'rate')} each"
-    facts = [Fact("race", f"{raced}, over {lengths} steps.", numbers={"trainings": len(table)})]
+    then = f", then each at its best rate over {words.listed([f'{steps:,}' for steps in longer])}" if longer else ""
+    facts = [Fact("race", f"{raced} over {shortest:,} steps{then}.", numbers={"trainings": len(table)})]
     finalists = [row for row in arms(advice) if row.finalist]
     if listed := [words.arm(row.label) + (f" at {row.rate:g}" if row.rate else "") for row in finalists]:
         facts.append(Fact("finalists", f"In the finals: {words.listed(listed, 8)}; {advice.steps:,} steps a training.",
                           numbers={"steps": advice.steps}))
     if len(lost := table[table["status"] != "ok"]):
         names = [f"of {words.arm(arm)} {count}" for arm, count in lost.groupby("arm", sort=False).size().items()]
-        facts.append(Fact("not_ok", f"{len(lost)} of {words.counted(len(table), 'training')} collapsed or diverged: "
+        facts.append(Fact("not_ok", f"{len(lost)} of the race's {words.counted(len(table), 'training')} collapsed or "
+                          f"diverged: "
                           f"{words.listed(names, 6)}.", numbers={"not_ok": len(lost)}))
     return facts
 
@@ -77,9 +79,9 @@ def elapsed(advice: Advice) -> list[Fact]:
     """What it took in seconds, by stage, and what one training of each finalist took: nothing that a notebook stores."""
     facts = []
     if advice.spent:
-        stages = [f"{stage} {seconds:.0f} s" for stage, seconds in advice.spent.items()]
+        stages = [f"{stage} {seconds:.1f} s" for stage, seconds in advice.spent.items()]
         given, spent = words.counted(round(60 * advice.minutes), "second"), sum(advice.spent.values())
-        facts.append(Fact("spent", f"Of {given} {spent:.0f} were spent: {words.listed(stages, 9)}.",
+        facts.append(Fact("spent", f"Of {given} {spent:.1f} were spent: {words.listed(stages, 9)}.",
                           numbers=dict(advice.spent)))
     timed = [row for row in arms(advice) if row.seconds and row.finalist]
     if took := [f"{words.arm(row.label)} {row.seconds:.3g} s" for row in timed]:

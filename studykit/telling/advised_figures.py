@@ -46,13 +46,13 @@ def caption(advice: Advice, name: str) -> str:
                "true classes down, predicted ones across, in rows; darker: a larger share of the true class"
                if len(advice.task["labels"]) <= GRID else
                f"the {PAIRS} most confused pairs of classes: how many rows of how many of the true class")
+    forecast = "" if advice.curve.gain is None else "hollow: the forecast for twice as many, with its 95 % interval; "
     return {
         "certainty": "how far each is from the choice, with its interval; at the right the probability that it is within "
                      f"{margin} of the best. Grey band: the difference does not matter. Hollow: it left before the "
                      "finals. Arrow: beyond the panel.",
         "learning_curve": f"{of['metric_axis']} of the choice by labels that it trained on (log axis). Dot: a training; "
-                          "tick: the mean; hollow: the forecast for twice as many, with its 95 % interval; dotted: the "
-                          "best floor. The vertical axis does not start at zero.",
+                          f"tick: the mean; {forecast}dotted: the best floor. The vertical axis does not start at zero.",
         "race": f"{of['metric_axis']} by optimiser steps, one training a dot, a line an arm and rate; it ends where it "
                 "left. ×: collapsed or diverged. Dashed: to the mean of the finals.",
         "answers": f"{answers}. Rows that decided nothing, first run of the choice."}[name]
@@ -72,10 +72,11 @@ def _blank(width: float, height: float, **labels) -> tuple[Figure, Axes]:
     return fig, fig.axes[0]
 
 
-def _about(fig: Figure, advice: Advice, width: float) -> Figure:
+def _about(fig: Figure, advice: Advice, width: float, rows: str = "") -> Figure:
     """What it was made of, under it, where there is room."""
     if width >= style.WIDTH:
-        style.footer(fig, f"{advice.name}: {advice.encoder}", f"{advice.rows.get('train', 0):,} rows to train and decide on")
+        style.footer(fig, f"{advice.name}: {advice.encoder}",
+                     rows or f"{advice.rows.get('train', 0):,} rows to train and decide on")
     return fig
 
 
@@ -211,7 +212,7 @@ def answers(advice: Advice, width: float = style.WIDTH) -> Figure:
         raise ValueError("there are no answers to draw: nothing has been decided")
     names = Task(**advice.task).labels
     draw = _against if not names else _grid if len(names) <= GRID else _pairs
-    return _about(draw(advice, names, width), advice, width)
+    return _about(draw(advice, names, width), advice, width, f"{len(advice.labels):,} rows that decided nothing")
 
 
 def _against(advice: Advice, _: tuple, width: float) -> Figure:

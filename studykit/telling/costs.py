@@ -32,7 +32,7 @@ def score_by_training_time(table: pd.DataFrame, about: str = "") -> Figure:
 
 def _against(table: pd.DataFrame, about: str, xlabel: str, ticks: dict[float, str] | None = None) -> Figure:
     """Scores against a column ``x``: on a log axis where there are ``ticks``, else seconds from zero on."""
-    titles, looks, beyond = style.titles(table), _looks(table), 0
+    titles, looks, beyond, dotted = style.titles(table), _looks(table), 0, ""
     drawn = style.panels(len(titles), len(looks), height=3.2)
     for ax, (task, title) in zip(drawn.axes, titles.items(), strict=True):
         rows = table[table["task"] == task]
@@ -42,7 +42,7 @@ def _against(table: pd.DataFrame, about: str, xlabel: str, ticks: dict[float, st
             ax.set(xscale="log", xlim=(rows["x"].min() / 1.5, 1.5 * rows["x"].max()))
             ax.minorticks_off()
             ax.set_xticks([*ticks], [*ticks.values()])
-        parts.chance(ax, rows, *within)
+        dotted = parts.chance(ax, rows, *within) or dotted
         means = costs.by_arm(rows)
         means = means.assign(x=means["arm"].map(rows.groupby("arm")["x"].mean()))
         for line, own in means.groupby(means["arm"].map(costs.lines(table)), sort=False):
@@ -52,7 +52,7 @@ def _against(table: pd.DataFrame, about: str, xlabel: str, ticks: dict[float, st
     if len(titles) > 1:
         style.key(drawn, looks)
     style.footer(drawn.fig, about, parts.seeds(table, "fraction"), parts.dots(table, "fraction").replace("tick", "mark"),
-                 parts.CHANCE, "" if ticks is None else "line: sizes of one kind", parts.BEYOND if beyond else "")
+                 dotted, "" if ticks is None else "line: sizes of one kind", parts.BEYOND if beyond else "")
     if len(titles) == 1:  # once all else has its place
         _label(ax, rows, means, {arm: looks[line][0] for arm, line in costs.lines(table).items()})
     return drawn.fig

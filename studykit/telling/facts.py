@@ -87,20 +87,22 @@ def learnt(table: pd.DataFrame, axis: str = "fraction") -> list[Fact]:
     none did anywhere; of the others, places where none did, and where which arms did."""
     if table.empty:
         return [EMPTY]
-    facts, whole, nowhere = [], [], []
+    facts, whole, nowhere, every = [], [], [], True
     alone = not table.duplicated(["task", "arm", axis]).any()
     for task, title in _titles(table).items():
         rows = table[table["task"] == task]
         share = rows.groupby(["arm", axis])["learnt"].mean().unstack().reindex(arms_of(rows))
         if (share > 0.5).all(axis=None):
             whole.append(title)
+            every = every and (share == 1).all(axis=None)
         elif not (share > 0.5).any(axis=None):
             nowhere.append(title)
         else:
             facts += _learnt_on(task, title, share > 0.5, axis, alone)
     everywhere = _everywhere(axis, sorted(table[axis].unique()))
+    of_arms = "" if alone else "all runs of " if every else "most runs of "
     if whole:
-        facts.insert(0, Fact("learnt", f"On {words.listed(whole, 9)} {'' if alone else 'most runs of '}every arm learnt"
+        facts.insert(0, Fact("learnt", f"On {words.listed(whole, 9)} {of_arms}every arm learnt"
                              f"{everywhere}.", {"tasks": whole}))
     if nowhere:
         facts.append(Fact("nothing_learnt", f"No arm learnt on {words.listed(nowhere, 9)}{everywhere}: a tie there says "

@@ -28,10 +28,10 @@ def spread(table: pd.DataFrame) -> list[Fact]:
         rows = rows.sort_values("deviation", ascending=False, kind="stable")
         first, others = rows.iloc[0], rows.iloc[1:]
         clear = (others["high"] < first["low"]).all()
-        sentence = (f"On {first['task_title']} {words.arm(arm)} spreads most where the {first['source']} seed differs: "
+        sentence = (f"On {first['task_title']}, of single seeds, {first['source']} moves {words.arm(arm)} most: "
                     f"standard deviation {words.amount(first['deviation'], first)} {words.span(first)}, "
                     f"{words.counted(int(first['runs']), 'run')}"
-                    f"{'' if clear else '; which seed weighs most stays open'}.")
+                    f"{'' if clear else ', which leaves open which seed weighs most'}.")
         facts.append(Fact("spread", sentence, {"task": task, "arm": arm, "source": first["source"]},
                           {name: first[name] for name in ("deviation", "low", "high", "runs")}))
     return facts or [Fact("empty", "There are too few runs to see a spread.")]
@@ -93,16 +93,15 @@ def _beside(rows: list[dict], told: list[dict]) -> list[Fact]:
 
 
 def effort(table: pd.DataFrame) -> list[Fact]:
-    """Of ``rates.effort``: whether every arm had as many trials, and from how many minutes to how many a choice
-    took."""
+    """Of ``rates.effort``: whether every arm had as many trials, and from how long to how long a choice took."""
     if table.empty:
         return [EMPTY]
     least, most = int(table["trials"].min()), int(table["trials"].max())
     trials = (f"Every choice of a rate had {words.counted(most, 'trial')}" if least == most
               else f"A choice of a rate had {least} to {most} trials")
-    minutes = _range(table["minutes"], "g")
-    unit = "minute" if minutes == "1" else "minutes"
-    return [Fact("effort", f"{trials} and took {minutes} {unit} of training.", numbers={"least": least, "most": most})]
+    minutes = table["seconds"].max() > 300
+    took = f"{_range(table['seconds'] / 60, '.1f')} minutes" if minutes else f"{_range(table['seconds'], '.0f')} s"
+    return [Fact("effort", f"{trials} and took {took} of training.", numbers={"least": least, "most": most})]
 
 
 def costs(clock: "Clock", baseline: str = "") -> list[Fact]:
@@ -140,8 +139,8 @@ def frugal(table: pd.DataFrame) -> list[Fact]:
             sentence = f"{told}{', and all other arms are shown behind it' if behind else ', and no other arm is there'}."
         else:
             others = words.arms([arm for arm in level.index if arm != best])
-            sentence = (f"{told}; not shown behind it: {others}. Of these {len(level)} {words.arm(few)} trains fewest "
-                        f"parameters besides the head, {found['besides'][few]:,.0f}"
+            sentence = (f"{told}; not shown behind it: {others}. Among these {len(level)} it is {words.arm(few)} that "
+                        f"trains the fewest parameters besides the head, {found['besides'][few]:,.0f}"
                         f"{f', and {words.arm(quick)} is quickest' if quick else ''}.")
         facts.append(Fact("frugal", sentence, {"task": task, "best": best, "few": few, "quick": quick},
                           {"level": len(level), "besides": found["besides"][few]}))
@@ -156,8 +155,8 @@ def spent(found: pd.DataFrame) -> list[Fact]:
         told = found.set_index("arm").get(name, pd.Series(dtype=float)).dropna()
         if len(told) > 1:
             most, least = told.idxmax(), told.idxmin()
-            facts.append(Fact(name, f"{what}: most with {words.arm(most)}, {told[most]:.0f} {unit}; least with "
-                              f"{words.arm(least)}, {told[least]:.0f} {unit}.", {"most": most, "least": least},
+            facts.append(Fact(name, f"{what}: most with {words.arm(most)}, {told[most]:.3g} {unit}; least with "
+                              f"{words.arm(least)}, {told[least]:.3g} {unit}.", {"most": most, "least": least},
                               {"most": told[most], "least": told[least]}))
     return facts or [Fact("untold", "Fewer than two arms do not tell which takes more.")]
 
@@ -197,7 +196,9 @@ def claims(verdicts: pd.DataFrame) -> list[Fact]:
         return [Fact("empty", "There is no claim to judge: the runs that they are about are not on record.")]
     count = verdicts["verdict"].value_counts()
     parts = [f"{count.get(kind, 0)} {kind}" for kind in ("upheld", "refuted", "undecided")]
-    facts = [Fact("claims", f"Of {words.counted(len(verdicts), 'claim')}: {words.listed(parts)}.",
+    silent = int((verdicts["parts"] == 0).sum())
+    untested = f"; {silent} of these untested, since no run that it is about is on record" if silent else ""
+    facts = [Fact("claims", f"Of {words.counted(len(verdicts), 'claim')}: {words.listed(parts)}{untested}.",
                   numbers={kind: int(number) for kind, number in count.items()})]
     for kind in ("upheld", "refuted"):
         if statements := list(verdicts.loc[verdicts["verdict"] == kind, "statement"]):

@@ -126,7 +126,8 @@ def _verdicts(experiment: "Study", stories: list[tuple[str, dict]]) -> str:
         cells = [f"<td>{sentence(row['statement'])}</td>", _verdict(row["verdict"], "all tasks")]
         cells += [_verdict(row[name], title) if row.get(name) else "<td></td>" for name, title in titles.items()]
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    return f'<h2>Verdicts</h2>\n<div><table class="claims"><tr>{head}</tr>{"".join(lines)}</table></div>'
+    return f'<h2>Verdicts</h2>\n<div><table class="claims"><tr>{head}</tr>{"".join(lines)}</table></div>\n' \
+           "<p>Verdicts on single tasks are not corrected for the number of claims.</p>"
 
 
 def _verdict(verdict: str, of: str) -> str:

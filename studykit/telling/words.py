@@ -7,7 +7,7 @@ from typing import Any
 # where runs differ -> a place there in words, and several
 PLACES: dict[str, Callable[[str], str]] = {
     "fraction": lambda values: f"with {values} of the data", "seconds": lambda values: f"within {values}",
-    "epochs": lambda values: f"with {values} passes", "steps": lambda values: f"with {values} steps",
+    "epochs": lambda values: f"with {values} planned passes", "steps": lambda values: f"with {values} steps",
     "lr": lambda values: f"at a rate of {values}", "source": lambda values: f"where {values} differs",
     "equal": lambda values: f"with equal {values}", "pretrained": lambda values: f"with {values} weights"}
 NOUNS = {"fraction": "share", "seconds": "budget", "lr": "rate", "epochs": "length", "source": "seed"}  # what a place is

@@ -148,6 +148,31 @@ def test_a_notebook_is_run_changed_and_run_again_in_jupyterlab(browser, lab):
     assert not errors and not refused
 
 
+def test_another_file_is_chosen_and_advised_on_in_jupyterlab(browser, lab, tmp_path):
+    address, token = lab
+    rows = [f"\"the {word} girl, {i}\",{kind}" for i in range(120) for word, kind in (("quiet", "calm"), ("loud", "urgent"))]
+    (tmp_path / "notebooks" / "tickets.csv").write_text("\n".join(["what,urgency", *rows]) + "\n")
+    page, refused = opened(browser, address, viewport={"width": 1280, "height": 1000})
+    page.goto(f"{address}lab/tree/{paths.OWN}.ipynb?token={token}")
+    page.wait_for_function(KERNEL, timeout=60_000)
+    cells = page.evaluate(CELLS)
+    asked, = (i for i, cell in enumerate(cells) if cell["source"].startswith("data: str"))
+    given = 'data, text, label, minutes, encoder, arms, margin = "tickets.csv", "", "", 0.7, "mini", ["head", "full"], 1.0'
+    page.evaluate(CHANGE, [asked, given])
+    page.set_default_timeout(240_000)
+    page.evaluate(RUN_ALL)
+    cells = page.evaluate(CELLS)
+    wrong = [output for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]
+    assert not wrong, wrong
+    decided, = (i for i, cell in enumerate(cells) if cell["source"] == "story.tell(advised.decision(advice))")
+    said = cells[decided]["outputs"][0]["data"]["text/markdown"]
+    assert said.startswith(("Take", "It cannot be told", "- Take", "- It cannot be told")), said
+    page.evaluate(SHOW, decided)
+    page.get_by_text(re.sub(r"`.*", "", said.removeprefix("- ")).strip()[:30]).first.wait_for()
+    told = (tmp_path / "home" / "runs" / "tickets" / "advice.html").read_text(encoding="utf-8")
+    assert "urgency" in told and not refused
+
+
 # The page of a run
 
 @pytest.fixture(scope="module")

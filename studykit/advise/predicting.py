@@ -156,14 +156,17 @@ def _floor(folder: Path, about: dict, task: Task, encoder: str) -> Callable:
 def _found(folder: Path, about: dict, encoder: str) -> str:
     """Where the encoder is that the folder was trained on: as given, where it was, or what it is called."""
     tried = list(dict.fromkeys([encoder] if encoder else [about["encoder_at"], about["encoder"]]))
+    problems = []
     for place in tried:
         try:
-            if encoders.digest(place) == about["weights"]:
+            if (weights := encoders.digest(place)) == about["weights"]:
                 return place
-        except (OSError, ValueError):
-            continue
+            problems.append(f"{place} has weights {weights}")
+        except (OSError, ValueError) as error:
+            problems.append(" ".join(str(error).split()))
     raise FileNotFoundError(f"{folder} needs the encoder {about['encoder']} (weights {about['weights']}), which is not at "
-                            f"{' or '.join(tried)}: say where it is, as --encoder or load(folder, encoder)")
+                            f"{' or '.join(tried)} ({'; '.join(problems)}): say where it is, as --encoder or load(folder, "
+                            "encoder)")
 
 
 def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":

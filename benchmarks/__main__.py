@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 SMALL = {"works": {"mrpc": ["full", "bitfit"], "cola": ["full", "bitfit", "head"]}, "repeats": 2, "members": [5],
          "runs": [40, 400]}
 FOUR = ["full", "bitfit", "adapter", "head"]
-FULL = {"works": {"mrpc": FOUR, "cola": [*FOUR, "layernorm"], "stsb": FOUR}, "repeats": 3, "members": [5],
+FULL = {"works": {"mrpc": [*FOUR, "lora"], "cola": [*FOUR, "lora", "layernorm"], "stsb": FOUR}, "repeats": 3, "members": [5],
         "runs": [40, 400, 10_000]}
 STEPS = 15
 SCORED = {"stsb": 60}  # trained for long enough to learn, and scored: equal work must give equal scores

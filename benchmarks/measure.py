@@ -18,9 +18,9 @@ SYSTEMS = {
     "studykit": "this project",
     "run_glue": "Hugging Face Trainer as run_glue sets it up: every example padded to max_length",
     "trainer": "Hugging Face Trainer at its best: padded to the longest of a batch, grouped by length",
-    "peft": "the same, the method set up by peft (LNTuning for layernorm)",
+    "peft": "the same, the method set up by peft (LoRA, and LNTuning for layernorm)",
 }
-PEFT = ("layernorm",)  # of this project's methods, those that peft has too
+PEFT = ("layernorm", "lora")  # of this project's methods, those that peft's own models are measured of
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,10 @@ def with_peft(run, task, encoder_at, labels):
     import peft
 
     model = runs.build(dataclasses.replace(run, method="head"), task, encoder_at, labels)
-    head = ["classifier", "pooler"] if run.pooler == "new" else ["classifier"]
-    return peft.get_peft_model(model, peft.LNTuningConfig(
-        task_type="SEQ_CLS", target_modules=r".*LayerNorm", modules_to_save=head))
+    common: dict = {"task_type": "SEQ_CLS", "modules_to_save": ["classifier", "pooler"][:1 + (run.pooler == "new")]}
+    if run.method == "layernorm":
+        return peft.get_peft_model(model, peft.LNTuningConfig(target_modules=r".*LayerNorm", **common))
+    return peft.get_peft_model(model, peft.LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"], **common))
 
 
 def at_once(work, members):

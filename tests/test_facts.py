@@ -185,18 +185,19 @@ def test_where_nothing_was_learnt_is_told_once():
                   ("prices", "few"): 40.0, ("letters", "all"): 40.0, ("letters", "few"): 40.0}, SHARES)
     assert said(facts.learnt(table)) == [
         "On Essays all runs of every arm learnt, at every share.",
-        "No arm learnt on Prices with 10 and 30 % of the data: a tie there says nothing.",
+        "On Prices no arm learnt in most of its runs with 10 and 30 % of the data: a tie there says nothing.",
         "On Prices learnt: most runs of `all` with all of the data; of `few` nowhere.",
-        "No arm learnt on Letters, at every share: a tie there says nothing."]
+        "On Letters no arm learnt in most of its runs, at every share: a tie there says nothing."]
     single = table[table["seed"].eq(0) & table["task"].ne("letters")]
     assert said(facts.learnt(single)) == [
         "On Essays every arm learnt, at every share.",
-        "No arm learnt on Prices with 10 and 30 % of the data: a tie there says nothing.",
+        "On Prices no arm learnt with 10 and 30 % of the data: a tie there says nothing.",
         "On Prices learnt: `all` with all of the data; `few` nowhere."]
     budgets = table[table["fraction"] == 1].assign(seconds=10)
-    assert "No arm learnt on Letters within 10 s: a tie there says nothing." in said(facts.learnt(budgets, "seconds"))
+    told = said(facts.learnt(budgets, "seconds"))
+    assert "On Letters no arm learnt in most of its runs within 10 s: a tie there says nothing." in told
     assert said(facts.order(budgets[budgets["task"] == "letters"], "seconds")) == [
-        "On Letters within 10 s no arm learnt, so their order says nothing."]
+        "On Letters within 10 s no arm learnt in most of its runs, so their order says nothing."]
 
 
 def test_one_run_orders_nothing_and_many_arms_are_cut(table):
@@ -226,9 +227,10 @@ def test_rates_that_none_learnt_and_close_ones_are_told():
                             for i, (arm, rate, learnt, level) in enumerate(
                                 [("all", 1e-4, True, 1), ("few", 1e-3, True, 2), ("none", 3e-3, False, 0)])])
     assert said(facts.rates(choices)) == [
-        "On Essays `none` has not learnt at the rate that is run, 0.003: it is marked.",
-        "Of 2 choices 1 is close, with more than one rate that cannot be told from the best: `few` on Essays (2 of 5).",
-        "`few` has 10 times the rate of `all`."]
+        "On Essays `none` has not learnt at the rate that is run, 0.003.",
+        "Of 2 choices of arms that learnt 1 is close, with more than one rate that cannot be told from the best: `few` on "
+        "Essays (2 of 5).",
+        "Where both learnt, `few` has 10 times the rate of `all`."]
     effort = pd.DataFrame({"trials": [5, 5], "seconds": [30.0, 180.0]})
     assert said(facts.effort(effort)) == ["Every choice of a rate had 5 trials and took 30 to 180 s of training."]
     for seconds, told in ((480.0, "8.0 minutes"), (1.0, "1 s")):
@@ -245,15 +247,17 @@ def test_a_clock_is_told_beside_the_baseline_s_or_why_there_is_none(table):
     assert said(facts.costs(busy)) == ["No clock: this machine is busy."]
     assert kinds(facts.pace(pd.DataFrame(columns=["task", "arm", "ratio"]))) == ["pace"]
     assert said(facts.pace(pd.DataFrame([{"task": "essays", "task_title": "Essays", "arm": "few", "ratio": 1.42}]))) == [
-        "Some runs went at another pace than their clock: a token took, for `few` on Essays 1.42 times as long as it says."]
+        "Beside the pace of all runs together, a token took, for `few` on Essays 1.42 times as long as the clock says."]
 
 
 def test_spreads_are_told_and_left_open_where_runs_are_few(table):
     rows = [{"task": "essays", "task_title": "Essays", "arm": "few", "source": source, "deviation": deviation, "low": low,
-             "high": high, "runs": 5, "metric_axis": "a × 100", "metric_title": "a"}
+             "high": high, "runs": 5, "not_ok": 0, "metric_axis": "a × 100", "metric_title": "a"}
             for source, deviation, low, high in (("subset", 2.0, 1.2, 5.0), ("init", 0.5, 0.3, 1.0), ("all", 9.0, 5.0, 20))]
     assert said(facts.spread(pd.DataFrame(rows))) == [
         "On Essays, of single seeds, subset moves `few` most: standard deviation 2.0 points (1.2 to 5.0), 5 runs."]
+    fallen = said(facts.spread(pd.DataFrame([{**rows[0], "not_ok": 1}, *rows[1:]])))
+    assert fallen[0].endswith("5 runs (1 not ok), which leaves open which seed weighs most.")
     rows[1]["high"] = 3.0
     assert said(facts.spread(pd.DataFrame(rows)))[0].endswith(", which leaves open which seed weighs most.")
     ratios = pd.DataFrame([{"task": "essays", "task_title": "Essays", "arm": "few", "times": 2.0, "low": low, "high": 6.0,

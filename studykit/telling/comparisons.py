@@ -1,4 +1,4 @@
-"""Facts about paired gaps: behind, ahead, a match, undecided, or not to be told."""
+"""Facts about paired gaps: behind, ahead, a match, undecided, or such that it cannot be told."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -102,7 +102,7 @@ def _several(rows: pd.DataFrame, about: list[str], axis: str) -> Fact:
 
 
 def _name(kind: str) -> str:
-    return {"match": "a match", "untold": "not to be told"}.get(kind, kind)
+    return {"match": "a match", "untold": "cannot be told"}.get(kind, kind)
 
 
 def _where(rows: pd.DataFrame, axis: str, many_tasks: bool, many_places: bool, among: pd.DataFrame) -> str:
@@ -215,5 +215,5 @@ def answer(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
     where = f"{words.place(axis, rows[axis].iloc[0])}, " if axis else ""
     first = where + (f"{words.listed(shown, 6)}." if shown
                      else f"no arm is shown ahead of {baseline}, behind it, or level with it.")
-    second = f" Undecided: {words.listed(open_, 6)}." if shown and open_ else ""
+    second = f" Open: {words.listed(open_, 6)}." if shown and open_ else ""
     return [Fact("answer", first[0].upper() + first[1:] + second, {"baseline": rows["baseline"].iloc[0]})]

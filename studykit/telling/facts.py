@@ -36,6 +36,9 @@ __all__ = ["EMPTY", "Fact", "Story", "answer", "beside", "chance", "claims", "co
            "spread", "tally", "verdict"]
 
 
+IN_MOST = " in most of its runs"
+
+
 def _titles(table: pd.DataFrame) -> dict[str, str]:
     """Titles by task, in the study's order."""
     rows = table.drop_duplicates("task").sort_values("task_place", kind="stable")
@@ -75,8 +78,10 @@ def not_ok(table: pd.DataFrame) -> list[Fact]:
         count = table[table["status"] == kind].groupby(["arm", "task_title"], sort=False).size()
         if count.empty:
             continue
-        where = [f"{words.arm(arm)} on {title} {number} of {cells[arm, title]}"
-                 for (arm, title), number in count.sort_values(ascending=False, kind="stable").items()]
+        count = count.sort_values(ascending=False, kind="stable")
+        where = [f"{words.arm(arm)} on {title} {number} of {cells[arm, title]}" for (arm, title), number in count.items()]
+        if len(where) > 4:
+            where[3:] = [f"{count.iloc[3:].sum()} in {len(where) - 3} other places"]
         facts.append(Fact(kind, f"{count.sum()} of {runs} {kind}: {words.listed(where, 4)}.",
                           numbers={"runs": len(table), kind: int(count.sum())}))
     return facts or [Fact("ok", f"None of {runs} collapsed or diverged.", numbers={"runs": len(table)})]
@@ -105,8 +110,8 @@ def learnt(table: pd.DataFrame, axis: str = "fraction") -> list[Fact]:
         facts.insert(0, Fact("learnt", f"On {words.listed(whole, 9)} {of_arms}every arm learnt"
                              f"{everywhere}.", {"tasks": whole}))
     if nowhere:
-        facts.append(Fact("nothing_learnt", f"No arm learnt on {words.listed(nowhere, 9)}{everywhere}: a tie there says "
-                          "nothing.", {"tasks": nowhere}))
+        facts.append(Fact("nothing_learnt", f"On {words.listed(nowhere, 9)} no arm learnt{'' if alone else IN_MOST}"
+                          f"{everywhere}: a tie there says nothing.", {"tasks": nowhere}))
     return facts
 
 
@@ -114,8 +119,9 @@ def _learnt_on(task: str, title: str, learnt: pd.DataFrame, axis: str, alone: bo
     """Of one task on which some arm learnt somewhere, and not all everywhere; ``learnt`` has a row an arm and a
     column a place. ``alone``: each has one run there."""
     none = [place for place in learnt if not learnt[place].any()]
-    facts = [Fact("nothing_learnt", f"No arm learnt on {title} {words.places(axis, none, list(learnt))}: a tie there says "
-                  "nothing.", {"task": task, axis: none})] if none else []
+    facts = [Fact("nothing_learnt", f"On {title} no arm learnt{'' if alone else IN_MOST} "
+                  f"{words.places(axis, none, list(learnt))}: a tie there says nothing.",
+                  {"task": task, axis: none})] if none else []
     arms: dict[str, list[str]] = {}
     for arm, row in learnt.iterrows():
         arms.setdefault(_learnt_at(axis, row), []).append(str(arm))
@@ -160,7 +166,8 @@ def order(table: pd.DataFrame, axis: str = "fraction", at: float | None = None) 
         means = means.assign(rank=-means["score"] * means["better"]).sort_values("rank", kind="stable")
         where = f"On {title} {words.place(axis, at)}"
         if not (means["learnt"] > means["seeds"] / 2).any():
-            facts.append(Fact("nothing_learnt", f"{where} no arm learnt, so their order says nothing.",
+            of_most = IN_MOST if means["seeds"].max() > 1 else ""
+            facts.append(Fact("nothing_learnt", f"{where} no arm learnt{of_most}, so their order says nothing.",
                               {"task": task, axis: at}))
             continue
         parts = [f"{words.arm(row['arm'])} {words.number(row['score'], row)}" for row in means.to_dict("records")]
@@ -186,13 +193,18 @@ def ends(table: pd.DataFrame) -> list[Fact]:
     facts = []
     for task, title in _titles(table).items():
         runs = table[table["task"] == task].to_dict("records")
+        fallen = [run["arm"] for run in runs if run["status"] != "ok"]
         rows = [(run["scored_by"].factor * run["curve"][-1][2], run) for run in runs
-                if run["curve"] and run["curve"][-1][2] is not None]
+                if run["status"] == "ok" and run["curve"] and run["curve"][-1][2] is not None]
         rows.sort(key=lambda pair: -pair[0] * pair[1]["better"])
         parts = [f"{words.arm(row['arm'])} {words.number(score, row)}" for score, row in rows]
         less = " (lower is better)" if rows and rows[0][1]["better"] < 0 else ""
-        facts.append(Fact("ends", f"On {title} the curves end at {words.listed(parts, 6)}{less}, one run each: that "
-                          "orders nothing.", {"task": task}, {row["arm"]: score for score, row in rows}))
+        if rows:
+            facts.append(Fact("ends", f"On {title} the curves end at {words.listed(parts, 6)}{less}, one run each: that "
+                              "orders nothing.", {"task": task}, {row["arm"]: score for score, row in rows}))
+        if fallen:
+            facts.append(Fact("not_ok", f"On {title} {words.arms(fallen)} collapsed or diverged: such a curve means "
+                              "nothing.", {"task": task, "arms": fallen}))
     return facts
 
 

@@ -27,10 +27,11 @@ def spread(table: pd.DataFrame) -> list[Fact]:
     for (task, arm), rows in alone.groupby(["task", "arm"], sort=False) if len(alone) else []:
         rows = rows.sort_values("deviation", ascending=False, kind="stable")
         first, others = rows.iloc[0], rows.iloc[1:]
-        clear = (others["high"] < first["low"]).all()
+        fallen = int(first["not_ok"])
+        clear = (others["high"] < first["low"]).all() and not fallen
         sentence = (f"On {first['task_title']}, of single seeds, {first['source']} moves {words.arm(arm)} most: "
                     f"standard deviation {words.amount(first['deviation'], first)} {words.span(first)}, "
-                    f"{words.counted(int(first['runs']), 'run')}"
+                    f"{words.counted(int(first['runs']), 'run')}{f' ({fallen} not ok)' if fallen else ''}"
                     f"{'' if clear else ', which leaves open which seed weighs most'}.")
         facts.append(Fact("spread", sentence, {"task": task, "arm": arm, "source": first["source"]},
                           {name: first[name] for name in ("deviation", "low", "high", "runs")}))
@@ -65,14 +66,14 @@ def rates(choices: pd.DataFrame) -> list[Fact]:
     rows = choices.sort_values(["task_place", "arm_place"], kind="stable").to_dict("records")
     told = [row for row in rows if row["learnt"]]
     facts = [Fact("no_rate", f"On {row['task_title']} {words.arm(row['arm'])} has not learnt at the rate that is run, "
-                  f"{row['rate']:g}: it is marked.", {"task": row["task"], "arm": row["arm"]},
+                  f"{row['rate']:g}.", {"task": row["task"], "arm": row["arm"]},
                   {"rate": row["rate"]})
              for row in rows if not row["learnt"]]
     close = [f"{words.arm(row['arm'])} on {row['task_title']} ({row['level']} of {row['tried']})"
              for row in told if row["level"] > 1]
     which = ": " + words.listed(close, 6) if close else ""
-    sentence = (f"Of {words.counted(len(told), 'choice')} {len(close)} {words.be(len(close))} close, with more than one "
-                f"rate that cannot be told from the best{which}.")
+    sentence = (f"Of {words.counted(len(told), 'choice')} of arms that learnt {len(close)} {words.be(len(close))} close, "
+                f"with more than one rate that cannot be told from the best{which}.")
     return [*facts, Fact("close", sentence, numbers={"choices": len(told), "close": len(close)}), *_beside(rows, told)]
 
 
@@ -88,7 +89,7 @@ def _beside(rows: list[dict], told: list[dict]) -> list[Fact]:
         return []
     ranges = words.listed([f"{words.arm(arm)} {_range(pd.Series(own), '.3g')}" for arm, own in times.items()], 12)
     has = ranges.replace("` ", "` has ", 1)
-    return [Fact("rate", f"{has} times the rate of {words.arm(first)}.", {"baseline": first},
+    return [Fact("rate", f"Where both learnt, {has} times the rate of {words.arm(first)}.", {"baseline": first},
                  {arm: [min(own), max(own)] for arm, own in times.items()})]
 
 
@@ -180,13 +181,14 @@ def _range(values: pd.Series, form: str) -> str:
 
 
 def pace(apart: pd.DataFrame) -> list[Fact]:
-    """Of ``clock.apart``: runs whose own pace was not their clock's."""
+    """Of ``clock.apart``: arms whose pace beside the others' was not as their clock's."""
     if apart.empty:
-        return [Fact("pace", "All runs kept the clock's pace within a quarter.")]
+        return [Fact("pace", "Beside the pace of all runs together, no arm on a task was off its clock by more than a "
+                     "quarter.")]
     rows: list[dict[str, Any]] = apart.to_dict("records")
     where = words.listed([f"{words.arm(row['arm'])} on {row['task_title']} {row['ratio']:.2f} times"
                           for row in rows], 6)
-    return [Fact("apart", f"Some runs went at another pace than their clock: a token took, for {where} as long as it says.",
+    return [Fact("apart", f"Beside the pace of all runs together, a token took, for {where} as long as the clock says.",
                  numbers={f"{row['task']} {row['arm']}": row["ratio"] for row in rows})]
 
 

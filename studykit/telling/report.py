@@ -134,7 +134,7 @@ def rates_markdown(choices: pd.DataFrame) -> str:
 def parameters_markdown(table: pd.DataFrame) -> str:
     """Trained parameters by arm, on the first task: with the head, the head's, and as a share of the model."""
     rows = table.sort_values(["task_place", "arm_place"], kind="stable").drop_duplicates("arm").sort_values("arm_place")
-    return _markdown(["arm", "trains", "of these the head", "of the model"],
+    return _markdown([f"arm, on {rows['task_title'].iloc[0]}", "trains", "of these the head", "of the model"],
                      [[f"`{row.arm}`", f"{row.trained:,.0f}", f"{row.head:,.0f}", f"{100 * row.trained / row.total:.1f} %"]
                       for row in rows.itertuples()])
 
@@ -233,12 +233,14 @@ def report_markdown(found: Evidence) -> str:
     if len(found.verdicts):
         sections.append(("The paper's claims", facts.claims(found.verdicts), claims_markdown(found.verdicts, found.parts)))
     head = (f"# Study {experiment.about}\n\nWritten by `python -m studykit readme` from the records in this folder. In "
-            "brackets 95 % intervals: of scores over seeds, of gaps over seeds and test examples. Not ok: runs, or pairs "
-            "with a run, that collapsed (nearly one answer for every example) or diverged; they are in every mean. Bold: on "
-            "one side of zero.\n")
+            "brackets beside scores and gaps 95 % intervals: of scores over seeds, of gaps over seeds and test examples; a "
+            "match is judged by the 90 % interval, which is shorter. Not ok: runs, or pairs with a run, that collapsed "
+            "(nearly one answer for every example) or diverged; they are in every mean. Bold: ahead or behind, that is, on "
+            "one side of zero where the baseline has learnt. Beside claims: the mean gap or ratio, in brackets of how many "
+            "parts.\n")
     for title, told, table in sections:
         sentences = "".join(f"- {fact.sentence}\n" for fact in told)
-        head += f"\n## {title}\n\n{sentences}\n{table}\n"
+        head += "\n".join(["", f"## {title}", "", *([sentences] if told else []), table, ""])
     return head
 
 

@@ -122,7 +122,8 @@ def _curves(table: pd.DataFrame, axis: str, xlabel: str, about: str, note: str =
         ends, rows = style.Ends(), table[table["task"] == task]
         for run in rows.to_dict("records"):
             x, y = _curve(run, axis)
-            ax.plot(x, y, color=styled[run["arm"]][0], marker=styled[run["arm"]][1], markersize=3.5)
+            ax.plot(x, y, color=styled[run["arm"]][0], marker=styled[run["arm"]][1], markersize=3.5,
+                    linestyle="-" if run["status"] == "ok" else ":")
             ends[ax, run["arm"]] = x[-1], y[-1]
         ax.set(xlabel=xlabel, xlim=(0, None), title=title, ylabel=parts.ylabel(rows))
         ax.margins(y=0.08)
@@ -130,7 +131,8 @@ def _curves(table: pd.DataFrame, axis: str, xlabel: str, about: str, note: str =
             style.end_labels(ax, ends, styled)
     if len(drawn.axes) > 1:
         style.key(drawn, styled)
-    style.footer(drawn.fig, about, "selection split", "a line: one run", parts.missing(table, titles, styled), note)
+    fallen = "dotted: a run that collapsed or diverged" if (table["status"] != "ok").any() else ""
+    style.footer(drawn.fig, about, "selection split", "a line: one run", fallen, parts.missing(table, titles, styled), note)
     return drawn.fig
 
 

@@ -47,7 +47,8 @@ def main(argv=None):
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--full", action="store_true", help="more tasks, methods, repeats; on record")
     options = parser.parse_args(argv)
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")  # as run_all.sh sets it; for all systems alike
+    for name, value in (("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0"), ("OMP_WAIT_POLICY", "PASSIVE")):
+        os.environ.setdefault(name, value)  # as run_all.sh sets it; for all systems alike
     if options.what == "jobs":
         return measure_jobs()
     experiment = study.load(options.study, options.source, options.encoder)

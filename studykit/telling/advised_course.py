@@ -76,16 +76,17 @@ def cost(advice: Advice) -> list[Fact]:
 
 
 def elapsed(advice: Advice) -> list[Fact]:
-    """What it took in seconds, by stage, and what one training of each finalist took: nothing that a notebook stores."""
+    """What it took in seconds, by stage, and what one training of each finalist takes: nothing that a notebook stores."""
     facts = []
     if advice.spent:
         stages = [f"{stage} {seconds:.1f} s" for stage, seconds in advice.spent.items()]
         given, spent = words.counted(round(60 * advice.minutes), "second"), sum(advice.spent.values())
-        facts.append(Fact("spent", f"Of {given} {spent:.1f} were spent: {words.listed(stages, 9)}.",
+        facts.append(Fact("spent", f"This call took {spent:.1f} s, {given} were given: {words.listed(stages, 9)}.",
                           numbers=dict(advice.spent)))
     timed = [row for row in arms(advice) if row.seconds and row.finalist]
     if took := [f"{words.arm(row.label)} {row.seconds:.3g} s" for row in timed]:
-        facts.append(Fact("seconds", f"One training of the finals took: {words.listed(took, 8)}."))
+        facts.append(Fact("seconds", f"One training of the finals takes, by the pace of all of the arm's, about: "
+                          f"{words.listed(took, 8)}."))
     return facts
 
 

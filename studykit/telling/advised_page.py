@@ -69,7 +69,7 @@ def _sentences(facts: Sequence[Fact]) -> str:
 def _top(advice: Advice) -> str:
     answer, *more = advised.decision(advice)
     asked = html.escape(advice.task["question"])
-    said = (f"By {advice.rows.get('train', 0):,} rows with labels and the encoder {advice.encoder}, in "
+    said = (f"By {advice.rows.get('train', 0):,} rows with labels and the encoder {advice.encoder}; given: "
             f"{advice.minutes:g} minute{'s' * (advice.minutes != 1)}.")
     caution = ('<p class="caution">The encoder is a miniature that comes with the project. It shows how advice is made; a '
                "real encoder may rank the methods otherwise.</p>" if advice.encoder == "mini" else "")

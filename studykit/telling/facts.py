@@ -39,6 +39,11 @@ __all__ = ["EMPTY", "Fact", "Story", "answer", "beside", "chance", "claims", "co
 IN_MOST = " in most of its runs"
 
 
+def _aside(table: pd.DataFrame, axis: str) -> str:
+    """What is said of a share of the data where runs were watched on a part of it."""
+    return " that is not set aside" if axis == "fraction" and "points" in table and (table["points"] > 0).all() else ""
+
+
 def _titles(table: pd.DataFrame) -> dict[str, str]:
     """Titles by task, in the study's order."""
     rows = table.drop_duplicates("task").sort_values("task_place", kind="stable")
@@ -104,7 +109,7 @@ def learnt(table: pd.DataFrame, axis: str = "fraction") -> list[Fact]:
             nowhere.append(title)
         else:
             facts += _learnt_on(task, title, share > 0.5, axis, alone)
-    everywhere = _everywhere(axis, sorted(table[axis].unique()))
+    everywhere = _everywhere(axis, sorted(table[axis].unique())) + _aside(table, axis)
     of_arms = "" if alone else "all runs of " if every else "most runs of "
     if whole:
         facts.insert(0, Fact("learnt", f"On {words.listed(whole, 9)} {of_arms}every arm learnt"
@@ -164,7 +169,7 @@ def order(table: pd.DataFrame, axis: str = "fraction", at: float | None = None) 
     for task, title in _titles(rows).items():
         means = stats.summary(rows[rows["task"] == task], ["task", "arm"])
         means = means.assign(rank=-means["score"] * means["better"]).sort_values("rank", kind="stable")
-        where = f"On {title} {words.place(axis, at)}"
+        where = f"On {title} {words.place(axis, at)}{_aside(rows, axis)}"
         if not (means["learnt"] > means["seeds"] / 2).any():
             of_most = IN_MOST if means["seeds"].max() > 1 else ""
             facts.append(Fact("nothing_learnt", f"{where} no arm learnt{of_most}, so their order says nothing.",

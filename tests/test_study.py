@@ -233,7 +233,7 @@ def test_a_run_that_meets_an_accident_has_no_row_and_others_go_on(tiny_study, wa
     table = tiny_study.execute(wanted, group="some")
     assert table["key"].tolist() == [run.key for run in wanted if run.method != "head"]
     reason = f"{type(error).__name__}: {error}"
-    assert ("4 trained, 0 not ok, 4 accidents; they have no result, and the next call tries them again. The first: cola "
+    assert ("4 trained, 0 diverged, 4 accidents; they have no result, and the next call tries them again. The first: cola "
             f"head: {reason}") in capsys.readouterr().out
     assert {accident["reason"] for accident in accidents().values()} == {reason}
     assert "fail_on_head" in accidents()[wanted[1].key]["traceback"]

@@ -113,7 +113,11 @@ def _standing(ax: Axes, place: int, row: Contender, look: tuple[str, str], withi
     colour, marker = look
     at, fill = -(row.gap or 0.0), colour if row.finalist else "white"
     if row.low is not None and row.high is not None and row.low != row.high:
-        ax.hlines(place, *np.clip([-row.high, -row.low], *within), color=colour, linewidth=1.4, alpha=0.6, zorder=2)
+        ends = [-row.high, -row.low]
+        ax.hlines(place, *np.clip(ends, *within), color=colour, linewidth=1.4, alpha=0.6, zorder=2)
+        for end, head in zip(ends, "<>", strict=True):
+            if not within[0] <= end <= within[1]:
+                ax.plot(np.clip([end], *within), [place], marker=head, markersize=4, color=colour, alpha=0.6, zorder=2)
     if within[0] <= at <= within[1]:
         ax.plot([at], [place], marker=marker, color=colour, markerfacecolor=fill, markersize=5.5, zorder=3)
     else:

@@ -41,9 +41,9 @@ def bars(ax: Axes, look: tuple[str, str], x: Any, rows: pd.DataFrame, limits: tu
     x, told = np.asarray(x), rows["low"].notna().to_numpy()
     low, high = (rows[end].clip(*limits)[told] for end in ("low", "high"))
     ax.vlines(x[told], low, high, color=look[0], linewidth=1.0, alpha=0.55, zorder=2)
-    for at, cut, head in ((limits[0], rows["low"] < limits[0], "v"), (limits[1], rows["high"] > limits[1], "^")):
-        ax.plot(x[cut.to_numpy()], [at] * cut.sum(), linestyle="none", color=look[0], marker=head, markersize=2.5,
-                alpha=0.55, zorder=2)
+    for at, head in zip(limits, "v^", strict=True):
+        cut = ((rows["low"] < at) & (rows["high"] > at)).to_numpy()
+        ax.plot(x[cut], [at] * cut.sum(), linestyle="none", color=look[0], marker=head, markersize=2.5, alpha=0.55, zorder=2)
     inside = rows[middle].between(*limits).to_numpy()
     ax.plot(x[inside], rows[middle][inside], linestyle="none", color=look[0], marker=marker or look[1],
             markersize=5 if marker else 4, markeredgewidth=1.4 if marker else 0.5, zorder=4)

@@ -299,9 +299,11 @@ def test_gaps_are_dots_with_bars_about_the_margin():
     found = gaps(runs)
     for ax, (_, own) in zip(panels(plots.gap_by_fraction(found, ABOUT), runs), found.groupby("task", sort=False),
                             strict=True):
-        heights = [y for line in ax.lines if line.get_linestyle() == "None" and line.get_markerfacecolor() != "white"
-                   for y in line.get_ydata()]
+        points = [line for line in ax.lines if line.get_linestyle() == "None" and line.get_markerfacecolor() != "white"]
+        cut = [y for line in points if line.get_label() == parts.CUT for y in line.get_ydata()]
+        heights = [y for line in points if line.get_label() != parts.CUT for y in line.get_ydata()]
         assert sorted(heights) == pytest.approx(sorted(own["gap"]))
+        assert len(cut) == sum(((own["low"] < edge) & (own["high"] > edge)).sum() for edge in set(cut))
         assert ax.get_ylabel() == "gap to everything, points"
     assert "hollow" not in texts(plots.gap_by_fraction(found))
     assert "hollow: everything has not learnt there" in texts(plots.gap_by_fraction(found.assign(learnt=False)))

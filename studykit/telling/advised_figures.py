@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from studykit.advise.advice import Advice, Contender
 from studykit.tasks import Task
-from studykit.telling import limits, style, words
+from studykit.telling import limits, parts, style, words
 from studykit.telling.advised_parts import arms, choice_of, floors_of, mean, points, runs, sure, unit
 from studykit.telling.story import Story
 
@@ -115,9 +115,9 @@ def _standing(ax: Axes, place: int, row: Contender, look: tuple[str, str], withi
     if row.low is not None and row.high is not None and row.low != row.high:
         ends = [-row.high, -row.low]
         ax.hlines(place, *np.clip(ends, *within), color=colour, linewidth=1.4, alpha=0.6, zorder=2)
-        for end, head in zip(ends, "<>", strict=True):
-            if not within[0] <= end <= within[1]:
-                ax.plot(np.clip([end], *within), [place], marker=head, markersize=4, color=colour, alpha=0.6, zorder=2)
+        for edge, head in zip(within, "<>", strict=True):
+            if ends[0] < edge < ends[1]:
+                ax.plot([edge], [place], marker=head, markersize=4, color=colour, alpha=0.6, zorder=2, label=parts.CUT)
     if within[0] <= at <= within[1]:
         ax.plot([at], [place], marker=marker, color=colour, markerfacecolor=fill, markersize=5.5, zorder=3)
     else:

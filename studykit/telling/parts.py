@@ -14,6 +14,7 @@ Marks = Callable[[pd.DataFrame], list[tuple[Any, str]]]  # of runs that were not
 FALLEN = "strip: runs that collapsed or diverged"
 BEYOND = "arrow: a run beyond the panel"
 DOTS = "dot: a run; tick: mean; bar: 95 % t interval"
+CUT = "_cut"  # the label, which no legend shows, of an arrowhead where a bar goes on
 CHANCE = "dotted: one answer for all"
 
 
@@ -43,7 +44,8 @@ def bars(ax: Axes, look: tuple[str, str], x: Any, rows: pd.DataFrame, limits: tu
     ax.vlines(x[told], low, high, color=look[0], linewidth=1.0, alpha=0.55, zorder=2)
     for at, head in zip(limits, "v^", strict=True):
         cut = ((rows["low"] < at) & (rows["high"] > at)).to_numpy()
-        ax.plot(x[cut], [at] * cut.sum(), linestyle="none", color=look[0], marker=head, markersize=2.5, alpha=0.55, zorder=2)
+        ax.plot(x[cut], [at] * cut.sum(), linestyle="none", color=look[0], marker=head, markersize=2.5, alpha=0.55, zorder=2,
+                label=CUT)
     inside = rows[middle].between(*limits).to_numpy()
     ax.plot(x[inside], rows[middle][inside], linestyle="none", color=look[0], marker=marker or look[1],
             markersize=5 if marker else 4, markeredgewidth=1.4 if marker else 0.5, zorder=4)

@@ -135,7 +135,8 @@ def with_peft(run, task, encoder_at, labels):
     import peft
 
     model = runs.build(dataclasses.replace(run, method="head"), task, encoder_at, labels)
-    common: dict = {"task_type": "SEQ_CLS", "modules_to_save": ["classifier", "pooler"][:1 + (run.pooler == "new")]}
+    head = ["classifier", "pooler"] if run.pooler == "new" else ["classifier"]
+    common: dict = {"task_type": "SEQ_CLS", "modules_to_save": head}
     if run.method == "layernorm":
         return peft.get_peft_model(model, peft.LNTuningConfig(target_modules=r".*LayerNorm", **common))
     return peft.get_peft_model(model, peft.LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"], **common))

@@ -150,8 +150,8 @@ def _predict(options):
 
     file, encoder = paths.callers(options.file), options.encoder
     model, out = paths.callers(options.model), paths.callers(options.out or filling.named(file))
-    if encoder and paths.callers(encoder).exists():
-        encoder = str(paths.callers(encoder))
+    if encoder and (there := paths.callers(encoder)).exists():
+        encoder = str(there)
     try:
         print(filling.predict_file(file, model, out, encoder))
     except KeyboardInterrupt:

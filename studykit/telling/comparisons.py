@@ -92,7 +92,7 @@ def _several(rows: pd.DataFrame, about: list[str], axis: str) -> Fact:
         there = rows[rows["kind"] == kind]
         where = _where(there, axis, tasks > 1, many_places, rows)
         extent = f" by {_extent(there, axis, tasks > 1, many_places)}" if kind in ("behind", "ahead") else ""
-        parts.append(f"{_name(kind)}{' ' if where else ''}{where}{extent}")
+        parts.append(f"{name(kind)}{' ' if where else ''}{where}{extent}")
     subject = f"{words.arm(first['arm'])} against {words.arm(first['baseline'])}"
     one_place = f" {words.place(axis, first[axis])}" if axis and not many_places else ""
     on = f" on {first['task_title']}" if tasks == 1 else one_place
@@ -101,7 +101,7 @@ def _several(rows: pd.DataFrame, about: list[str], axis: str) -> Fact:
                 {kind: int(number) for kind, number in count.items()})
 
 
-def _name(kind: str) -> str:
+def name(kind: str) -> str:
     return {"match": "a match", "untold": "cannot be told"}.get(kind, kind)
 
 
@@ -148,7 +148,7 @@ def beside(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
         kinds = rows.assign(kind=[verdict(row, margin) for row in rows.to_dict("records")])
         for kind in KINDS:
             told = [f"{words.arm(row['arm'])}{_by(row, kind)}" for row in kinds[kinds["kind"] == kind].to_dict("records")]
-            parts += [f"{_name(kind)}: {words.listed(told, 9)}"] if told else []
+            parts += [f"{name(kind)}: {words.listed(told, 9)}"] if told else []
         least, most = int(rows["pairs"].min()), int(rows["pairs"].max())
         pairs = f"{least}{'' if least == most else f' to {most}'} pairs of runs each"
         sentence = f"Against {words.arm(first['baseline'])} on {first['task_title']}, {pairs}, {'; '.join(parts)}."
@@ -166,7 +166,7 @@ def tally(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
     if gaps.empty:
         return [Fact("empty", "There is no gap to count.")]
     count = pd.Series([verdict(row, margin) for row in gaps.to_dict("records")]).value_counts()
-    parts = [f"{count.get(kind, 0)} {_name(kind)}" for kind in KINDS if kind in count or kind == "match"]
+    parts = [f"{count.get(kind, 0)} {name(kind)}" for kind in KINDS if kind in count or kind == "match"]
     told = int(len(gaps) - count.get("untold", 0))
     chance = f" Of {told} such intervals about {max(1, round(told / 20))} {'misses' if told < 30 else 'miss'} by chance." \
         if told >= 10 else ""

@@ -54,6 +54,47 @@ def _gap_dots(ax: Axes, rows: pd.DataFrame, ticks: Ticks, axis: str, number: int
             markerfacecolor="white", markeredgecolor=look[0], zorder=5)
 
 
+def gap_by_task(gaps: pd.DataFrame, new: pd.DataFrame, about: str = "", margin: float = 1.0) -> Figure:
+    """Paired gap to the baseline with its interval, of ``stats.paired_gaps`` at one place a task: a panel an arm with an
+    axis of its own, a row a task; hollow where the baseline has not learnt. Below them, of ``travel.new_task``, the mean
+    over tasks with its interval (thick) and that of a new task (thin). Raises ``ValueError`` for scores that are not in
+    points, and for several places of a task."""
+    if other := [row["task_title"] for row in gaps.to_dict("records") if not words.in_points(row)]:
+        raise ValueError(f"gaps on {other[0]} are not in points, so they share no axis with others: leave it out")
+    if gaps.duplicated(["task", "arm"]).any():
+        raise ValueError("a task has gaps at several places: draw one of them")
+    titles, styled = style.titles(gaps), style.styles(gaps)
+    places = {task: len(titles) - number for number, task in enumerate(titles)}
+    drawn = style.panels(len(styled), style.ROOMY + 1, height=0.75 + 0.17 * len(titles))
+    for number, (ax, (arm, look)) in enumerate(zip(drawn.axes, styled.items(), strict=True)):
+        rows, ahead = gaps[gaps["arm"] == arm], new[new["arm"] == arm]
+        held = np.array([-2 * margin, 2 * margin, *rows["gap"], *ahead["gap"]])
+        ends = np.concatenate([rows[["low", "high"]].to_numpy().ravel(), ahead[["new_low", "new_high"]].to_numpy().ravel()])
+        within = limits.reached(ends, held, 0.4)
+        ax.axvspan(-margin, margin, color="#EDEDED", zorder=0, linewidth=0)
+        ax.axvline(0, color=style.GREY, linewidth=0.7, zorder=1)
+        ax.axhline(0.5, color=style.GREY, linewidth=0.5, linestyle=":", zorder=1)
+        rows = rows.assign(place=rows["task"].map(places))
+        parts.rows(ax, look, rows["place"], rows, within, "low", "high")
+        hollow = rows[~rows["learnt"].astype(bool)]
+        ax.plot(hollow["gap"], hollow["place"], linestyle="none", marker=look[1], markersize=4, markerfacecolor="white",
+                markeredgecolor=look[0], zorder=5)
+        parts.rows(ax, look, np.zeros(len(ahead)), ahead, within, "new_low", "new_high")
+        ax.hlines(np.zeros(len(ahead)), ahead["low"].clip(*within), ahead["high"].clip(*within), color=look[0],
+                  linewidth=3.0, alpha=0.55, zorder=2)
+        room = 0.03 * (within[1] - within[0])
+        ax.set(title=arm, xlim=(within[0] - room, within[1] + room), ylim=(-0.6, len(titles) + 0.6),
+               xlabel=f"gap to {gaps['baseline'].iloc[0]}, points", yticks=[*places.values(), 0])
+        ax.set_yticklabels([*titles.values(), "a new task"] if number % drawn.columns == 0 else [])
+        ax.tick_params(axis="y", length=0)
+    pairs = sorted(set(gaps["pairs"]))
+    style.footer(drawn.fig, about, f"{pairs[0]}{f'–{pairs[-1]}' if len(pairs) > 1 else ''} pairs of runs a bar",
+                 "bar: 95 %, seeds and test examples", f"band: the margin, ±{margin:g} point{'s' * (margin != 1)}",
+                 "a new task: thick: the mean over tasks, thin: where 95 % of new tasks would lie" if len(new) else "",
+                 "" if gaps["learnt"].all() else f"hollow: {gaps['baseline'].iloc[0]} has not learnt there")
+    return drawn.fig
+
+
 def score_by_rate(trials: pd.DataFrame, about: str = "", choices: pd.DataFrame | None = None) -> Figure:
     """Selection score against learning rate on a log axis: every trial a dot, a line an arm through its means.
     The chosen rate is ringed, with a square where it has not learnt; ``choices`` is ``rates.judged``'s table,

@@ -11,12 +11,13 @@ say so. In a notebook::
 
 ========================  =====================================================================================
 of a table of runs        ``coverage``, ``not_ok``, ``learnt``, ``chance``, ``order``, ``ends``, ``parameters``,
-                          ``frugal``
-of ``stats.paired_gaps``  ``gaps``, ``beside``, ``tally``, ``crossings``, ``answer``; ``verdict`` of a row
+                          ``frugal``, ``firsts``, ``agreement``
+of ``stats.paired_gaps``  ``gaps``, ``beside``, ``tally``, ``crossings``, ``answer``; ``verdict`` of a row;
+                          of two studies' ``side_by_side``
 of other tables           ``spread`` (``variance.spread``), ``ratios`` (``variance.ratios``), ``rates``
                           (``rates.judged``), ``effort`` (``rates.effort``), ``costs`` (a ``Clock``), ``pace``
                           (``clock.apart``), ``claims`` (``paper.judge``), ``spent`` (``evidence.costs.by_arm``),
-                          ``kept`` (``keeping.measure``)
+                          ``kept`` (``keeping.measure``), ``new_task`` (``travel.new_task``)
 ========================  =====================================================================================
 
 For one place of several give the rows of it: ``facts.gaps(gaps[gaps["fraction"] == 1])``. What the page of a run
@@ -30,10 +31,11 @@ from studykit.telling import words
 from studykit.telling.comparisons import answer, beside, crossings, gaps, tally, verdict
 from studykit.telling.findings import arms_of, claims, costs, effort, frugal, kept, pace, rates, ratios, spent, spread
 from studykit.telling.story import EMPTY, Fact, Story
+from studykit.telling.travel import agreement, firsts, new_task, side_by_side
 
-__all__ = ["EMPTY", "Fact", "Story", "answer", "beside", "chance", "claims", "costs", "coverage", "crossings", "effort",
-           "ends", "frugal", "gaps", "kept", "learnt", "not_ok", "order", "pace", "parameters", "rates", "ratios", "spent",
-           "spread", "tally", "verdict"]
+__all__ = ["EMPTY", "Fact", "Story", "agreement", "answer", "beside", "chance", "claims", "costs", "coverage", "crossings",
+           "effort", "ends", "firsts", "frugal", "gaps", "kept", "learnt", "new_task", "not_ok", "order", "pace",
+           "parameters", "rates", "ratios", "side_by_side", "spent", "spread", "tally", "verdict"]
 
 
 IN_MOST = " in most of its runs"

@@ -51,6 +51,18 @@ def bars(ax: Axes, look: tuple[str, str], x: Any, rows: pd.DataFrame, limits: tu
             markersize=5 if marker else 4, markeredgewidth=1.4 if marker else 0.5, zorder=4)
 
 
+def rows(ax: Axes, look: tuple[str, str], y: Any, gaps: pd.DataFrame, limits: tuple[float, float], low: str,
+         high: str) -> None:
+    """A mark at the gap of each row and a level bar from ``low`` to ``high``; an arrowhead where it goes on beyond the
+    limits."""
+    y = np.asarray(y, dtype=float)
+    ax.hlines(y, gaps[low].clip(*limits), gaps[high].clip(*limits), color=look[0], linewidth=1.0, alpha=0.55, zorder=2)
+    for at, head, cut in zip(limits, "<>", (gaps[low] < limits[0], gaps[high] > limits[1]), strict=True):
+        ax.plot([at] * int(cut.sum()), y[cut.to_numpy()], linestyle="none", color=look[0], marker=head, markersize=2.5,
+                alpha=0.55, zorder=2, label=CUT)
+    ax.plot(gaps["gap"], y, linestyle="none", color=look[0], marker=look[1], markersize=4, markeredgewidth=0.5, zorder=4)
+
+
 def chance(ax: Axes, rows: pd.DataFrame, low: float, high: float) -> str:
     """A dotted line at what one answer for all scores; where that is far off, its number above the panel. Returns
     what a footer says of the line, if there is one."""

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from studykit import paths, study
-from studykit.evidence import advice, paper, stats
+from studykit.evidence import advice, paper, stats, travel
 from studykit.study import rates
 from studykit.telling import comparisons, facts, gallery, plots, words
 from studykit.telling.lesson import metrics_of, with_metric
@@ -20,6 +20,7 @@ __all__ = ["REFERENCE", "Evidence", "advice_markdown", "answer_markdown", "as_ht
 
 README = paths.REPO / "README.md"
 REFERENCE = "minilm"  # the study that README is about
+DOMAINS = "beyond"  # the study of other tasks that README has a sentence of
 EXAMPLES = (1000, 3000)  # of training: where README's advice changes row
 
 
@@ -52,7 +53,8 @@ def evidence(name: str | Path = REFERENCE) -> Evidence:
     reports = experiment.recorded([run for task, arm in chosen for run in experiment.plan(
         [task], [arm], rates=chosen, fractions=design.shares, seeds=design.seeds)])
     budgets = experiment.recorded(experiment.timed(chosen))
-    parts = paper.parts(reports, budgets, seeds=len(design.seeds))
+    about_paper = design.notebooks.get("06_claims") is not False
+    parts = paper.parts(reports if about_paper else reports.iloc[:0], budgets, seeds=len(design.seeds))
     timed = stats.paired_gaps(budgets, experiment.baseline, by=("task", "seconds")) if len(budgets) else pd.DataFrame()
     return Evidence(experiment, trials, choices, reports, budgets, stats.paired_gaps(reports, experiment.baseline), timed,
                     parts, paper.judge(parts))
@@ -194,9 +196,34 @@ def answer_markdown(found: Evidence) -> str:
     return "\n".join(f"- {fact.sentence}" for fact in told)
 
 
+def travels(found: Evidence) -> list[facts.Fact]:
+    """What the study's tasks say of another, at its largest share of the data; nothing where it has too few of them."""
+    gaps = found.gaps[found.gaps["fraction"] == found.gaps["fraction"].max()]
+    if gaps["task"].nunique() < travel.FEWEST:
+        return []
+    there = found.reports[found.reports["fraction"] == gaps["fraction"].iloc[0]]
+    told = travel.told(there, found.experiment.baseline)
+    return facts.firsts(there) + facts.agreement(told) + facts.new_task(travel.new_task(gaps))
+
+
+def travels_markdown(found: Evidence) -> str:
+    """README's sentences about other tasks: what is shown on them, whether an order travels, what of a new task is sure."""
+    told = facts.answer(found.gaps) + [fact for fact in travels(found) if fact.kind not in ("ahead", "behind", "undecided")
+                                       or "arm" not in fact.about]
+    return "\n".join(f"- {fact.sentence}" for fact in told)
+
+
+def published_markdown(rows: pd.DataFrame) -> str:
+    """Full fine-tuning here and what is published for BERT-base, a row a task."""
+    return _markdown(["", "here", "BERT-base, published", "apart"],
+                     [[f"{row.task_title} ({row.metric})", f"{row.here:.1f} ({words.counted(row.runs, 'run')})",
+                       f"{row.published:.1f}", f"{row.here - row.published:+.1f}"] for row in rows.itertuples()])
+
+
 def _places(found: Evidence) -> dict:
     """By the name of a place in README, what is written there."""
-    return {"answer": lambda: answer_markdown(found), "advice": lambda: advice_markdown(found.reports, found.budgets),
+    return {"answer": lambda: answer_markdown(found), "travels": lambda: travels_markdown(evidence(DOMAINS)),
+            "advice": lambda: advice_markdown(found.reports, found.budgets),
             "claims": lambda: claims_markdown(found.verdicts, found.parts), "scores": lambda: scores_markdown(found.reports),
             "gaps": lambda: gaps_markdown(found.gaps), "rates": lambda: rates_markdown(found.choices),
             "parameters": lambda: parameters_markdown(found.reports)}
@@ -230,6 +257,10 @@ def report_markdown(found: Evidence) -> str:
     sections += [("Learning rates", facts.rates(found.choices) + facts.effort(rates.effort(found.trials)),
                   rates_markdown(found.choices)),
                  ("Parameters", [], parameters_markdown(runs))]
+    if told := travels(found):
+        sections.insert(2, ("Another task", told, ""))
+    if len(beside := paper.beside_published(runs)):
+        sections.append(("Beside BERT-base", [_why_apart(runs)], published_markdown(beside)))
     if len(found.verdicts):
         sections.append(("The paper's claims", facts.claims(found.verdicts), claims_markdown(found.verdicts, found.parts)))
     head = (f"# Study {experiment.about}\n\nWritten by `python -m studykit readme` from the records in this folder. In "
@@ -244,9 +275,18 @@ def report_markdown(found: Evidence) -> str:
     return head
 
 
+def _why_apart(runs: pd.DataFrame) -> facts.Fact:
+    """Why scores here are not those of BERT-base: what differs in what was trained, and how long."""
+    return facts.Fact("why", f"The encoder here has {runs['total'].max() / 1e6:.0f} million parameters, BERT-base 108; runs "
+                      f"here made {runs['epochs'].max():g} passes over the data, those published three. The published "
+                      "ones are bert-base-cased's, of the scripts that come with transformers.")
+
+
 def write_readme() -> None:
-    """Write README's tables in place, the report of the reference study beside its records, and the gallery."""
+    """Write README's tables in place, the reports of the reference study and of that of other tasks beside their records,
+    and the gallery."""
     found = evidence()
     README.write_text(filled(README.read_text(encoding="utf-8"), found), encoding="utf-8")
-    (paths.results(found.experiment.name) / "REPORT.md").write_text(report_markdown(found), encoding="utf-8")
+    for each in (found, evidence(DOMAINS)):
+        (paths.results(each.experiment.name) / "REPORT.md").write_text(report_markdown(each), encoding="utf-8")
     gallery.write()

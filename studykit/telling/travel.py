@@ -1,0 +1,92 @@
+"""Facts about what travels: the order of arms between tasks, the gap of a new task, two studies side by side."""
+
+import math
+
+import pandas as pd
+
+from studykit.evidence import travel
+from studykit.telling import comparisons, words
+from studykit.telling.story import Fact
+
+TOO_FEW = Fact("empty", f"There are too few tasks to say anything of another: it takes {travel.FEWEST} on which the "
+                        "baseline learnt.")
+
+
+def agreement(table: pd.DataFrame) -> list[Fact]:
+    """Whether tasks order the arms alike, of a table of runs at one place a task (``travel.agreement``)."""
+    mean, low, high, tasks = travel.agreement(table)
+    if math.isnan(mean):
+        return [Fact("empty", f"Whether tasks order arms alike cannot be told: that takes {travel.FEWEST} tasks with all "
+                              "arms on record, and three arms.")]
+    kind = "alike" if low > 0 else "undecided"
+    ends = ", so an order seen on one task tells of the next" if low > 0 else ", so whether an order travels is undecided"
+    return [Fact(kind, f"Between two of the {tasks} tasks the order of the arms' means correlates at {mean:.2f} in the mean "
+                       f"(95 % interval {low:.2f} to {high:.2f}){ends}.", numbers={"mean": mean, "low": low, "high": high})]
+
+
+def firsts(table: pd.DataFrame) -> list[Fact]:
+    """Which arm has the best mean on how many tasks."""
+    from studykit.evidence import stats
+
+    means = stats.summary(table, ["task", "arm"]) if len(table) else table
+    if means.empty:
+        return [TOO_FEW]
+    best = means.loc[(means["score"] * means["better"]).groupby(means["task"], sort=False).idxmax()]
+    count = best["arm"].value_counts()
+    parts = [f"{words.arm(arm)} on {words.listed(best.loc[best['arm'] == arm, 'task_title'], 9)}" for arm in count.index]
+    return [Fact("firsts", f"The best mean has {words.listed(parts, 9)}; the first of several is so in part by luck.",
+                 numbers=count.to_dict())]
+
+
+def new_task(new: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
+    """What another task of this kind would show, of ``travel.new_task``: a sentence an arm, and one of what is sure."""
+    facts, sure = [], []
+    for row in new.to_dict("records"):
+        arm, baseline = words.arm(row["arm"]), words.arm(row["baseline"])
+        kind = "ahead" if row["new_low"] > 0 else "behind" if row["new_high"] < 0 else "undecided"
+        facts.append(Fact(kind, f"{arm} minus {baseline}: {row['gap']:+.1f} points in the mean over {row['tasks']} tasks "
+                          f"({row['low']:+.1f} to {row['high']:+.1f}), which differ by a standard deviation of "
+                          f"{row['between']:.1f}. On a new task: {row['new_low']:+.1f} to {row['new_high']:+.1f}; ahead "
+                          f"with a chance of {_percent(row['ahead'])}, less than {_points(margin)} behind or ahead with "
+                          f"{_percent(row['close'])}.", {"arm": row["arm"], "baseline": row["baseline"]},
+                          {name: row[name] for name in ("gap", "between", "new_low", "new_high", "ahead", "close")}))
+        sure += [(row, kind)] if kind != "undecided" else []
+    if not facts:
+        return [TOO_FEW]
+    told = [f"{words.arm(row['arm'])} {comparisons.SAID[kind]} {words.arm(row['baseline'])}" for row, kind in sure]
+    return [*facts, Fact("answer", f"Of a new task of this kind one can say: {words.listed(told)}." if told else
+                         "Of no arm can one say on which side of the baseline it would be on a new task of this kind.")]
+
+
+def _percent(chance: float) -> str:
+    return "under 1 %" if chance < 0.01 else "over 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"
+
+
+def _points(margin: float) -> str:
+    return f"{margin:g} point{'s' * (margin != 1)}"
+
+
+def side_by_side(gaps: pd.DataFrame, others: pd.DataFrame, names: tuple[str, str], margin: float = 1.0) -> list[Fact]:
+    """What two studies show of the same arm, task and place, each in its ``stats.paired_gaps``: how often they say the same,
+    and where one shows an arm ahead and the other behind."""
+    axis = words.axis_of(gaps.loc[:, :"arm"])
+    both = gaps.merge(others, on=["task", axis, "arm"], suffixes=("", "_other"))
+    if both.empty:
+        return [Fact("empty", f"Studies {names[0]} and {names[1]} have no task, share and arm in common.")]
+    kinds = [(comparisons.verdict(row, margin), comparisons.verdict(_other(row), margin)) for row in both.to_dict("records")]
+    places = [f"{words.arm(row['arm'])} on {row['task_title']} {words.place(axis, row[axis])}"
+              for row in both.to_dict("records")]
+    same = sum(first == second for first, second in kinds)
+    against = [place for place, pair in zip(places, kinds, strict=True) if set(pair) == {"ahead", "behind"}]
+    changed = [f"{place}: {comparisons.name(first)}, {comparisons.name(second)}"
+               for place, (first, second) in zip(places, kinds, strict=True) if first != second]
+    facts = [Fact("side_by_side", f"Studies {names[0]} and {names[1]} share {words.counted(len(both), 'gap')}, and show the "
+                  f"same of {same}.{' Otherwise: ' if changed else ''}{'; '.join(changed)}{'.' if changed else ''}",
+                  numbers={"shared": len(both), "same": same})]
+    return [*facts, Fact("contradiction" if against else "no_contradiction",
+                         f"They contradict each other on {words.listed(against, 9)}." if against else
+                         "Nowhere does one show an arm ahead that the other shows behind.")]
+
+
+def _other(row: dict) -> dict:
+    return {**row, **{name.removesuffix("_other"): value for name, value in row.items() if name.endswith("_other")}}

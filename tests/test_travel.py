@@ -1,0 +1,155 @@
+"""Does an order of arms travel, and what would a new task show: the statistics keep their word."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from studykit.evidence import travel
+from studykit.tasks.metrics import known
+from studykit.telling import facts, plots
+
+TITLES = {"metric_title": "Accuracy", "metric_axis": "Accuracy × 100", "better": 1, "chance": 50.0}
+
+
+def gaps(values, errors, arm="bitfit", place=1, **others):
+    """A table as ``stats.paired_gaps`` gives it, a task a row."""
+    values, errors = np.asarray(values, dtype=float), np.broadcast_to(np.asarray(errors, dtype=float), len(values))
+    rows = [{"task": f"t{number}", "fraction": 0.1, "arm": arm, "baseline": "full", "gap": value, "error": error,
+             "examples_error": 0.0, "freedom": 20.0, "low": value - 2 * error, "high": value + 2 * error, "pairs": 3,
+             "lost": 0, "not_ok": 0, "learnt": True, "task_title": f"Task {number}", "task_place": number,
+             "arm_place": place, **TITLES, **others}
+            for number, (value, error) in enumerate(zip(values, errors, strict=True))]
+    return pd.DataFrame(rows)
+
+
+def runs(scores, learnt=True):
+    """A table of runs from mean scores by task and arm, two seeds each."""
+    rows = [{"task": task, "task_title": task.upper(), "task_place": number, "arm": arm, "arm_place": place, "seed": seed,
+             "fraction": 0.1, "score": score + seed, "status": "ok", "learnt": learnt, "metric_low": 0.0,
+             "metric_high": 100.0, "scored_by": known("accuracy"), **TITLES}
+            for number, (task, row) in enumerate(scores.items()) for place, (arm, score) in enumerate(row.items())
+            for seed in (0, 1)]
+    return pd.DataFrame(rows)
+
+
+def orders(*rows):
+    return runs({f"t{number}": dict(zip("abcd", row, strict=False)) for number, row in enumerate(rows)})
+
+
+def test_one_order_on_every_task_is_1_and_the_reverse_on_half_of_them_is_below_0():
+    alike = travel.agreement(orders(*[(10, 20, 30, 40)] * 5))
+    assert alike == (1.0, 1.0, 1.0, 5)
+    mean, low, high, tasks = travel.agreement(orders((1, 2, 3, 4), (4, 3, 2, 1), (1, 2, 3, 4), (4, 3, 2, 1)))
+    assert mean == pytest.approx((2 * 1 - 4) / 6) and low <= mean <= high and tasks == 4
+
+
+def test_agreement_is_kendall_s_w_in_another_guise():
+    """Mean rank correlation r and Kendall's W of m tasks: r = (m W - 1) / (m - 1); W from Friedman's statistic."""
+    scores = np.random.default_rng(1).normal(size=(6, 4))
+    mean, *_ = travel.agreement(orders(*scores))
+    w = scipy.stats.friedmanchisquare(*scores.T).statistic / (6 * 3)
+    assert mean == pytest.approx((6 * w - 1) / 5)
+
+
+def test_lower_is_better_turns_the_ranks():
+    table = orders((1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4), (4, 3, 2, 1))
+    table.loc[table["task"] == "t3", "better"] = -1
+    assert travel.agreement(table)[0] == 1.0
+
+
+def test_too_few_tasks_or_arms_tell_nothing():
+    assert np.isnan(travel.agreement(orders((1, 2, 3), (1, 2, 3), (1, 2, 3)))[0])
+    assert np.isnan(travel.agreement(orders(*[(1, 2)] * 6))[0])
+    assert travel.new_task(gaps([1, 2, 3], 0.5)).empty
+    assert facts.agreement(orders((1, 2, 3)))[0].kind == "empty"
+    assert facts.new_task(travel.new_task(gaps([1, 2, 3], 0.5)))[0].kind == "empty"
+
+
+def test_tasks_on_which_the_baseline_has_not_learnt_say_nothing():
+    table = orders(*[(1, 2, 3)] * 5)
+    table.loc[(table["task"] == "t1") & (table["arm"] == "a"), "learnt"] = False
+    assert sorted(travel.told(table, "a")["task"].unique()) == ["t0", "t2", "t3", "t4"]
+    six = gaps([-1, -1.2, -0.8, -1.1, -0.9, 40], 0.3)
+    six.loc[5, "learnt"] = False
+    assert travel.new_task(six)["gap"].iloc[0] == pytest.approx(-1.0, abs=0.05)
+    six.loc[5, ["learnt", "metric_axis"]] = True, "Accuracy"  # not in points
+    assert travel.new_task(six)["tasks"].iloc[0] == 5
+
+
+def test_a_new_task_lies_as_far_out_as_tasks_differ():
+    """By hand, equal errors e: the mean is the plain mean, the variance between tasks s² − e², the error of the mean s/√k;
+    so a new gap's is √(s² + s²/k) with k − 1 degrees of freedom: the usual interval for one more of its kind."""
+    values, error = np.array([-4.0, -2.0, 0.0, 1.0, 3.0, 5.0]), 0.5
+    (row,) = travel.new_task(gaps(values, error)).to_dict("records")
+    s2, k = values.var(ddof=1), len(values)
+    spread = np.sqrt(s2 * (1 + 1 / k))
+    half = scipy.stats.t.ppf(0.975, k - 1) * spread
+    assert row["gap"] == pytest.approx(values.mean())
+    assert row["between"] == pytest.approx(np.sqrt(s2 - error ** 2), rel=1e-3)
+    assert (row["new_low"], row["new_high"]) == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-3)
+    assert row["low"] > row["new_low"] and row["high"] < row["new_high"]
+    assert row["ahead"] == pytest.approx(scipy.stats.t.cdf(values.mean() / spread, k - 1), rel=1e-3)
+    assert row["close"] == pytest.approx(scipy.stats.t.cdf((values.mean() + 1) / spread, k - 1), rel=1e-3)
+
+
+def test_a_gap_without_error_is_not_known_for_sure():
+    (row,) = travel.new_task(gaps([0.0, 0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 0.4, 0.4, 0.4])).to_dict("records")
+    assert np.isfinite([row["gap"], row["between"], row["new_low"]]).all()
+
+
+@pytest.mark.parametrize("between", [0.0, 1.0, 4.0])
+def test_of_new_tasks_95_in_100_lie_in_the_interval(between):
+    """Seven tasks, each measured with an error of its own: the gap of an eighth, measured so too, is in it often enough, and
+    its true gap no less often."""
+    rng, measured, itself = np.random.default_rng(3), [], []
+    for _ in range(400):
+        true, errors = rng.normal(-1, between, 8), rng.uniform(0.5, 1.5, 8)
+        seen = true + rng.normal(0, errors)
+        (row,) = travel.new_task(gaps(seen[:7], errors[:7])).to_dict("records")
+        measured.append(row["new_low"] <= seen[7] <= row["new_high"])
+        itself.append(row["new_low"] <= true[7] <= row["new_high"])
+    assert 0.93 <= np.mean(measured) <= 0.985 and np.mean(itself) >= 0.93, (np.mean(measured), np.mean(itself))
+
+
+def test_sentences_say_what_the_interval_shows():
+    behind = facts.new_task(travel.new_task(gaps([-10, -11, -9, -10.5, -9.5], 0.3)))
+    assert [fact.kind for fact in behind] == ["behind", "answer"] and "over 99 %" not in behind[0].sentence
+    assert "`bitfit` is behind `full`" in behind[1].sentence
+    open_ = facts.new_task(travel.new_task(gaps([-3, 3, -2, 2, 0], 0.3)))
+    assert [fact.kind for fact in open_] == ["undecided", "answer"] and "Of no arm" in open_[1].sentence
+
+
+def test_sentences_about_the_order_follow_it():
+    assert "tells of the next" in facts.agreement(orders(*[(1, 2, 3, 4)] * 5))[0].sentence
+    mixed = facts.agreement(orders((1, 2, 3, 4), (4, 3, 2, 1), (2, 1, 4, 3), (3, 4, 1, 2)))[0]
+    assert mixed.kind == "undecided"
+    first = facts.firsts(orders((1, 2), (3, 1), (1, 5)))[0]
+    assert first.numbers == {"b": 2, "a": 1} and "`b` on T0 and T2" in first.sentence
+
+
+def test_two_studies_side_by_side():
+    here = pd.concat([gaps([-5, 5], 0.3), gaps([-5, 0.1], 0.1, arm="lora", place=2)])
+    there = pd.concat([gaps([-5, -5], 0.3), gaps([0.2], 2.0, arm="lora", place=2)])
+    told = facts.side_by_side(here, there, ("one", "two"))
+    assert told[0].numbers == {"shared": 3, "same": 1}
+    assert "`bitfit` on Task 1 with 10 % of the data: ahead, behind" in told[0].sentence
+    assert told[1].kind == "contradiction" and "`bitfit` on Task 1" in told[1].sentence
+    same = facts.side_by_side(here, here, ("one", "one"))
+    assert same[0].sentence.endswith("show the same of 4.") and same[1].kind == "no_contradiction"
+    assert facts.side_by_side(here, there.assign(fraction=0.3), ("one", "two"))[0].kind == "empty"
+
+
+def test_the_figure_shows_every_task_and_the_new_one():
+    table = pd.concat([gaps([-3, 3, -2, 2, 0], 0.3), gaps([-60, -3, -2, -9, 0], 0.3, arm="head", place=2)])
+    fig = plots.gap_by_task(table, travel.new_task(table), "made up")
+    left, right = fig.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == [f"Task {n}" for n in range(5)] + ["a new task"]
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["bitfit", "head"]
+    drawn = {round(float(x), 6) for line in left.lines for x in np.atleast_1d(line.get_xdata())}
+    assert {-3.0, 3.0, -2.0, 2.0} <= drawn
+    assert right.get_xlim()[0] < -60 < left.get_xlim()[0]
+    with pytest.raises(ValueError, match="not in points"):
+        plots.gap_by_task(table.assign(metric_axis="Accuracy"), travel.new_task(table))
+    with pytest.raises(ValueError, match="several places"):
+        plots.gap_by_task(pd.concat([table, table.assign(fraction=0.3)]), travel.new_task(table))

@@ -261,11 +261,23 @@ def test_what_is_in_doubt_is_not_told_and_says_what_would_tell():
 
 def test_so_many_rounds_would_do_if_the_estimates_stayed():
     rng = np.random.default_rng(0)
-    few = [block(rng, {"full": 80.0, "head": 76.0}, 2.5), block(rng, {"full": 82.0, "head": 76.0}, 2.5)]
+    few = [block(rng, {"full": 80.0, "head": 75.0}, 2.5), block(rng, {"full": 82.0, "head": 75.0}, 2.5)]
     decision = decide(few, cost=COST, margin=1.0, looks=6)
-    assert decision.kind == "cannot tell" and decision.more_rounds is not None
+    assert decision.kind == "cannot tell" and 2 < decision.more_rounds <= 6
     many = few * int(np.ceil(decision.more_rounds))
     assert settled(decide(many, cost=COST, margin=1.0, looks=6))
+
+
+@pytest.mark.parametrize("gap, rounds", [(2, None), (3, None), (4, 5)])
+def test_no_more_rounds_are_promised_than_are_planned(gap, rounds):
+    """What more rounds than six would settle takes labels where finals end at six."""
+    rng = np.random.default_rng(10 * gap)
+    played = [block(rng, {"full": 80.0 + gap, "head": 80.0}, 2.5) for _ in range(4)]
+    decision = decide(played, cost=COST, margin=1.0, looks=6)
+    assert (decision.kind, decision.more_rounds) == ("cannot tell", rounds)
+    assert (decision.more_labels is None) == (rounds is not None)
+    if gap == 2:
+        assert decide(played, cost=COST, margin=1.0).more_rounds > 4
 
 
 def test_a_floor_that_is_ahead_by_chance_is_not_settled():

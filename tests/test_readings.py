@@ -185,3 +185,16 @@ def test_sizes_are_told_as_the_table_has_them(miniature, direction, monkeypatch,
             assert kind == ("ahead" if direction * (arms.index(arm) - first) > 0 else "behind")
     (best,) = [fact["about"]["best"] for fact in facts if fact["kind"] == "frugal"]
     assert best == (arms[-1] if direction > 0 else arms[0])
+
+
+def test_what_travels_follows_the_table(made_up, direction, tmp_path):
+    """Every made-up task has one order of arms, so it travels wholly, and a new task would show it too."""
+    experiment, facts = told("08", {"study_name": "beyond"}, "beyond", tmp_path)
+    assert not contradictions(facts, experiment.arms, direction) and contradictions(facts, experiment.arms, -direction)
+    kinds = {kind: [fact for fact in facts if fact["kind"] == kind] for kind in ("alike", "firsts", "contradiction")}
+    assert [fact["numbers"]["mean"] for fact in kinds["alike"]] == [1.0] and not kinds["contradiction"]
+    arms, tasks = list(experiment.arms), len(experiment.tasks)
+    assert [fact["numbers"] for fact in kinds["firsts"]] == [{arms[-1] if direction > 0 else arms[0]: tasks}]
+    new = [fact for fact in facts if "new_low" in fact["numbers"]]
+    assert [(fact["about"]["arm"], fact["kind"]) for fact in new] == [
+        (arm, "ahead" if direction > 0 else "behind") for arm in arms[1:]]

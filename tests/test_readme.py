@@ -23,10 +23,16 @@ def found():
     return report.evidence()
 
 
-def test_readme_and_report_are_what_the_records_say(found):
+@pytest.fixture(scope="module")
+def domains():
+    return report.evidence(report.DOMAINS)
+
+
+def test_readme_and_reports_are_what_the_records_say(found, domains):
     assert report.filled(README, found) == README, "run: python -m studykit readme"
-    written = (paths.REPO / "results" / "minilm" / "REPORT.md").read_text(encoding="utf-8")
-    assert report.report_markdown(found) == written, "run: python -m studykit readme"
+    for each in (found, domains):
+        written = (paths.REPO / "results" / each.experiment.name / "REPORT.md").read_text(encoding="utf-8")
+        assert report.report_markdown(each) == written, "run: python -m studykit readme"
 
 
 def test_the_gallery_shows_every_figure_on_record():
@@ -87,9 +93,20 @@ def test_the_method_in_the_docs_trains_what_it_says(monkeypatch):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_each_committed_record_is_sound(file):
+    _sound(file, tasks.get(json.loads(file.read_text())["run"]["task"]))
+
+
+@pytest.mark.parametrize("name", ["sizes", "beyond"])
+def test_each_committed_record_of_the_other_studies_is_sound(name):
+    experiment, files = study.load(name), sorted((paths.REPO / "results" / name).glob("*/*.json"))
+    assert files
+    for file in files:
+        _sound(file, experiment.tasks[json.loads(file.read_text())["run"]["task"]])
+
+
+def _sound(file, task):
     """Its name is its configuration's, its task is the one that it names, and its scores are what its answers give."""
     record = json.loads(file.read_text())
-    task = tasks.get(record["run"]["task"])
     assert file.stem.endswith(records.key(record)) and record["key"] == records.key(record)
     assert record["digest"] == records.digest(record)
     assert (record["run"]["data"], record["run"]["asks"]) == (task.digest, task.identity)
@@ -117,6 +134,24 @@ def test_the_reference_study_is_whole(found):
     assert found.reports["commit"].notna().all() and not found.reports["commit"].str.endswith("+").any()
 
 
+def test_the_study_of_other_tasks_is_whole_and_its_protocol_says_what_was_left_out(domains):
+    experiment = domains.experiment
+    laid_down = ["stsb", "cola", "unfair_tos", "banking77", "irony", "wikiqa", "scicite", "mrpc"]
+    cells = domains.reports.groupby(["task", "arm", "fraction"])["seed"].nunique()
+    assert len(cells) == 5 * len(experiment.tasks) and set(cells) == {3}
+    done = list(experiment.tasks)
+    assert done == laid_down[:len(done)]  # whole tasks, in the order of the plan
+    page = (paths.REPO / "docs" / "protocol.md").read_text(encoding="utf-8").replace("\n     ", " ")
+    titles = {"scicite": "scicite", "mrpc": "MRPC", "wikiqa": "wikiqa", "irony": "irony", "banking77": "banking77"}
+    left = [titles[name] for name in laid_down[len(done):]]
+    assert not left or f"Not trained when time was up: {' and '.join(left)}" in page
+    planned = {run.key for run in experiment.trials()}
+    trials = domains.trials[domains.trials["key"].isin(planned)]
+    assert set(trials.groupby(["task", "arm"]).size()) == {3}
+    assert set(domains.trials["score_on"]) == {"selection"} and set(domains.reports["score_on"]) == {"validation"}
+    assert set(domains.reports["used_precision"]) == {"fp32"} and domains.reports["commit"].notna().all()
+
+
 def test_every_arm_had_as_many_trials_and_none_read_the_validation_set(found):
     planned = {run.key for run in found.experiment.trials()}
     trials = found.trials[found.trials["key"].isin(planned)]
@@ -125,12 +160,13 @@ def test_every_arm_had_as_many_trials_and_none_read_the_validation_set(found):
     assert not set(found.trials["seed"]) & set(found.reports["seed"])
 
 
-def test_committed_figures_are_drawn_from_the_committed_records():
-    manifest = json.loads((paths.REPO / "figures" / "minilm" / "manifest.json").read_text())
-    known = {json.loads(file.read_text())["key"] for file in FILES}
-    for name, entry in manifest.items():
-        assert set(entry["runs"]) <= known, name
-        assert (paths.REPO / "figures" / "minilm" / f"{name}.svg").is_file()
+@pytest.mark.parametrize("name", ["minilm", "sizes", "beyond"])
+def test_committed_figures_are_drawn_from_the_committed_records(name):
+    folder = paths.REPO / "figures" / name
+    known = {json.loads(file.read_text())["key"] for file in (paths.REPO / "results" / name).glob("*/*.json")}
+    for figure, entry in json.loads((folder / "manifest.json").read_text()).items():
+        assert set(entry["runs"]) <= known, figure
+        assert (folder / f"{figure}.svg").is_file()
 
 
 def test_gaps_are_those_of_the_records(found):

@@ -11,7 +11,7 @@ import scipy.special
 
 from studykit.evidence.truths import HELD, LEVEL, Evidence, Raced, Round, bound, evidence, told
 
-MOST = 50  # rounds that are worth a thought
+MOST = 50  # rounds that are worth a thought, where nobody plans how many
 LIKELY = 2 / 3  # the least probability of being above all floors with which an arm is named: a floor needs no fine-tuning
 TIMES = (1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # as many labels
 
@@ -132,11 +132,14 @@ def _standings(known: Evidence, draws: np.ndarray, decision: Decision, looks: in
 
 
 def _more(known: Evidence, margin: float, cost: Mapping[str, float], looks: int) -> tuple[float | None, float | None]:
-    """How many rounds in all would settle it, or else how many times as many labels would, if the estimates stayed."""
+    """How many rounds in all would settle it, of those that are planned where several are; or else how many times as many
+    labels would, if the estimates stayed."""
+    most = looks if looks > 1 else MOST
+
     def enough(rounds: int, times: float = 1.0) -> bool:
         return settled(_judged(known, known.truths(rounds, times), margin, cost, looks))
 
-    if enough(MOST):
-        return bisect.bisect_left(range(MOST), True, lo=known.rounds + 1, key=enough), None
-    rounds = max(known.rounds, round(1 / HELD))  # that score each row once
+    if enough(most):
+        return bisect.bisect_left(range(most), True, lo=known.rounds + 1, key=enough), None
+    rounds = max(known.rounds, min(most, round(1 / HELD)))  # that score each row once
     return None, next((times for times in TIMES if enough(rounds, times)), None)

@@ -82,7 +82,7 @@ def gap_by_task(gaps: pd.DataFrame, new: pd.DataFrame, about: str = "", margin: 
         parts.rows(ax, look, np.zeros(len(ahead)), ahead, within, "new_low", "new_high")
         ax.hlines(np.zeros(len(ahead)), ahead["low"].clip(*within), ahead["high"].clip(*within), color=look[0],
                   linewidth=3.0, alpha=0.55, zorder=2)
-        room = 0.03 * (within[1] - within[0])
+        room = 0.05 * (within[1] - within[0])
         ax.set(title=arm, xlim=(within[0] - room, within[1] + room), ylim=(-0.6, len(titles) + 0.6),
                xlabel=f"gap to {gaps['baseline'].iloc[0]}, points", yticks=[*places.values(), 0])
         ax.set_yticklabels([*titles.values(), "a new task"] if number % drawn.columns == 0 else [])
@@ -90,7 +90,7 @@ def gap_by_task(gaps: pd.DataFrame, new: pd.DataFrame, about: str = "", margin: 
     pairs = sorted(set(gaps["pairs"]))
     style.footer(drawn.fig, about, f"{pairs[0]}{f'–{pairs[-1]}' if len(pairs) > 1 else ''} pairs of runs a bar",
                  "bar: 95 %, seeds and test examples", f"band: the margin, ±{margin:g} point{'s' * (margin != 1)}",
-                 "a new task: thick: the mean over tasks, thin: where 95 % of new tasks would lie" if len(new) else "",
+                 "a new task: the mean over tasks; thick: its 95 %, thin: 95 % for a new task" if len(new) else "",
                  "" if gaps["learnt"].all() else f"hollow: {gaps['baseline'].iloc[0]} has not learnt there")
     return drawn.fig
 

@@ -7,7 +7,7 @@ from studykit.study import design
 
 HEAD = """# Gallery
 
-Every figure of the studies on record, each with the notebook that drew it. Written by `python -m studykit readme`.
+Every figure of the studies of real encoders, each with the notebook that drew it. Written by `python -m studykit readme`.
 """
 
 

@@ -47,7 +47,7 @@ def new_task(new: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
         facts.append(Fact(kind, f"{arm} minus {baseline}: {row['gap']:+.1f} points in the mean over {row['tasks']} tasks "
                           f"({row['low']:+.1f} to {row['high']:+.1f}), which differ by a standard deviation of "
                           f"{row['between']:.1f}. On a new task: {row['new_low']:+.1f} to {row['new_high']:+.1f}; ahead "
-                          f"with a chance of {_percent(row['ahead'])}, less than {_points(margin)} behind or ahead with "
+                          f"with a chance of {_percent(row['ahead'])}, no more than {_points(margin)} behind with "
                           f"{_percent(row['close'])}.", {"arm": row["arm"], "baseline": row["baseline"]},
                           {name: row[name] for name in ("gap", "between", "new_low", "new_high", "ahead", "close")}))
         sure += [(row, kind)] if kind != "undecided" else []

@@ -114,10 +114,10 @@ def test_of_new_tasks_95_in_100_lie_in_the_interval(between):
 
 def test_sentences_say_what_the_interval_shows():
     behind = facts.new_task(travel.new_task(gaps([-10, -11, -9, -10.5, -9.5], 0.3)))
-    assert [fact.kind for fact in behind] == ["behind", "answer"] and "over 99 %" not in behind[0].sentence
+    assert [fact.kind for fact in behind] == ["behind", "new_task"] and "over 99 %" not in behind[0].sentence
     assert "`bitfit` is behind `full`" in behind[1].sentence
     open_ = facts.new_task(travel.new_task(gaps([-3, 3, -2, 2, 0], 0.3)))
-    assert [fact.kind for fact in open_] == ["undecided", "answer"] and "Of no arm" in open_[1].sentence
+    assert [fact.kind for fact in open_] == ["undecided", "new_task"] and "Of no arm" in open_[1].sentence
 
 
 def test_sentences_about_the_order_follow_it():
@@ -126,6 +126,13 @@ def test_sentences_about_the_order_follow_it():
     assert mixed.kind == "undecided"
     first = facts.firsts(orders((1, 2), (3, 1), (1, 5)))[0]
     assert first.numbers == {"b": 2, "a": 1} and "`b` on T0 and T2" in first.sentence
+
+
+def test_arms_that_turn_with_the_task_are_named():
+    both = pd.concat([gaps([5, -5, 0], 0.3), gaps([-5, -5, 0], 0.3, arm="lora", place=2)])
+    (fact,) = facts.turns(both)
+    assert fact.about == {"arms": ["bitfit"]} and "`bitfit` (ahead on Task 0, behind on Task 1)" in fact.sentence
+    assert facts.turns(gaps([-5, -5], 0.3))[0].kind == "no_turn"
 
 
 def test_two_studies_side_by_side():

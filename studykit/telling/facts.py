@@ -13,7 +13,7 @@ say so. In a notebook::
 of a table of runs        ``coverage``, ``not_ok``, ``learnt``, ``chance``, ``order``, ``ends``, ``parameters``,
                           ``frugal``, ``firsts``, ``agreement``
 of ``stats.paired_gaps``  ``gaps``, ``beside``, ``tally``, ``crossings``, ``answer``; ``verdict`` of a row;
-                          of two studies' ``side_by_side``
+                          over tasks ``turns``; of two studies' ``side_by_side``
 of other tables           ``spread`` (``variance.spread``), ``ratios`` (``variance.ratios``), ``rates``
                           (``rates.judged``), ``effort`` (``rates.effort``), ``costs`` (a ``Clock``), ``pace``
                           (``clock.apart``), ``claims`` (``paper.judge``), ``spent`` (``evidence.costs.by_arm``),
@@ -31,11 +31,11 @@ from studykit.telling import words
 from studykit.telling.comparisons import answer, beside, crossings, gaps, tally, verdict
 from studykit.telling.findings import arms_of, claims, costs, effort, frugal, kept, pace, rates, ratios, spent, spread
 from studykit.telling.story import EMPTY, Fact, Story
-from studykit.telling.travel import agreement, firsts, new_task, side_by_side
+from studykit.telling.travel import agreement, firsts, new_task, side_by_side, turns
 
 __all__ = ["EMPTY", "Fact", "Story", "agreement", "answer", "beside", "chance", "claims", "costs", "coverage", "crossings",
            "effort", "ends", "firsts", "frugal", "gaps", "kept", "learnt", "new_task", "not_ok", "order", "pace",
-           "parameters", "rates", "ratios", "side_by_side", "spent", "spread", "tally", "verdict"]
+           "parameters", "rates", "ratios", "side_by_side", "spent", "spread", "tally", "turns", "verdict"]
 
 
 IN_MOST = " in most of its runs"

@@ -203,13 +203,13 @@ def travels(found: Evidence) -> list[facts.Fact]:
         return []
     there = found.reports[found.reports["fraction"] == gaps["fraction"].iloc[0]]
     told = travel.told(there, found.experiment.baseline)
-    return facts.firsts(there) + facts.agreement(told) + facts.new_task(travel.new_task(gaps))
+    return facts.turns(gaps) + facts.firsts(there) + facts.agreement(told) + facts.new_task(travel.new_task(gaps))
 
 
 def travels_markdown(found: Evidence) -> str:
-    """README's sentences about other tasks: what is shown on them, whether an order travels, what of a new task is sure."""
-    told = facts.answer(found.gaps) + [fact for fact in travels(found) if fact.kind not in ("ahead", "behind", "undecided")
-                                       or "arm" not in fact.about]
+    """README's sentences about other tasks: whether arms turn with the task, whether their order travels, and what is sure
+    of a new one."""
+    told = [fact for fact in travels(found) if fact.kind != "firsts" and "arm" not in fact.about]
     return "\n".join(f"- {fact.sentence}" for fact in told)
 
 

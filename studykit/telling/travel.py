@@ -38,6 +38,21 @@ def firsts(table: pd.DataFrame) -> list[Fact]:
                  numbers=count.to_dict())]
 
 
+def turns(gaps: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
+    """Arms that are shown ahead of the baseline on one task and behind it on another, of ``stats.paired_gaps`` at one
+    place a task."""
+    kinds = gaps.assign(kind=[comparisons.verdict(row, margin) for row in gaps.to_dict("records")])
+    found, baseline = {}, words.arm(gaps["baseline"].iloc[0])
+    for arm, part in kinds.groupby("arm", sort=False):
+        ahead, behind = (part.loc[part["kind"] == kind, "task_title"].tolist() for kind in ("ahead", "behind"))
+        if ahead and behind:
+            found[arm] = f"{words.arm(arm)} (ahead on {words.listed(ahead, 9)}, behind on {words.listed(behind, 9)})"
+    if not found:
+        return [Fact("no_turn", f"No arm is shown ahead of {baseline} on one task and behind it on another.")]
+    return [Fact("turn", f"Which is better turns with the task: shown ahead of {baseline} on one and behind it on another "
+                         f"{words.be(len(found))} {words.listed(found.values(), 9)}.", {"arms": list(found)})]
+
+
 def new_task(new: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
     """What another task of this kind would show, of ``travel.new_task``: a sentence an arm, and one of what is sure."""
     facts, sure = [], []
@@ -54,7 +69,7 @@ def new_task(new: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
     if not facts:
         return [TOO_FEW]
     told = [f"{words.arm(row['arm'])} {comparisons.SAID[kind]} {words.arm(row['baseline'])}" for row, kind in sure]
-    return [*facts, Fact("answer", f"Of a new task of this kind one can say: {words.listed(told)}." if told else
+    return [*facts, Fact("new_task", f"Of a new task of this kind one can say: {words.listed(told)}." if told else
                          "Of no arm can one say on which side of the baseline it would be on a new task of this kind.")]
 
 
@@ -80,8 +95,9 @@ def side_by_side(gaps: pd.DataFrame, others: pd.DataFrame, names: tuple[str, str
     against = [place for place, pair in zip(places, kinds, strict=True) if set(pair) == {"ahead", "behind"}]
     changed = [f"{place}: {comparisons.name(first)}, {comparisons.name(second)}"
                for place, (first, second) in zip(places, kinds, strict=True) if first != second]
+    otherwise = f" Otherwise, {names[0]} first: {'; '.join(changed)}." if changed else ""
     facts = [Fact("side_by_side", f"Studies {names[0]} and {names[1]} share {words.counted(len(both), 'gap')}, and show the "
-                  f"same of {same}.{' Otherwise: ' if changed else ''}{'; '.join(changed)}{'.' if changed else ''}",
+                  f"same of {same}.{otherwise}",
                   numbers={"shared": len(both), "same": same})]
     return [*facts, Fact("contradiction" if against else "no_contradiction",
                          f"They contradict each other on {words.listed(against, 9)}." if against else

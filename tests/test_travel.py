@@ -38,10 +38,38 @@ def orders(*rows):
 
 
 def test_one_order_on_every_task_is_1_and_the_reverse_on_half_of_them_is_below_0():
-    alike = travel.agreement(orders(*[(10, 20, 30, 40)] * 5))
-    assert alike == (1.0, 1.0, 1.0, 5)
-    mean, low, high, tasks = travel.agreement(orders((1, 2, 3, 4), (4, 3, 2, 1), (1, 2, 3, 4), (4, 3, 2, 1)))
-    assert mean == pytest.approx((2 * 1 - 4) / 6) and low <= mean <= high and tasks == 4
+    mean, low, high, tasks = travel.agreement(orders(*[(10, 20, 30, 40)] * 5))
+    assert (mean, tasks) == (1.0, 5) and np.isnan([low, high]).all()  # an interval without width would claim too much
+    assert travel.agreement(orders((1, 2, 3, 4), (4, 3, 2, 1), (1, 2, 3, 4), (4, 3, 2, 1)))[0] == pytest.approx((2 - 4) / 6)
+
+
+def test_the_interval_of_the_agreement_by_hand():
+    """Four tasks, of which the last two swap neighbours: correlations 1, 0.8, 0.8, 0.8, 0.8, 0.6 of pairs; without each task
+    in turn the means are 2.2/3, 2.2/3, 2.6/3, 2.6/3, so the error is 3 times their deviation over the root of 4."""
+    mean, low, high, _ = travel.agreement(orders((1, 2, 3, 4), (1, 2, 3, 4), (2, 1, 3, 4), (1, 2, 4, 3)))
+    without = np.array([2.2, 2.2, 2.6, 2.6]) / 3
+    half = scipy.stats.t.ppf(0.975, 3) * 3 * without.std(ddof=1) / 2
+    assert mean == pytest.approx(0.8) and (low, high) == (pytest.approx(0.8 - half), 1.0)
+
+
+def test_the_interval_of_the_agreement_holds_the_truth_often_enough():
+    """Arms whose skill differs by as much as a task's own taste: the correlation to be found is that of many tasks."""
+    rng, skill = np.random.default_rng(2), np.array([0.0, 0.7, 1.4, 2.1])
+    many = scipy.stats.rankdata(skill + rng.normal(size=(4000, 4)), axis=1)
+    truth, inside = np.corrcoef(many)[np.triu_indices(4000, 1)].mean(), []
+    for _ in range(80):
+        _, low, high, _ = travel.agreement(orders(*(skill + rng.normal(size=(7, 4)))))
+        inside.append(low <= truth <= high)
+    assert 0.85 <= np.mean(inside) < 1, (truth, np.mean(inside))
+
+
+def test_ties_and_arms_that_are_missing():
+    tied = orders((1, 1, 1), (1, 2, 3), (1, 2, 3), (1, 2, 3))
+    assert travel.agreement(tied)[0] == pytest.approx(3 / 6)  # a task on which all tie orders none
+    assert facts.firsts(orders((2, 2, 1)))[0].numbers == {"a": 1, "b": 1}
+    five = orders(*[(1, 2, 3)] * 5)
+    assert travel.agreement(five[~((five["task"] == "t0") & (five["arm"] == "c"))])[3] == 4
+    assert np.isnan(travel.agreement(travel.told(five.assign(learnt=False), "a"))[0])
 
 
 def test_agreement_is_kendall_s_w_in_another_guise():
@@ -62,7 +90,7 @@ def test_too_few_tasks_or_arms_tell_nothing():
     assert np.isnan(travel.agreement(orders((1, 2, 3), (1, 2, 3), (1, 2, 3)))[0])
     assert np.isnan(travel.agreement(orders(*[(1, 2)] * 6))[0])
     assert travel.new_task(gaps([1, 2, 3], 0.5)).empty
-    assert facts.agreement(orders((1, 2, 3)))[0].kind == "empty"
+    assert facts.agreement(orders((1, 2, 3)), ["a", "b", "c"])[0].kind == "empty"
     assert facts.new_task(travel.new_task(gaps([1, 2, 3], 0.5)))[0].kind == "empty"
 
 
@@ -93,9 +121,17 @@ def test_a_new_task_lies_as_far_out_as_tasks_differ():
     assert row["close"] == pytest.approx(scipy.stats.t.cdf((values.mean() + 1) / spread, k - 1), rel=1e-3)
 
 
-def test_a_gap_without_error_is_not_known_for_sure():
-    (row,) = travel.new_task(gaps([0.0, 0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 0.4, 0.4, 0.4])).to_dict("records")
-    assert np.isfinite([row["gap"], row["between"], row["new_low"]]).all()
+def test_a_task_with_a_collapsed_run_weighs_as_much_as_the_others():
+    """Its gap and its error are both large; weights by error would leave it out, and -2 would be told for -5.9."""
+    (row,) = travel.new_task(gaps([-2.1, -1.9, -2.4, -1.6, -2.2, -1.8, -28.3], [0.8] * 6 + [25.0])).to_dict("records")
+    assert row["gap"] == pytest.approx(-5.757, abs=1e-3) and row["high"] > -2 and row["above"] == 0
+    assert row["between"] == pytest.approx(np.sqrt(np.var([-2.1, -1.9, -2.4, -1.6, -2.2, -1.8, -28.3], ddof=1)
+                                                   - (6 * 0.8 ** 2 + 25 ** 2) / 7), abs=1e-6)
+
+
+def test_no_interval_leaves_the_metric():
+    (row,) = travel.new_task(gaps([-90, 80, -85, 70], 1.0)).to_dict("records")
+    assert (row["new_low"], row["new_high"]) == (-100.0, 100.0)
 
 
 @pytest.mark.parametrize("between", [0.0, 1.0, 4.0])
@@ -121,9 +157,17 @@ def test_sentences_say_what_the_interval_shows():
 
 
 def test_sentences_about_the_order_follow_it():
-    assert "tells of the next" in facts.agreement(orders(*[(1, 2, 3, 4)] * 5))[0].sentence
-    mixed = facts.agreement(orders((1, 2, 3, 4), (4, 3, 2, 1), (2, 1, 4, 3), (3, 4, 1, 2)))[0]
-    assert mixed.kind == "undecided"
+    same, whole = facts.agreement(orders(*[(1, 2, 3, 4)] * 5), ["b", "c", "d"])
+    assert "tells of the next" in same.sentence and "`b`, `c` and `d`" in same.sentence and whole.kind == "all_arms"
+    mixed = facts.agreement(orders((1, 2, 3, 4), (4, 3, 2, 1), (2, 1, 4, 3), (3, 4, 1, 2)), "abcd")
+    assert [fact.kind for fact in mixed] == ["undecided"]
+
+
+def test_a_head_that_is_last_everywhere_lets_no_order_travel():
+    """The others in any order: with the last arm the orders look alike, and that is not what is concluded."""
+    table = orders((0, 4, 2, 3), (0, 2, 3, 4), (0, 3, 4, 2), (0, 4, 3, 2), (0, 2, 4, 3))
+    first, whole = facts.agreement(table, ["b", "c", "d"])
+    assert first.kind == "undecided" and first.numbers["mean"] < 0 < whole.numbers["low"]
     first = facts.firsts(orders((1, 2), (3, 1), (1, 5)))[0]
     assert first.numbers == {"b": 2, "a": 1} and "`b` on T0 and T2" in first.sentence
 
@@ -139,11 +183,14 @@ def test_two_studies_side_by_side():
     here = pd.concat([gaps([-5, 5], 0.3), gaps([-5, 0.1], 0.1, arm="lora", place=2)])
     there = pd.concat([gaps([-5, -5], 0.3), gaps([0.2], 2.0, arm="lora", place=2)])
     told = facts.side_by_side(here, there, ("one", "two"))
-    assert told[0].numbers == {"shared": 3, "same": 1}
+    assert told[0].numbers == {"shared": 3, "same": 1, "neither": 0}
     assert "`bitfit` on Task 1 with 10 % of the data: ahead, behind" in told[0].sentence
     assert told[1].kind == "contradiction" and "`bitfit` on Task 1" in told[1].sentence
     same = facts.side_by_side(here, here, ("one", "one"))
-    assert same[0].sentence.endswith("show the same of 4.") and same[1].kind == "no_contradiction"
+    assert "both show the same of 4, neither anything of 0." in same[0].sentence and same[1].kind == "no_contradiction"
+    open_ = gaps([0.0, 0.0], 3.0)
+    assert facts.side_by_side(open_, open_, ("one", "one"))[0].numbers == {"shared": 2, "same": 0, "neither": 2}
+    assert facts.side_by_side(open_, pd.DataFrame(), ("one", "two"))[0].kind == "empty"
     assert facts.side_by_side(here, there.assign(fraction=0.3), ("one", "two"))[0].kind == "empty"
 
 

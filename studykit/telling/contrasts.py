@@ -69,6 +69,7 @@ def gap_by_task(gaps: pd.DataFrame, new: pd.DataFrame, about: str = "", margin: 
     for number, (ax, (arm, look)) in enumerate(zip(drawn.axes, styled.items(), strict=True)):
         rows, ahead = gaps[gaps["arm"] == arm], new[new["arm"] == arm]
         held = np.array([-2 * margin, 2 * margin, *rows["gap"], *ahead["gap"]])
+        held = held + 0.06 * np.ptp(held) * np.sign(held - held.mean())  # an arrowhead stays clear of a mark
         ends = np.concatenate([rows[["low", "high"]].to_numpy().ravel(), ahead[["new_low", "new_high"]].to_numpy().ravel()])
         within = limits.reached(ends, held, 0.4)
         ax.axvspan(-margin, margin, color="#EDEDED", zorder=0, linewidth=0)
@@ -90,8 +91,9 @@ def gap_by_task(gaps: pd.DataFrame, new: pd.DataFrame, about: str = "", margin: 
     pairs = sorted(set(gaps["pairs"]))
     style.footer(drawn.fig, about, f"{pairs[0]}{f'–{pairs[-1]}' if len(pairs) > 1 else ''} pairs of runs a bar",
                  "bar: 95 %, seeds and test examples", f"band: the margin, ±{margin:g} point{'s' * (margin != 1)}",
-                 "a new task: the mean over tasks; thick: its 95 %, thin: 95 % for a new task" if len(new) else "",
-                 "" if gaps["learnt"].all() else f"hollow: {gaps['baseline'].iloc[0]} has not learnt there")
+                 "a new task: mean over tasks; thick: its 95 %, thin: that of one more task" if len(new) else "",
+                 "" if gaps["learnt"].all() else f"hollow, and left out of the new task: {gaps['baseline'].iloc[0]} has not "
+                                                 "learnt there")
     return drawn.fig
 
 

@@ -54,7 +54,7 @@ def evidence(name: str | Path = REFERENCE) -> Evidence:
         [task], [arm], rates=chosen, fractions=design.shares, seeds=design.seeds)])
     budgets = experiment.recorded(experiment.timed(chosen))
     about_paper = design.notebooks.get("06_claims") is not False
-    parts = paper.parts(reports if about_paper else reports.iloc[:0], budgets, seeds=len(design.seeds))
+    parts = paper.parts(reports, budgets, seeds=len(design.seeds)) if about_paper else pd.DataFrame()
     timed = stats.paired_gaps(budgets, experiment.baseline, by=("task", "seconds")) if len(budgets) else pd.DataFrame()
     return Evidence(experiment, trials, choices, reports, budgets, stats.paired_gaps(reports, experiment.baseline), timed,
                     parts, paper.judge(parts))
@@ -203,13 +203,14 @@ def travels(found: Evidence) -> list[facts.Fact]:
         return []
     there = found.reports[found.reports["fraction"] == gaps["fraction"].iloc[0]]
     told = travel.told(there, found.experiment.baseline)
-    return facts.turns(gaps) + facts.firsts(there) + facts.agreement(told) + facts.new_task(travel.new_task(gaps))
+    agreed = facts.agreement(told, found.experiment.moving)
+    return facts.turns(gaps) + facts.firsts(told) + agreed + facts.new_task(travel.new_task(gaps))
 
 
 def travels_markdown(found: Evidence) -> str:
     """README's sentences about other tasks: whether arms turn with the task, whether their order travels, and what is sure
     of a new one."""
-    told = [fact for fact in travels(found) if fact.kind != "firsts" and "arm" not in fact.about]
+    told = [fact for fact in travels(found) if fact.kind not in ("firsts", "all_arms") and "arm" not in fact.about]
     return "\n".join(f"- {fact.sentence}" for fact in told)
 
 
@@ -271,7 +272,7 @@ def report_markdown(found: Evidence) -> str:
             "parts.\n")
     for title, told, table in sections:
         sentences = "".join(f"- {fact.sentence}\n" for fact in told)
-        head += "\n".join(["", f"## {title}", "", *([sentences] if told else []), table, ""])
+        head += "\n".join(["", f"## {title}", "", *([sentences] if told else []), *([table, ""] if table else [])])
     return head
 
 

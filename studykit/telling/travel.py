@@ -1,10 +1,11 @@
 """Facts about what travels: the order of arms between tasks, the gap of a new task, two studies side by side."""
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
-from studykit.evidence import travel
+from studykit.evidence import stats, travel
 from studykit.telling import comparisons, words
 from studykit.telling.story import Fact
 
@@ -12,26 +13,38 @@ TOO_FEW = Fact("empty", f"There are too few tasks to say anything of another: it
                         "baseline learnt.")
 
 
-def agreement(table: pd.DataFrame) -> list[Fact]:
-    """Whether tasks order the arms alike, of a table of runs at one place a task (``travel.agreement``)."""
-    mean, low, high, tasks = travel.agreement(table)
+def agreement(table: pd.DataFrame, moving: Sequence[str]) -> list[Fact]:
+    """Whether tasks order the arms alike, of a table of runs at one place a task (``travel.agreement``): those that move the
+    encoder, from which it is concluded, then all, since a head alone that is always last makes orders alike."""
+    moving = [arm for arm in moving if arm in set(table["arm"])]
+    mean, low, high, tasks = travel.agreement(table[table["arm"].isin(moving)])
     if math.isnan(mean):
         return [Fact("empty", f"Whether tasks order arms alike cannot be told: that takes {travel.FEWEST} tasks with all "
-                              "arms on record, and three arms.")]
-    kind = "alike" if low > 0 else "undecided"
-    ends = ", so an order seen on one task tells of the next" if low > 0 else ", so whether an order travels is undecided"
-    return [Fact(kind, f"Between two of the {tasks} tasks the order of the arms' means correlates at {mean:.2f} in the mean "
-                       f"(95 % interval {low:.2f} to {high:.2f}){ends}.", numbers={"mean": mean, "low": low, "high": high})]
+                              "arms on record, and three arms that move the encoder.")]
+    kind = "alike" if low > 0 or mean == 1 else "undecided"
+    ends = "an order seen on one task tells of the next" if kind == "alike" else "whether an order travels is undecided"
+    numbers = {"mean": mean, "low": low, "high": high, "tasks": tasks}
+    facts = [Fact(kind, f"Among {words.arms(moving)}, the orders of their means on two of the {tasks} tasks correlate at "
+                        f"{_correlation(mean, low, high)}: {ends}.", numbers=numbers)]
+    every, low, high, _ = travel.agreement(table)
+    if table["arm"].nunique() > len(moving) and not math.isnan(every):
+        facts.append(Fact("all_arms", f"With all arms: at {_correlation(every, low, high)}.",
+                          numbers={"mean": every, "low": low, "high": high}))
+    return facts
+
+
+def _correlation(mean: float, low: float, high: float) -> str:
+    interval = "" if math.isnan(low) else f" (roughly {low:.2f} to {high:.2f} with 95 %)"
+    return f"{mean:.2f} in the mean{interval}"
 
 
 def firsts(table: pd.DataFrame) -> list[Fact]:
-    """Which arm has the best mean on how many tasks."""
-    from studykit.evidence import stats
-
-    means = stats.summary(table, ["task", "arm"]) if len(table) else table
-    if means.empty:
+    """Which arm has the best mean on how many tasks; arms that tie share one."""
+    if table.empty:
         return [TOO_FEW]
-    best = means.loc[(means["score"] * means["better"]).groupby(means["task"], sort=False).idxmax()]
+    means = stats.summary(table, ["task", "arm"])
+    means["rank"] = (means["score"] * means["better"]).groupby(means["task"], sort=False).rank(ascending=False, method="min")
+    best = means[means["rank"] == 1]
     count = best["arm"].value_counts()
     parts = [f"{words.arm(arm)} on {words.listed(best.loc[best['arm'] == arm, 'task_title'], 9)}" for arm in count.index]
     return [Fact("firsts", f"The best mean has {words.listed(parts, 9)}; the first of several is so in part by luck.",
@@ -49,8 +62,9 @@ def turns(gaps: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
             found[arm] = f"{words.arm(arm)} (ahead on {words.listed(ahead, 9)}, behind on {words.listed(behind, 9)})"
     if not found:
         return [Fact("no_turn", f"No arm is shown ahead of {baseline} on one task and behind it on another.")]
-    return [Fact("turn", f"Which is better turns with the task: shown ahead of {baseline} on one and behind it on another "
-                         f"{words.be(len(found))} {words.listed(found.values(), 9)}.", {"arms": list(found)})]
+    return [Fact("turn", f"Which is better turns with the task: shown ahead of {baseline} on one and behind it on another, "
+                         f"each by a 95 % interval of its own, {words.be(len(found))} {words.listed(found.values(), 9)}.",
+                 {"arms": list(found)})]
 
 
 def new_task(new: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
@@ -59,11 +73,13 @@ def new_task(new: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
     for row in new.to_dict("records"):
         arm, baseline = words.arm(row["arm"]), words.arm(row["baseline"])
         kind = "ahead" if row["new_low"] > 0 else "behind" if row["new_high"] < 0 else "undecided"
+        chances = _percent(row["ahead"]), _percent(row["close"])
         facts.append(Fact(kind, f"{arm} minus {baseline}: {row['gap']:+.1f} points in the mean over {row['tasks']} tasks "
-                          f"({row['low']:+.1f} to {row['high']:+.1f}), which differ by a standard deviation of "
-                          f"{row['between']:.1f}. On a new task: {row['new_low']:+.1f} to {row['new_high']:+.1f}; ahead "
-                          f"with a chance of {_percent(row['ahead'])}, no more than {_points(margin)} behind with "
-                          f"{_percent(row['close'])}.", {"arm": row["arm"], "baseline": row["baseline"]},
+                          f"({row['low']:+.1f} to {row['high']:+.1f}), above zero on {row['above']}; their true gaps differ "
+                          f"by a standard deviation of {row['between']:.1f}. On a new task, measured alike: "
+                          f"{row['new_low']:+.1f} to {row['new_high']:+.1f}; ahead with a chance of {chances[0]}, "
+                          f"no more than {_points(margin)} behind with {chances[1]}.",
+                          {"arm": row["arm"], "baseline": row["baseline"]},
                           {name: row[name] for name in ("gap", "between", "new_low", "new_high", "ahead", "close")}))
         sure += [(row, kind)] if kind != "undecided" else []
     if not facts:
@@ -85,20 +101,21 @@ def side_by_side(gaps: pd.DataFrame, others: pd.DataFrame, names: tuple[str, str
     """What two studies show of the same arm, task and place, each in its ``stats.paired_gaps``: how often they say the same,
     and where one shows an arm ahead and the other behind."""
     axis = words.axis_of(gaps.loc[:, :"arm"])
-    both = gaps.merge(others, on=["task", axis, "arm"], suffixes=("", "_other"))
+    both = gaps.merge(others, on=["task", axis, "arm"], suffixes=("", "_other")) if len(others) else others
     if both.empty:
         return [Fact("empty", f"Studies {names[0]} and {names[1]} have no task, share and arm in common.")]
-    kinds = [(comparisons.verdict(row, margin), comparisons.verdict(_other(row), margin)) for row in both.to_dict("records")]
-    places = [f"{words.arm(row['arm'])} on {row['task_title']} {words.place(axis, row[axis])}"
-              for row in both.to_dict("records")]
-    same = sum(first == second for first, second in kinds)
+    rows = both.to_dict("records")
+    kinds = [(comparisons.verdict(row, margin), comparisons.verdict(_other(row), margin)) for row in rows]
+    places = [f"{words.arm(row['arm'])} on {row['task_title']} {words.place(axis, row[axis])}" for row in rows]
+    shown = set(comparisons.SAID)
+    same, neither = sum(first == second in shown for first, second in kinds), sum(not {*pair} & shown for pair in kinds)
     against = [place for place, pair in zip(places, kinds, strict=True) if set(pair) == {"ahead", "behind"}]
     changed = [f"{place}: {comparisons.name(first)}, {comparisons.name(second)}"
                for place, (first, second) in zip(places, kinds, strict=True) if first != second]
     otherwise = f" Otherwise, {names[0]} first: {'; '.join(changed)}." if changed else ""
-    facts = [Fact("side_by_side", f"Studies {names[0]} and {names[1]} share {words.counted(len(both), 'gap')}, and show the "
-                  f"same of {same}.{otherwise}",
-                  numbers={"shared": len(both), "same": same})]
+    facts = [Fact("side_by_side", f"Studies {names[0]} and {names[1]} share {words.counted(len(both), 'gap')}, with the "
+                  f"same seeds and test examples: both show the same of {same}, neither anything of {neither}.{otherwise}",
+                  numbers={"shared": len(both), "same": same, "neither": neither})]
     return [*facts, Fact("contradiction" if against else "no_contradiction",
                          f"They contradict each other on {words.listed(against, 9)}." if against else
                          "Nowhere does one show an arm ahead that the other shows behind.")]

@@ -13,7 +13,7 @@ NOTEBOOKS = paths.notebooks()
 FIRST = ["00", "01", "02", "03", "04", "05", "06", "10"]  # the course as it was first told; others may stand between
 KNOWN = {"study_name", "source", "encoder", "jobs", "task", "tasks", "arms", "fraction", "fractions", "seed", "seeds",
          "budgets", "points", "watched_task", "margin", "longer_task", "longer_epochs", "bottleneck", "rank", "num_labels",
-         "sizes", "bottlenecks", "ranks", "data", "minutes", "text", "label", "others"}
+         "sizes", "bottlenecks", "ranks", "data", "minutes", "text", "label", "others", "records_of"}
 WORDS_A_LINE, LONGEST_PARAGRAPH, LONGEST_LINE, ROWS = 12, 70, 88, 12
 MINUTES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
            "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]

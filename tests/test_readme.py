@@ -193,3 +193,11 @@ def test_gaps_are_those_of_the_records(found):
     row = stats.paired_gaps(table).set_index(["task", "fraction", "arm"]).loc[("mrpc", 0.1, "bitfit")]
     assert row["gap"] == pytest.approx(gaps.mean())
     assert (row["low"], row["high"]) == pytest.approx((gaps.mean() - half, gaps.mean() + half), abs=0.6)
+
+
+def test_records_that_come_with_the_project_are_read_from_any_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path))
+    experiment = study.load(report.DOMAINS)
+    rates, trials = experiment.choose_rates(["cola"], ["full"], train=False)
+    wanted = experiment.plan(["cola"], ["full"], rates=rates, fractions=[0.1], seeds=[0, 1, 2])
+    assert len(trials) >= 3 and len(experiment.execute(wanted, group="08_other_encoders_other_domains")) == 3

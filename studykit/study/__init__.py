@@ -217,8 +217,14 @@ class Study:
 
     def recorded(self, wanted: Sequence[Run]) -> pd.DataFrame:
         """The table of those runs that have a record; nothing is trained."""
-        found = records.read(paths.results(self.name), wanted)
+        found = self._known(wanted)
         return self.table([found[run.key] for run in dict.fromkeys(wanted) if run.key in found])
+
+    def _known(self, wanted: Sequence[Run]) -> dict[str, dict]:
+        """Records by key: this home's, and of a study of real encoders those that come with the project."""
+        shipped = paths.REPO / "results" / self.name
+        come = self.source != "mini" and self.name in paths.studies() and shipped != paths.results(self.name)
+        return {**(records.read(shipped, wanted) if come else {}), **records.read(paths.results(self.name), wanted)}
 
     def execute(self, wanted: Iterable[Run], *, group: str, jobs: int = 1, engine: str = "") -> pd.DataFrame:
         """Train the runs that have no record, and return the table of all of them, in the order of ``wanted``.
@@ -233,7 +239,7 @@ class Study:
         checks.value("jobs", jobs, int)
         engine = engines.known(engine)
         wanted = list(dict.fromkeys(_runs(wanted)))
-        found = records.read(paths.results(self.name), wanted)
+        found = self._known(wanted)
         missing = sorted((run for run in wanted if run.key not in found), key=lambda run: run.fraction)
         progress, accidents = Progress(len(wanted), [run.fraction for run in missing]), []
         if missing:

@@ -113,8 +113,8 @@ def side_by_side(gaps: pd.DataFrame, others: pd.DataFrame, names: tuple[str, str
     changed = [f"{place}: {comparisons.name(first)}, {comparisons.name(second)}"
                for place, (first, second) in zip(places, kinds, strict=True) if first != second]
     otherwise = f" Otherwise, {names[0]} first: {'; '.join(changed)}." if changed else ""
-    facts = [Fact("side_by_side", f"Studies {names[0]} and {names[1]} share {words.counted(len(both), 'gap')}, with the "
-                  f"same seeds and test examples: both show the same of {same}, neither anything of {neither}.{otherwise}",
+    facts = [Fact("side_by_side", f"Studies {names[0]} and {names[1]} share {words.counted(len(both), 'gap')}, on the "
+                  f"same test examples: both show the same of {same}, neither anything of {neither}.{otherwise}",
                   numbers={"shared": len(both), "same": same, "neither": neither})]
     return [*facts, Fact("contradiction" if against else "no_contradiction",
                          f"They contradict each other on {words.listed(against, 9)}." if against else

@@ -194,6 +194,20 @@ def test_two_studies_side_by_side():
     assert facts.side_by_side(here, there.assign(fraction=0.3), ("one", "two"))[0].kind == "empty"
 
 
+def test_gaps_of_two_studies_differ_by_welch_s_interval():
+    """-5 and -1 with errors 1.2 and 0.9, 8 and 3 degrees of freedom: apart by -4, error 1.5, Welch's freedom."""
+    here, there = gaps([-5, 0], 1.2, freedom=8.0), gaps([-1, 0.1], 0.9, freedom=3.0)
+    row = travel.apart(here, there).iloc[0]
+    freedom = (1.44 + 0.81) ** 2 / (1.44 ** 2 / 8 + 0.81 ** 2 / 3)
+    half = scipy.stats.t.ppf(0.975, freedom) * 1.5
+    assert (row["apart"], row["apart_low"], row["apart_high"]) == pytest.approx((-4, -4 - half, -4 + half))
+    told = facts.side_by_side(here, there, ("one", "two"))[-1]
+    assert told.kind == "differ" and told.numbers == {"`bitfit` on Task 0 with 10 % of the data": -4}
+    assert "(-5.0 and -1.0, apart by -4.0, -7.3 to -0.7)" in told.sentence
+    assert facts.side_by_side(here, here, ("one", "two"))[-1].kind == "alike"
+    assert travel.apart(here, there.iloc[:0]).empty
+
+
 def test_the_figure_shows_every_task_and_the_new_one():
     table = pd.concat([gaps([-3, 3, -2, 2, 0], 0.3), gaps([-60, -3, -2, -9, 0], 0.3, arm="head", place=2)])
     fig = plots.gap_by_task(table, travel.new_task(table), "made up")

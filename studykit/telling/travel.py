@@ -99,9 +99,9 @@ def _points(margin: float) -> str:
 
 def side_by_side(gaps: pd.DataFrame, others: pd.DataFrame, names: tuple[str, str], margin: float = 1.0) -> list[Fact]:
     """What two studies show of the same arm, task and place, each in its ``stats.paired_gaps``: how often they say the same,
-    and where one shows an arm ahead and the other behind."""
+    where one shows an arm ahead and the other behind, and where the gaps themselves differ (``travel.apart``)."""
     axis = words.axis_of(gaps.loc[:, :"arm"])
-    both = gaps.merge(others, on=["task", axis, "arm"], suffixes=("", "_other")) if len(others) else others
+    both = travel.apart(gaps, others, ("task", axis))
     if both.empty:
         return [Fact("empty", f"Studies {names[0]} and {names[1]} have no task, share and arm in common.")]
     rows = both.to_dict("records")
@@ -116,9 +116,26 @@ def side_by_side(gaps: pd.DataFrame, others: pd.DataFrame, names: tuple[str, str
     facts = [Fact("side_by_side", f"Studies {names[0]} and {names[1]} share {words.counted(len(both), 'gap')}, on the "
                   f"same test examples: both show the same of {same}, neither anything of {neither}.{otherwise}",
                   numbers={"shared": len(both), "same": same, "neither": neither})]
-    return [*facts, Fact("contradiction" if against else "no_contradiction",
-                         f"They contradict each other on {words.listed(against, 9)}." if against else
-                         "Nowhere does one show an arm ahead that the other shows behind.")]
+    facts.append(Fact("contradiction" if against else "no_contradiction",
+                      f"They contradict each other on {words.listed(against, 9)}." if against else
+                      "Nowhere does one show an arm ahead that the other shows behind."))
+    return [*facts, _differ([(place, row) for place, row in zip(places, rows, strict=True)
+                             if row["apart_low"] > 0 or row["apart_high"] < 0], names)]
+
+
+def _differ(found: list[tuple[str, dict]], names: tuple[str, str]) -> Fact:
+    """Where the gaps of two studies differ by more than their errors explain."""
+    if not found:
+        return Fact("alike", "Nowhere is it shown that the two gaps themselves differ.")
+    parts = [f"{place} ({_signed(row['gap'], row)} and {_signed(row['gap_other'], row)}, apart by "
+             f"{_signed(row['apart'], row)}, {_signed(row['apart_low'], row)} to {_signed(row['apart_high'], row)})"
+             for place, row in found]
+    return Fact("differ", f"The gaps themselves differ, {names[0]} first, for {words.listed(parts, 9)}.",
+                numbers={place: row["apart"] for place, row in found})
+
+
+def _signed(value: float, row: dict) -> str:
+    return words.number(value, row, signed=True)
 
 
 def _other(row: dict) -> dict:

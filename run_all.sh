@@ -106,7 +106,6 @@ for argument in "$@"; do
 done
 
 set_up
-export STUDYKIT_STARTED=$(date +%s)  # minutes that are given count from here
 export PYTHONUTF8=1 TOKENIZERS_PARALLELISM=false PYTHONWARNINGS="${PYTHONWARNINGS:-ignore}"
 # Before glibc 2.38 the aligned blocks that PyTorch frees are seldom used again: a process grows by a third more.
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.tcache_count=0}"
@@ -122,7 +121,9 @@ case $mode in
       ${arguments[@]+"${arguments[@]}"}
     [ ${#arguments[@]} = 0 ] || exit 0
     exec "$env/bin/python" -m pytest -m alone tests ;;
-  data) exec "$env/bin/python" -m studykit data ${arguments[@]+"${arguments[@]}"} ;;
+  data)
+    export STUDYKIT_STARTED=$(date +%s)  # minutes that are given count from here
+    exec "$env/bin/python" -m studykit data ${arguments[@]+"${arguments[@]}"} ;;
   predict) exec "$env/bin/python" -m studykit predict ${arguments[@]+"${arguments[@]}"} ;;
   student) exec "$env/bin/python" -m studykit student ${arguments[@]+"${arguments[@]}"} ;;
   lab)

@@ -16,6 +16,7 @@ from studykit.advise import advice as values
 from studykit.advise import asking, planning, racing, running, session
 from studykit.advise.planning import Pace
 from studykit.study import runs
+from studykit.telling import advised
 
 WORDS = {"calm": ("gentle", "quiet", "slow"), "soon": ("later", "week", "month"), "urgent": ("now", "fire", "help")}
 OTHERS = ("the", "girl", "sees", "a", "boy", "and", "sings")
@@ -190,11 +191,12 @@ def test_advice_is_given_kept_and_read_again(quick):
             if path.name != "answered.json"} == {path: when for path, when in files.items() if path.name != "answered.json"}
 
 
-def test_a_stop_gives_the_best_so_far(quick, monkeypatch):
+@pytest.mark.parametrize("after", [2, 16], ids=["race", "finals"])
+def test_a_stop_gives_the_best_so_far(quick, monkeypatch, after):
     result, calls = running.Bench.result, []
 
     def stopped(self, run, reserve, keep=None):
-        if len(calls) == 16 and self.purse.seconds:
+        if len(calls) == after and self.purse.seconds:
             raise KeyboardInterrupt
         record = result(self, run, reserve, keep)
         calls.append(run)
@@ -203,8 +205,32 @@ def test_a_stop_gives_the_best_so_far(quick, monkeypatch):
     monkeypatch.setattr(running.Bench, "result", stopped)
     told = advise.run(tickets(quick), minutes=5, encoder="mini")
     assert told.stopped.startswith("interrupted") and told.decision.choice
-    assert len(calls) == 16, "it went on training"
+    assert len(calls) == after, "it went on training"
+    kept = advise.load(paths.runs("tickets") / "model")
+    assert len(kept.predict(["the girl sees a fire"])) == 1 and told.model["folder"] == str(paths.runs("tickets") / "model")
+    sentence, = (fact.sentence for fact in advised.use(told))
+    if after == 2:  # nothing of an arm was trained to its end
+        assert told.model["kind"] == "floor" and ("nothing of" in sentence) == (told.model["choice"] != told.decision.choice)
     assert not (paths.results("tickets") / "answered.json").exists(), "so the next call goes on"
+
+
+def test_whoever_is_killed_before_anything_is_trained_has_the_floors(quick, monkeypatch):
+    def killed(self, run, reserve, keep=None):
+        told = values.read(paths.runs("tickets") / "advice.json")
+        assert told.decision.kind == "floor" and told.promise.score is None
+        assert advise.load(paths.runs("tickets") / "model").predict(["the girl sees a fire"]).shape[0] == 1
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(running.Bench, "result", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        advise.run(tickets(quick), minutes=3, encoder="mini")
+
+
+def test_minutes_count_from_the_call_however_long_reading_takes(monkeypatch):
+    monkeypatch.setenv("STUDYKIT_STARTED", str(time.time() - 500))
+    assert 499 < running.Purse(600).spent < 510
+    monkeypatch.delenv("STUDYKIT_STARTED")
+    assert running.Purse(600).spent < 5
 
 
 def test_a_last_training_that_diverges_is_no_model(quick, monkeypatch):

@@ -14,7 +14,7 @@ HUB = {"accuracy": "accuracy", "f1": "f1", "macro_f1": "f1", "matthews_correlati
        "mean_absolute_error": "mae"}  # the hub's names of metrics
 DECIDED = {"take": "It was chosen as the best of what was compared.",
            "cheaper": "Several were within the margin of the best; it is the cheapest of them.",
-           "cannot tell": "It was the best so far when the time was up; which is best could not be told.",
+           "cannot tell": "It was the best so far; which is best could not be told.",
            "floor": "No fine-tuned model was shown to beat it."}
 CLASSES = 30  # that are listed by name
 
@@ -112,7 +112,9 @@ def _certainty(advice: Advice, about: dict[str, Any]) -> list[str]:
         rounds = f" after {decision.rounds} round{'s' * (decision.rounds != 1)} of paired seeds" if decision.rounds else ""
         sure = "over 99 %" if decision.sure > 0.995 else f"{100 * decision.sure:.0f} %"
         lines += [f"{DECIDED[decision.kind]} The probability that it is within {_points(advice, decision.margin)} of the "
-                  f"best is {sure}{rounds}."]
+                  f"best is {sure}{rounds}."
+                  if about.get("title", decision.choice) == decision.choice else
+                  f"It is the best floor: of `{decision.choice}`, the choice so far, nothing was trained to its end."]
     if advice.task["labels"]:
         lines += [f"Probabilities are calibrated, at temperature {about['temperature']:.3g}"]
     elif about["half_width"] is not None:
@@ -126,7 +128,7 @@ def _certainty(advice: Advice, about: dict[str, Any]) -> list[str]:
 def _limits(advice: Advice, about: dict[str, Any]) -> list[str]:
     lines = ["## Limits", "", "- It knows texts like those that it was trained on. How good it is on others, or on later "
              "ones, is not known: label some of yours and look."]
-    lines += [f"- {count:,} of {total:,} {meaning}." for _, count, total, meaning in advice.oddities]
+    lines += [f"- {count:,} of {total:,}: {meaning}." for _, count, total, meaning in advice.oddities]
     if advice.curve.gain is not None:
         metric = tasks.made(advice.task, "the advice").metric  # a gain is for the better, which may be down
         ends = sorted(metric.sign * end for end in (advice.curve.low, advice.curve.high) if end is not None)

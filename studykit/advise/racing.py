@@ -59,6 +59,7 @@ def _over(session: Session, rung: int) -> None:
         if own:
             rates[label], rows[label] = max(own, key=lambda pair: (_better(pair[1]), pair[0] == _middle(arm)))
     session.rates, session.rung, session.rungs = rates, _round(rows), rung + 1
+    _decide(session)
 
 
 def _went_on(session: Session, trial: Trial) -> bool:
@@ -104,7 +105,7 @@ def finals(session: Session) -> None:
             raise TimeUp
         _rounds(session)
     except (TimeUp, KeyboardInterrupt):
-        if session.decision is None:
+        if not session.rounds:
             _decide(session)
         raise
 
@@ -238,7 +239,8 @@ def scored(session: Session, floor: floors.Floor, split: str, rows: np.ndarray) 
 
 
 def first(session: Session) -> None:
-    """What the floors need before the race."""
+    """The floors before the race: the best so far until an arm is better."""
     embed(session)
     _floors_of(session, 0)
+    _decide(session)
 

@@ -16,8 +16,6 @@ from studykit.study import Study, records, worker
 from studykit.study.progress import Line
 from studykit.study.runs import Run
 
-FRESH = 120  # seconds after which $STUDYKIT_STARTED is an earlier call's
-
 
 class TimeUp(Exception):
     """What is asked for does not fit into what is left of the time."""
@@ -40,9 +38,9 @@ class Purse:
 
 
 def _started() -> float:
-    """When ``run_all.sh`` had set up, if it has just called, else now."""
-    ago = time.time() - float(os.environ.get("STUDYKIT_STARTED") or 0)
-    return time.monotonic() - (ago if 0 <= ago < FRESH else 0)
+    """When ``run_all.sh --data`` had set up, if that has called, else now."""
+    started = float(os.environ.get("STUDYKIT_STARTED") or time.time())
+    return time.monotonic() - max(0.0, time.time() - started)
 
 
 @dataclass

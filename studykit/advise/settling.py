@@ -35,7 +35,7 @@ def curve(session: Session) -> None:
     if choice in session.study.arms and not plan.curve and not session.bench.read_only:
         session.curve = Curve(reason="there was no time for trainings on fewer labels: give it more minutes")
         return
-    points = [(rows, float(row["better"] * row["score"]), k) for k, row in _of_choice(session)]
+    points = [(rows, float(row["better"] * row["score"]), k) for k, row in _rounds_of(session, choice)]
     with contextlib.suppress(TimeUp):
         for k in range(len(points)):
             for share in SHARES:
@@ -43,9 +43,8 @@ def curve(session: Session) -> None:
     session.curve = _curve(session, points)
 
 
-def _of_choice(session: Session) -> list[tuple[int, pd.Series]]:
-    """The choice's rows of a table, by round."""
-    choice = session.decision.choice
+def _rounds_of(session: Session, choice: str) -> list[tuple[int, pd.Series]]:
+    """The rows of a table of an arm or a floor, by round."""
     if choice in session.study.arms:
         return [(k, session.bench.row(session.finals[k, choice])) for k in range(session.rounds)]
     return [(k, row) for (k, name), (_, row) in session.floors.items() if name == choice and k < max(1, session.rounds)]
@@ -83,6 +82,8 @@ def _curve(session: Session, points: list[tuple[int, float, int]]) -> Curve:
 
 def promise(session: Session) -> tuple[Promise, pd.Series | None]:
     """What the choice scores on validation, which decided nothing; and its first answers there, as a row of a table."""
+    if not session.rounds and "finals" not in session.seconds:
+        return Promise(reason="the comparison goes on"), None
     rows = _promised(session)
     count = len(rows[0]["labels"]) if rows else 0
     if not rows or count < FEW:
@@ -126,31 +127,34 @@ def _held(session: Session) -> np.ndarray:
 
 def model(session: Session) -> None:
     """The model to keep: the choice, trained once more on all rows where time allows, else as it was in the finals."""
-    choice, (told, _) = session.decision.choice, advice(session)
-    if session.bench.read_only and (before := _before(session, told)):
+    choice = session.decision.choice
+    if session.bench.read_only and (before := _before(session, advice(session)[0])):
         session.model = before
     elif choice in session.study.arms:
-        _kept(session, told, *_last(session, choice))
+        _kept(session, choice, *_last(session, choice))
     else:
-        _kept(session, told, _on_all(session, choice))
+        _kept(session, choice, _on_all(session, choice))
 
 
 def provisional(session: Session) -> None:
-    """Keep the choice as it came out of the finals, so that whatever happens there is a model."""
+    """Keep the choice as it came out of the finals, so that whatever happens there is a model; where nothing of it is here,
+    the best floor."""
     choice = session.decision.choice
-    if session.bench.read_only or session.model.get("choice") == choice or not session.rounds:
+    if session.bench.read_only or session.model.get("choice") == choice:
         return
-    told, _ = advice(session)
     if choice in session.study.arms and racing.tuned(session, choice):
-        _kept(session, told, *_of_finals(session, choice))
-    elif choice not in session.study.arms:
-        _kept(session, told, session.floors[0, choice][0], rows=len(session.sets["train"]))
+        _kept(session, choice, *_of_finals(session, choice))
+    elif choice not in session.study.arms or not session.model:
+        rows = {name: float(row["better"] * row["score"]) for (k, name), (_, row) in session.floors.items() if k == 0}
+        name = choice if choice in rows else max(rows, key=rows.__getitem__)
+        rest, _ = tasks.selection_split(session.task, session.sets["train"].labels)
+        _kept(session, name, session.floors[0, name][0], rows=len(rest))
 
 
-def _kept(session: Session, told: Advice, trained, scale: tasks.Scale | None = None, rows: int = 0) -> None:
-    choice, folder = session.decision.choice, paths.runs(session.question.name) / "model"
+def _kept(session: Session, choice: str, trained, scale: tasks.Scale | None = None, rows: int = 0) -> None:
+    (told, _), folder = advice(session), paths.runs(session.question.name) / "model"
     common = {"max_length": session.study.design.max_length, "rows": rows or sum(map(len, session.sets.values())),
-              **_calibrated(session)}
+              **_calibrated(session, choice)}
     if arm := session.study.arms.get(choice):
         about = keeping.keep(folder, trained, told, session.task, session.question.encoder_at, method=arm.method,
                              options=dict(arm.options), scale=scale, **common)
@@ -224,10 +228,10 @@ def _joined(first: Encodings, second: Encodings) -> Encodings:
     return Encodings(columns, np.concatenate([first.labels, second.labels]), first.pad)
 
 
-def _calibrated(session: Session) -> dict:
+def _calibrated(session: Session, choice: str) -> dict:
     """Temperature of classes, or half an interval's width of a number, from the choice's answers to parts that the runs did
     not train on."""
-    rows = [row for _, row in _of_choice(session)]
+    rows = [row for _, row in _rounds_of(session, choice)]
     if not rows:
         return {}
     labels = np.concatenate([row["labels"] for row in rows])
@@ -261,7 +265,7 @@ def _with_minutes(session: Session):
     if decision.more_rounds is None:
         return decision
     rounds = decision.more_rounds - decision.rounds
-    seconds = rounds * sum(racing.seconds(session, label) for label in session.finalists)
+    seconds = rounds * sum(racing.seconds(session, label) for label in session.finalists or session.rates)
     return dataclasses.replace(decision, more_minutes=round(seconds / 60, 1))
 
 

@@ -30,14 +30,15 @@ def by_arm(table: pd.DataFrame, *others: pd.DataFrame, by: Sequence[str] = ("tas
 
     ``besides`` (parameters that train besides the head), ``trained``, ``total``; ``train_seconds`` of a run, the mean with
     its interval ``train_low`` to ``train_high``; ``memory_mb`` (the peak beyond what the process had before, the median over
-    runs); and the columns of ``others``, a row an arm each.
+    runs) with the least, ``memory_low``, and the most, ``memory_high``; and the columns of ``others``, a row an arm each.
     """
     runs = table.assign(besides=table["trained"] - table["head"],
                         memory_mb=table["peak_mb"].astype(float) - table["idle_mb"].astype(float))
     groups = runs.groupby(list(by), sort=False)
     seconds = groups["train_seconds"].apply(lambda values: stats.mean_interval(values, bounds=(0, np.inf)))
     times = pd.DataFrame(seconds.tolist(), seconds.index, ["train_seconds", "train_low", "train_high"])
-    costs = groups[["besides", "trained", "total"]].first().join(groups["memory_mb"].median()).join(times)
+    memory = groups["memory_mb"].agg(memory_mb="median", memory_low="min", memory_high="max")
+    costs = groups[["besides", "trained", "total"]].first().join(memory).join(times)
     found = stats.summary(table, list(by)).merge(costs.reset_index(), on=list(by))
     for other in others:
         found = found.merge(other, on="arm", how="left")

@@ -181,19 +181,24 @@ class Study:
               measure: bool = True) -> clocks.Clock:
         """The calibrated clock of tasks and arms, from the study's file of it; measured, and kept there, where that lacks
         one of them. On a machine that is busy it is a refusal. With ``measure=False`` nothing is measured."""
-        file = paths.results(self.name) / "clock.json"
         tasks, arms = self._named(tasks, arms)
         cells = list(itertools.product(tasks, arms))
-        if kept := clocks.read(file, {(task, arm): self.arms[arm].does for task, arm in cells}, self.design.precision):
-            return self._placed(kept)
+        wanted = {(task, arm): self.arms[arm].does for task, arm in cells}
+        for file in self._clocks():
+            if kept := clocks.read(file, wanted, self.design.precision):
+                return self._placed(kept)
         if not measure:
             return clocks.Clock(refusal=f"study {self.name} has no clock of these tasks and arms: run notebook 04")
         short = {(task, arm): self.plan([task], [arm], rates=rates, steps=1)[0] for task, arm in cells}
         _check(self, list(short.values()), alone=True)
         measured = clocks.measure(short, self.tasks, self.source, self.encoder_at)
         if not measured.refusal:
-            clocks.write(measured, file)
+            clocks.write(measured, self._clocks()[0])
         return self._placed(measured)
+
+    def _clocks(self) -> list[Path]:
+        """Files of the study's clock: this home's, and the one that comes with the project."""
+        return [folder / "clock.json" for folder in self._results()]
 
     def _placed(self, measured: clocks.Clock) -> clocks.Clock:
         """The clock with titles and places, as the study's table has them."""
@@ -204,8 +209,9 @@ class Study:
 
     def timed(self, rates: Mapping[Cell, float], budgets: Sequence[float] = (), seeds: Sequence[int] = ()) -> list[Run]:
         """The runs within budgets in seconds on the study's clock, of the tasks and arms that it has; none without one."""
-        file = paths.results(self.name) / "clock.json"
-        if not (kept := clocks.read(file, clocks.cells(file, self.tasks, self.arms), self.design.precision)):
+        found = (clocks.read(file, clocks.cells(file, self.tasks, self.arms), self.design.precision)
+                 for file in self._clocks())
+        if not (kept := next(filter(None, found), None)):
             return []
         return [run for seconds in budgets or self.design.budgets for (task, arm) in kept.token_seconds
                 for run in self.plan([task], [arm], rates=rates, seeds=seeds or self.design.seeds, seconds=seconds,
@@ -222,9 +228,13 @@ class Study:
 
     def _known(self, wanted: Sequence[Run]) -> dict[str, dict]:
         """Records by key: this home's, and of a study of real encoders those that come with the project."""
-        shipped = paths.REPO / "results" / self.name
-        come = self.source != "mini" and self.name in paths.studies() and shipped != paths.results(self.name)
-        return {**(records.read(shipped, wanted) if come else {}), **records.read(paths.results(self.name), wanted)}
+        return {key: record for folder in reversed(self._results()) for key, record in records.read(folder, wanted).items()}
+
+    def _results(self) -> list[Path]:
+        """Where the study's results are: this home, and, of a study of real encoders that comes with the project, there."""
+        own, shipped = paths.results(self.name), paths.REPO / "results" / self.name
+        come = self.source != "mini" and self.name in paths.studies() and shipped != own
+        return [own, shipped] if come else [own]
 
     def execute(self, wanted: Iterable[Run], *, group: str, jobs: int = 1, engine: str = "") -> pd.DataFrame:
         """Train the runs that have no record, and return the table of all of them, in the order of ``wanted``.

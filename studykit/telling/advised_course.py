@@ -81,11 +81,12 @@ def elapsed(advice: Advice) -> list[Fact]:
     if advice.spent:
         stages = [f"{stage} {seconds:.1f} s" for stage, seconds in advice.spent.items()]
         given, spent = words.counted(round(60 * advice.minutes), "second"), sum(advice.spent.values())
-        facts.append(Fact("spent", f"This call took {spent:.1f} s, {given} were given: {words.listed(stages, 9)}.",
+        facts.append(Fact("spent", f"Of {given} its stages took {spent:.1f} s: {words.listed(stages, 9)}. What had a record "
+                          "was read.",
                           numbers=dict(advice.spent)))
     timed = [row for row in arms(advice) if row.seconds and row.finalist]
     if took := [f"{words.arm(row.label)} {row.seconds:.3g} s" for row in timed]:
-        facts.append(Fact("seconds", f"One training of the finals takes, by the pace of all of the arm's, about: "
+        facts.append(Fact("seconds", f"One training of the finals takes, by the pace of all the arm's runs, about: "
                           f"{words.listed(took, 8)}."))
     return facts
 
@@ -95,8 +96,11 @@ def use(advice: Advice) -> list[Fact]:
     folder, kind = advice.model.get("folder"), advice.model.get("kind")
     if not folder:
         return [Fact("no_model", f"There is no model yet. {AGAIN}")]
+    choice = advice.decision.choice if advice.decision else ""
+    floor = "It is the floor: no encoder was tuned." if advice.model.get("choice") == choice else \
+        f"It is the best floor: nothing of {words.arm(choice)} was trained to its end. {AGAIN}"
     opens = {"transformers": "Plain `transformers` opens it, and so does this project.",
-             "floor": "It is the floor: no encoder was tuned. This project opens it."}
+             "floor": f"{floor} This project opens it."}
     short = Path(folder).relative_to(paths.REPO) if Path(folder).is_relative_to(paths.REPO) else folder
     return [Fact("model", f"The model is in `{short}`. {opens.get(kind or '', 'This project opens it.')}", {"kind": kind})]
 

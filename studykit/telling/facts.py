@@ -129,6 +129,11 @@ def _learnt_on(task: str, title: str, learnt: pd.DataFrame, axis: str, alone: bo
     facts = [Fact("nothing_learnt", f"On {title} no arm learnt{'' if alone else IN_MOST} "
                   f"{words.places(axis, none, list(learnt))}: a tie there says nothing.",
                   {"task": task, axis: none})] if none else []
+    if len(learnt.columns) == 1 and not none:
+        yes, no = (list(learnt.index[learnt.iloc[:, 0] == whether]) for whether in (True, False))
+        said = f"{words.arms(yes, 12)} learnt, {words.arms(no, 12)} not" if alone else \
+            f"most runs of {words.arms(yes, 12)} learnt, of {words.arms(no, 12)} not"
+        return [Fact("learnt", f"On {title} {said}.", {"task": task})]
     arms: dict[str, list[str]] = {}
     for arm, row in learnt.iterrows():
         arms.setdefault(_learnt_at(axis, row), []).append(str(arm))

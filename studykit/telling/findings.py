@@ -150,16 +150,24 @@ def frugal(table: pd.DataFrame) -> list[Fact]:
 
 def spent(found: pd.DataFrame) -> list[Fact]:
     """Of ``costs.by_arm`` with a clock's ``step_ms``, on one task: the arms whose steps, and whose memory, are the most and
-    the least."""
+    the least; untold where runs of one arm differ as much as arms do."""
     facts = []
     for name, what, unit in (("step_ms", "Time of a step", "ms"), ("memory_mb", "Memory beyond the process's own", "MB")):
         told = found.set_index("arm").get(name, pd.Series(dtype=float)).dropna()
         if len(told) > 1:
             most, least = told.idxmax(), told.idxmin()
-            facts.append(Fact(name, f"{what}: most with {words.arm(most)}, {told[most]:.3g} {unit}; least with "
-                              f"{words.arm(least)}, {told[least]:.3g} {unit}.", {"most": most, "least": least},
+            ends = [f"{end} with {words.arm(arm)}, {told[arm]:.3g} {unit}" for end, arm in (("most", most), ("least", least))
+                    if name != "memory_mb" or _apart(found, arm)]
+            said = "; ".join(ends) or "runs of one arm differ as much as arms do"
+            facts.append(Fact(name, f"{what}: {said}.", {"most": most, "least": least},
                               {"most": told[most], "least": told[least]}))
     return facts or [Fact("untold", "Fewer than two arms do not tell which takes more.")]
+
+
+def _apart(found: pd.DataFrame, arm: str) -> bool:
+    """Whether the memory of all of the arm's runs is above, or below, that of all others'."""
+    own, others = found[found["arm"] == arm].iloc[0], found[found["arm"] != arm]
+    return bool((own["memory_low"] > others["memory_high"]).all() or (own["memory_high"] < others["memory_low"]).all())
 
 
 def kept(found: pd.DataFrame) -> list[Fact]:

@@ -79,10 +79,10 @@ def write_index(experiment: "Study", folder: Path, rows: Sequence[tuple[Path, fl
     and the notebooks with what became of them. ``rows`` are (notebook's file, seconds, status), of those that
     have run so far. Returns its path."""
     stories = [(file.stem, story.read(experiment.name, file.stem)) for file, *_ in rows]
-    body = [_what(experiment), _answer(stories), _verdicts(experiment, stories)]
+    body = [_what(experiment, {stem: kept["of"] for stem, kept in stories if "of" in kept}), _answer(stories), _verdicts(experiment, stories)]
     for stem, kept in stories:
         body += [_figure(experiment, stem, figure) for figure in kept["figures"]]
-        body.append(_told(stem, kept["facts"]))
+        body.append(_told(stem, kept))
     notebooks = [(_link(file.stem), f"{seconds:.0f} s", status) for file, seconds, status in rows]
     body += ["<h2>Notebooks</h2>", table(notebooks), "<h2>What was run</h2>", table(_about(experiment))]
     target = folder / "index.html"
@@ -96,14 +96,16 @@ def sentence(told: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(told))
 
 
-def _what(experiment: "Study") -> str:
+def _what(experiment: "Study", others: dict[str, str]) -> str:
     arms, tasks = list(experiment.arms), [task.title for task in experiment.tasks.values()]
     what = (f"This page compares {len(arms)} ways of fine-tuning ({', '.join(f'`{arm}`' for arm in arms)}) of the encoder "
             f"{experiment.encoder} on {', '.join(tasks)}.")
+    what += "".join(f" What notebook {stem} found is of {of}." for stem, of in others.items())
     if experiment.source != "mini" and experiment.encoder != "mini":
         return f"<p>{sentence(what)}</p>"
-    return (f'<p>{sentence(what)}</p>\n<p class="caution">Encoder and tasks are a miniature that comes with the project. '
-            "Its numbers say nothing about real encoders; they show how the methods work.</p>")
+    other = f", but for notebook {words.listed(list(others))}," if others else ""
+    return (f'<p>{sentence(what)}</p>\n<p class="caution">Encoder and tasks{other} are a miniature that comes with the '
+            "project. Its numbers say nothing about real encoders; they show how the methods work.</p>")
 
 
 def _answer(stories: list[tuple[str, dict]]) -> str:
@@ -146,12 +148,13 @@ def _figure(experiment: "Study", stem: str, figure: dict) -> str:
             f"<figcaption>{caption} From notebook {_link(stem)}.</figcaption></figure>")
 
 
-def _told(stem: str, facts: list[dict]) -> str:
+def _told(stem: str, kept: dict) -> str:
     """A notebook's facts, folded."""
-    if not facts:
+    if not kept["facts"]:
         return ""
-    lines = "".join(f"<li>{sentence(fact['sentence'])}</li>" for fact in facts)
-    return f"<details><summary>What notebook {html.escape(stem)} found, in sentences</summary><ul>{lines}</ul></details>"
+    lines = "".join(f"<li>{sentence(fact['sentence'])}</li>" for fact in kept["facts"])
+    title = html.escape(f"What notebook {stem} found{', of ' + kept['of'] if 'of' in kept else ''}, in sentences")
+    return f"<details><summary>{title}</summary><ul>{lines}</ul></details>"
 
 
 def _link(stem: str) -> str:

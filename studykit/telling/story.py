@@ -41,10 +41,13 @@ class Story:
     Told again, as when a cell is run twice, a sentence or a figure is kept once.
     """
 
-    def __init__(self, experiment: "Study", notebook: str):
-        """``notebook`` is its file's stem, as ``03_data_fractions``."""
+    def __init__(self, experiment: "Study", notebook: str, read: "Study | None" = None):
+        """``notebook`` is its file's stem, as ``03_data_fractions``. ``read`` is the study whose records it tells of, where
+        that is another: the page of the run then says so."""
         self.experiment = experiment
         self.kept: dict[str, Any] = {"notebook": paths.plain(notebook), "facts": [], "figures": []}
+        if read and read.name != experiment.name:
+            self.kept["of"] = f"study {read.about}"
         self._keep()
 
     def tell(self, facts: Sequence[Fact], folded: str = "") -> None:

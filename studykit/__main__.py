@@ -126,6 +126,7 @@ def _student(options):
 
 
 def _data(options):
+    from studykit import tasks
     from studykit.advise import asking
     from studykit.telling import door, story
 
@@ -133,16 +134,16 @@ def _data(options):
     is_folder = options.encoder not in ("", "mini") and encoder.is_dir()
     parameters = {name: getattr(options, name) for name in ("text", "label", "minutes", "arms", "margin")}
     parameters |= {"data": str(paths.callers(options.data)), "encoder": str(encoder) if is_folder else options.encoder}
-    task, _ = asking.asked(**parameters)  # mistakes are said at once
+    task, _ = asking.asked(**parameters)  # mistakes are said at once, before what an earlier call left is touched
+    tasks.selection_split(task, tasks.load(task)["train"]["label"][:])
     notebook, = _chosen(paths.OWN)
     target = paths.made(paths.runs(task.name)) / notebook.name
     story.kept_in(task.name, notebook.stem).unlink(missing_ok=True)  # an earlier call's
     with door.interruptible():
         status = _execute(notebook, target, parameters)
-    if status == "failed":
-        return 1
-    print(door.said(task.name, target))
-    return 0
+    if status != "failed" or door.answered(task.name):
+        print(door.said(task.name, target))
+    return int(status == "failed")
 
 
 def _predict(options):

@@ -251,4 +251,9 @@ def test_the_door_says_decision_promise_and_places(tmp_path, monkeypatch, tiny_s
     told = door.said(tiny_study.name, folder / f"{paths.OWN}.ipynb").splitlines()
     assert told[1].startswith("Take lora") and told[2].startswith("On new rows")
     assert told[-1].split() == ["page", "home/runs/tiny/advice.html"]
+    (folder / "model").mkdir()  # an earlier call's, until this one says that it has left one
+    assert "model" not in door.said(tiny_study.name, folder / "none.ipynb") and door.answered(tiny_study.name)
+    story.tell(advised.use(dataclasses.replace(advice(), model={"folder": str(folder / "model"), "kind": "studykit"})))
+    assert "home/runs/tiny/model" in door.said(tiny_study.name, folder / "none.ipynb")
+    assert not door.answered("nonesuch")
     assert "There is no advice." in door.said("nonesuch", folder / "none.ipynb")

@@ -195,6 +195,12 @@ def test_what_took_most_and_least_is_told(runs):
     assert memory.sentence == ("Memory beyond the process's own: most with `full`, 140 MB; least with `head`, 100 MB.")
 
 
+def test_memory_is_not_told_apart_where_runs_of_one_arm_differ_as_much(runs):
+    noisy = runs.assign(peak_mb=runs["peak_mb"] + 50 * (runs["seed"] == runs["seed"].min()))
+    assert facts.spent(costs.by_arm(noisy))[0].sentence == ("Memory beyond the process's own: runs of one arm differ as much "
+                                                            "as arms do.")
+
+
 def test_what_nobody_knows_is_not_told(runs):
     found = costs.by_arm(runs.assign(peak_mb=None), steps_of("head", "full"))
     assert [fact.kind for fact in facts.spent(found)] == ["step_ms"]

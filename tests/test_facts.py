@@ -193,6 +193,9 @@ def test_where_nothing_was_learnt_is_told_once():
         "On Essays every arm learnt, at every share.",
         "On Prices no arm learnt with 10 and 30 % of the data: a tie there says nothing.",
         "On Prices learnt: `all` with all of the data; `few` nowhere."]
+    one = table[table["fraction"].eq(1) & table["task"].eq("prices")]
+    assert said(facts.learnt(one)) == ["On Prices most runs of `all` learnt, of `few` not."]
+    assert said(facts.learnt(one[one["seed"] == 0])) == ["On Prices `all` learnt, `few` not."]
     budgets = table[table["fraction"] == 1].assign(seconds=10)
     told = said(facts.learnt(budgets, "seconds"))
     assert "On Letters no arm learnt in most of its runs within 10 s: a tie there says nothing." in told

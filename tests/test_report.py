@@ -15,7 +15,7 @@ from studykit import paths, study
 from studykit.evidence import stats
 from studykit.study import engines
 from studykit.tasks import known
-from studykit.telling import report
+from studykit.telling import facts, report
 
 TITLES = {"essays": "Essays", "prices": "Prices"}
 
@@ -186,6 +186,16 @@ def test_the_miniature_s_page_says_that_its_numbers_say_nothing(experiment, sour
     experiment.source = source
     page = report.write_index(experiment, paths.runs("tiny"), [(kept("03_data"), 1, "passed")]).read_text()
     assert ("say nothing about real encoders" in page) == cautious
+
+
+def test_the_page_says_which_notebook_tells_of_another_study(experiment):
+    other = types.SimpleNamespace(name="other", about="other: tiny-bert")
+    facts.Story(experiment, "08_other", other).tell([facts.Fact("order", "On Essays.")])
+    experiment.source = "mini"
+    page = report.write_index(experiment, paths.runs("tiny"),
+                              [(paths.runs("tiny") / "08_other.ipynb", 1, "passed")]).read_text()
+    assert "What notebook 08_other found is of study other" in page and "tasks, but for notebook 08_other, are" in page
+    assert "<summary>What notebook 08_other found, of study other" in page
 
 
 def test_verdicts_stand_as_a_table_that_a_phone_can_show(experiment):

@@ -180,7 +180,7 @@ def curve(advice: Advice) -> list[Fact]:
     """What twice the labels would give, or why that cannot be told."""
     found = advice.curve
     if found.gain is None:
-        return [Fact("no_curve", "Whether more labels would help cannot be told"
+        return [Fact("no_curve", "Whether more labels would score better cannot be told"
                      + (f": {found.reason}." if found.reason else "."))]
     of = unit(advice)
     span = "" if found.low is None else f" {words.span({**of, 'low': found.low, 'high': found.high}, signed=found.low < 0)}"
@@ -200,5 +200,5 @@ def _helps(found: Curve, size: str, span: str, labels: str, more: str) -> tuple[
     less = "less" if more == "more" else "worse"
     if high < 0:
         return "fewer_points", f"{labels} would give {size} {less}{span}, by the forecast."
-    return "labels_open", (f"Whether more labels would help is open. {labels} would give {size} "
+    return "labels_open", (f"Whether more labels would score better is open. {labels} would give {size} "
                            f"{less if gain < 0 else more}{span}, by the forecast.")

@@ -17,11 +17,23 @@ TOLD = ("answer", "stopped", "promise", "no_promise")  # kinds of facts
 
 def said(name: str, notebook: Path) -> str:
     """The decision and what it promises, and where page, model and the executed notebook are."""
-    facts = [fact for kind in TOLD for fact in story.read(name, paths.OWN)["facts"] if fact["kind"] == kind]
+    facts = _of_kinds(name, *TOLD)
     sentences = [fact["sentence"].replace("`", "") for fact in facts] or ["There is no advice."]
     files = {"page": paths.runs(name) / "advice.html", "model": paths.runs(name) / "model", "notebook": notebook}
+    if not _of_kinds(name, "model"):
+        del files["model"]  # what lies there is an earlier call's
     places = [f"{what:9} {short(file)}" for what, file in files.items() if file.exists()]
     return "\n".join(["", *sentences, "", *places])
+
+
+def answered(name: str) -> bool:
+    """Whether this call has come to a decision, whatever became of the notebook after it."""
+    return bool(_of_kinds(name, "answer"))
+
+
+def _of_kinds(name: str, *kinds: str) -> list[dict]:
+    """What the call has told of these kinds, in their order."""
+    return [fact for kind in kinds for fact in story.read(name, paths.OWN)["facts"] if fact["kind"] == kind]
 
 
 def short(file: Path) -> str:

@@ -79,7 +79,8 @@ def write_index(experiment: "Study", folder: Path, rows: Sequence[tuple[Path, fl
     and the notebooks with what became of them. ``rows`` are (notebook's file, seconds, status), of those that
     have run so far. Returns its path."""
     stories = [(file.stem, story.read(experiment.name, file.stem)) for file, *_ in rows]
-    body = [_what(experiment, {stem: kept["of"] for stem, kept in stories if "of" in kept}), _answer(stories), _verdicts(experiment, stories)]
+    others = {stem: kept["of"] for stem, kept in stories if "of" in kept}
+    body = [_what(experiment, others), _answer(stories), _verdicts(experiment, stories)]
     for stem, kept in stories:
         body += [_figure(experiment, stem, figure) for figure in kept["figures"]]
         body.append(_told(stem, kept))
@@ -103,7 +104,7 @@ def _what(experiment: "Study", others: dict[str, str]) -> str:
     what += "".join(f" What notebook {stem} found is of {of}." for stem, of in others.items())
     if experiment.source != "mini" and experiment.encoder != "mini":
         return f"<p>{sentence(what)}</p>"
-    other = f", but for notebook {words.listed(list(others))}," if others else ""
+    other = f", but for notebook {', '.join(others)}," if others else ""
     return (f'<p>{sentence(what)}</p>\n<p class="caution">Encoder and tasks{other} are a miniature that comes with the '
             "project. Its numbers say nothing about real encoders; they show how the methods work.</p>")
 

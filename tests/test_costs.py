@@ -197,8 +197,8 @@ def test_what_took_most_and_least_is_told(runs):
 
 def test_memory_is_not_told_apart_where_runs_of_one_arm_differ_as_much(runs):
     noisy = runs.assign(peak_mb=runs["peak_mb"] + 50 * (runs["seed"] == runs["seed"].min()))
-    assert facts.spent(costs.by_arm(noisy))[0].sentence == ("Memory beyond the process's own: runs of one arm differ as much "
-                                                            "as arms do.")
+    assert facts.spent(costs.by_arm(noisy))[0].sentence == ("Memory beyond the process's own: runs of one arm differ as "
+                                                            "much as arms do.")
 
 
 def test_what_nobody_knows_is_not_told(runs):

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import random
+import re
 import shutil
 import time
 from types import SimpleNamespace
@@ -110,6 +111,18 @@ def test_a_stop_within_a_rung_compares_arms_after_as_many_steps(quick):
 def test_a_file_that_is_called_as_a_study_has_a_folder_of_its_own(tmp_path):
     task, _ = asking.asked(tickets(tmp_path, name="mini"))
     assert task.name == "mini-data" and asking.asked(tickets(tmp_path, name="mine"))[0].name == "mine"
+    assert asking.asked(tickets(tmp_path, name="example"))[0].name == "example-data"
+    assert asking.asked(paths.EXAMPLE)[0].name == "example"
+
+
+def test_another_file_of_the_same_name_has_a_folder_of_its_own(quick):
+    first, second = (tickets(paths.made(quick / name)) for name in ("a", "b"))
+    known, _ = asking.asked(first)
+    paths.write(paths.runs(known.name) / "advice.json", json.dumps({"task": {"data": known.data}}))
+    assert known.name == "tickets" and asking.asked(first)[0].name == "tickets"
+    assert re.fullmatch("tickets-[0-9a-f]{6}", asking.asked(second)[0].name)
+    first.unlink()  # the file has moved: what was found of it is gone on with
+    assert asking.asked(second)[0].name == "tickets"
 
 
 @pytest.mark.parametrize("asked, message", [

@@ -1,5 +1,7 @@
 """What somebody asks: a task of their own, an encoder, arms with rates to try, and so many minutes."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +86,8 @@ def question(data: str | Path, text: str = "", label: str = "", minutes: float =
 def asked(data: str | Path, text: str = "", label: str = "", minutes: float = 0, encoder: str = "",
           arms: Sequence[str] = (), margin: float = 0) -> tuple[Task, Wishes]:
     """The task and the wishes of a question, before any encoder is looked at. A task that is called as one of this
-    project's studies is called ``<name>-data``: its results have a folder of their own."""
+    project's studies, or as its example, is called ``<name>-data``, and one that is called as another file that has been
+    asked about ``<name>-`` and six digits of a hash of its place: its results and its model have folders of their own."""
     path = _found(data)
     given = {"minutes": minutes, "encoder": str(encoder), "margin": margin, "arms": tuple(arms)}
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -97,8 +100,21 @@ def asked(data: str | Path, text: str = "", label: str = "", minutes: float = 0,
         methods.get(method)
     if twice := next((method for method in wishes.arms if wishes.arms.count(method) > 1), ""):
         raise ValueError(f"arms: {twice} is there twice: name each method once")
-    name = f"{task.name}-data" if task.name in paths.studies() else task.name
-    return task.model_copy(update={"name": name}), wishes
+    return task.model_copy(update={"name": _free(task, path)}), wishes
+
+
+def _free(task: Task, path: Path) -> str:
+    """The task's name, or one like it where its folders are another's."""
+    name = task.name
+    if name in paths.studies() or (name == paths.EXAMPLE.stem and path != paths.EXAMPLE.resolve()):
+        name = f"{name}-data"
+    file = paths.runs(name) / "advice.json"
+    known = json.loads(file.read_text(encoding="utf-8"))["task"]["data"] if file.is_file() else ""
+    own = Path(known).is_relative_to(file.parent)  # a sample of it, kept there
+    moved = not Path(known).exists()
+    if known in ("", task.data) or own or moved:
+        return name
+    return f"{name}-{hashlib.sha256(task.data.encode()).hexdigest()[:6]}"
 
 
 def _found(data: str | Path) -> Path:

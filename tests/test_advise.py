@@ -278,6 +278,7 @@ def test_where_time_is_up_before_the_race_the_floors_are_compared(quick, monkeyp
     monkeypatch.setattr(running.Bench, "expected", lambda *_: 1e9)
     told = advise.run(tickets(quick), minutes=3, encoder="mini")
     assert told.decision.kind == "floor" and told.stopped == "time was up in the race"
+    assert told.promise.rows == told.rows["validation"] and told.promise.low <= told.promise.score <= told.promise.high
     assert {contender.kind for contender in told.contenders} == {"floor"} and told.model
 
 

@@ -195,6 +195,13 @@ def test_what_took_most_and_least_is_told(runs):
     assert memory.sentence == ("Memory beyond the process's own: most with `full`, 140 MB; least with `head`, 100 MB.")
 
 
+def test_without_a_clock_the_quickest_run_of_an_arm_tells_its_seconds(runs):
+    slow = runs.assign(train_seconds=runs["train_seconds"] * (1 + 5 * (runs["seed"] > runs["seed"].min())))
+    found = costs.by_arm(costs.quickest(slow)).set_index("arm")
+    least = runs[runs["seed"] == runs["seed"].min()].set_index("arm")["train_seconds"]
+    assert found["train_seconds"].to_dict() == pytest.approx(least.to_dict())
+
+
 def test_memory_is_not_told_apart_where_runs_of_one_arm_differ_as_much(runs):
     noisy = runs.assign(peak_mb=runs["peak_mb"] + 50 * (runs["seed"] == runs["seed"].min()))
     assert facts.spent(costs.by_arm(noisy))[0].sentence == ("Memory beyond the process's own: runs of one arm differ as "

@@ -52,6 +52,12 @@ def on_clock(table: pd.DataFrame, token_seconds: Mapping[tuple[str, str], float]
     return table.assign(train_seconds=[token_seconds.get(cell, np.nan) for cell in cells] * table["tokens"])
 
 
+def quickest(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of runs with ``train_seconds`` of each arm's quickest run on a task, the one that other load disturbed
+    least: for where there is no clock."""
+    return table.assign(train_seconds=table.groupby(["task", "arm"])["train_seconds"].transform("min"))
+
+
 def steps(paces: Sequence[dict]) -> pd.DataFrame:
     """``step_ms``, a row an arm, of a calibrated clock's paces on one task; none of a clock that was refused."""
     rows = [{"arm": pace["arm"], "step_ms": pace["forward_ms"] + pace["backward_ms"] + pace["update_ms"]} for pace in paces]

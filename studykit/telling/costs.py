@@ -24,8 +24,8 @@ def score_by_parameters(table: pd.DataFrame, about: str = "") -> Figure:
 
 
 def score_by_training_time(table: pd.DataFrame, about: str = "") -> Figure:
-    """Score against the seconds of training that a run took, or would take on a calibrated clock
-    (``costs.on_clock``), with an interval for the mean of either. Runs without seconds are left out."""
+    """Score against the seconds of training that a run took, would take on a calibrated clock (``costs.on_clock``), or that
+    the arm's quickest took (``costs.quickest``), with an interval for their mean. Runs without seconds are left out."""
     runs = table[table["train_seconds"].notna()]
     return _against(runs.assign(x=runs["train_seconds"]), about, "seconds of training")
 

@@ -1,4 +1,5 @@
 import ast
+import graphlib
 import importlib
 import inspect
 import json
@@ -146,3 +147,20 @@ def test_the_names_that_notebooks_use_are_there(module):
     for name in NAMES[module]:
         assert callable(getattr(getattr(studykit, module.removeprefix("studykit.")), name))
         assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_modules_import_one_way():
+    """No circle, even of imports within functions; the methods' own package, which opens what it saved, counts as one."""
+    files = {".".join(file.relative_to(paths.REPO).with_suffix("").parts).removesuffix(".__init__"): file
+             for file in (paths.REPO / "studykit").rglob("*.py")}
+
+    def whole(name):
+        return "studykit.methods" if name.startswith("studykit.methods.") else name
+
+    imported = {whole(name): set() for name in files}
+    for name, file in files.items():
+        for node in ast.walk(ast.parse(file.read_text())):
+            for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+                module = next((each for each in (f"{node.module}.{alias.name}", node.module) if each in files), name)
+                imported[whole(name)] |= {whole(module)} - {whole(name)}
+    assert len(list(graphlib.TopologicalSorter(imported).static_order())) == len(imported) > 100

@@ -475,6 +475,21 @@ def test_the_rate_with_the_best_score_is_chosen(tiny_study, monkeypatch):
                       for task in ("mrpc", "cola") for arm in ARMS}
 
 
+def test_close_choices_have_more_seeds_where_the_study_has_some(tiny_yaml, tiny_encoder, tiny_glue, monkeypatch):
+    """BitFit's rates score alike, those of the others do not."""
+    trials = {**yaml.safe_load(tiny_yaml.read_text())["trials"], "close": [2001, 2002]}
+    own = study.load(changed(tiny_yaml, trials=trials), source=tiny_glue, encoder=tiny_encoder)
+    scored(monkeypatch, lambda run: 0.5 if run.method == "bitfit" else 1 - run.lr)
+    monkeypatch.setattr(rates, "WIDEN", 0)
+    _, tried = own.choose_rates("mrpc", ["full", "bitfit"])
+    by_rate = tried.groupby(["arm", "lr"])["seed"].agg(set)
+    assert all(seeds == set(trials["seeds"]) for seeds in by_rate["full"])
+    assert all(seeds == {*trials["seeds"], 2001, 2002} for seeds in by_rate["bitfit"])
+    assert own.choose_rates("mrpc", ["full", "bitfit"], train=False)[1]["key"].tolist() == tried["key"].tolist()
+    with pytest.raises(ValueError, match="trials: seeds: 0 is a seed of the report too"):
+        study.load(changed(tiny_yaml, trials={**trials, "close": [0]}), source=tiny_glue, encoder=tiny_encoder)
+
+
 def test_an_arm_with_one_rate_has_no_edge():
     assert rates.beyond(SimpleNamespace(learnt=True, rate=1e-3, best=1e-3), [1e-3]) == []
 

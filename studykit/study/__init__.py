@@ -148,8 +148,8 @@ class Study:
     def _tried(self, tasks: Sequence[str], arm: str, rate: float, **fields) -> list[Run]:
         """The trials of one rate."""
         trial = self.design.trials
-        fields = {"score_on": "selection", "epochs": trial.epochs or self.design.epochs, **fields}
-        return self.plan(tasks, [arm], rates=rate, fractions=[trial.fraction], seeds=trial.seeds, **fields)
+        fields = {"score_on": "selection", "epochs": trial.epochs or self.design.epochs, "seeds": trial.seeds, **fields}
+        return self.plan(tasks, [arm], rates=rate, fractions=[trial.fraction], **fields)
 
     def choose_rates(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), *, jobs: int = 1,
                      train: bool = True) -> tuple[dict[Cell, float], pd.DataFrame]:
@@ -157,18 +157,27 @@ class Study:
         study's rule (``rates.judged``).
 
         Where the best or the chosen rate lies at the edge of those tried, one beyond it is tried too, up to ``WIDEN``
-        times. With ``train=False`` the trials on record choose, of those tasks and arms that have some.
+        times. Then, where more than one rate is level with the best, all of that arm's are tried with the ``close`` seeds
+        too, if the study has some. With ``train=False`` the trials on record choose, of those tasks and arms that have some.
         """
-        wanted = self.trials(tasks, arms)
-        for _ in range(rates.WIDEN + 1):
+        wanted, widened = self.trials(tasks, arms), 0
+        while True:
             trials = self.execute(wanted, group="02_learning_rates", jobs=jobs) if train else self.recorded(wanted)
             if trials.empty:
                 return {}, trials
             choices = rates.judged(trials, self.design.trials.rule)
-            if not (more := self.wider(trials, choices)):
+            more = self.wider(trials, choices) if widened < rates.WIDEN else []
+            widened += 1
+            if not (more := more or self.closer(trials, choices)) or set(more) <= set(wanted):
                 break
             wanted += more
         return {(choice.task, choice.arm): choice.rate for choice in choices.itertuples()}, trials
+
+    def closer(self, trials: pd.DataFrame, choices: pd.DataFrame) -> list[Run]:
+        """Trials with more seeds, where a choice is close."""
+        return [run for choice in choices.itertuples() if choice.level > 1
+                for rate in sorted(set(trials.loc[trials["task"].eq(choice.task) & trials["arm"].eq(choice.arm), "lr"]))
+                for run in self._tried([choice.task], choice.arm, rate, seeds=self.design.trials.close)]
 
     def wider(self, trials: pd.DataFrame, choices: pd.DataFrame) -> list[Run]:
         """Trials one step beyond, where a choice is at the edge."""

@@ -26,12 +26,14 @@ STRICT = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 class Trials(BaseModel):
-    """How learning rates are chosen: on this share of the data, from these seeds, by this rule."""
+    """How learning rates are chosen: on this share of the data, from these seeds, by this rule. ``close`` are seeds that are
+    added where a choice is close."""
 
     model_config = STRICT
 
     fraction: Share
     seeds: tuple[Seed, ...] = Field(min_length=1)
+    close: tuple[Seed, ...] = ()
     epochs: PositiveFloat | None = None
     rule: Literal["lowest within one error", "best score"] = "lowest within one error"
 
@@ -91,7 +93,7 @@ class Design(BaseModel):
         if self.baseline and self.baseline not in [arm.label for arm in self.arms]:
             raise ValueError(f"baseline: there is no arm {self.baseline!r}: choose from "
                              f"{', '.join(arm.label for arm in self.arms)}")
-        if shared := set(self.seeds) & set(self.trials.seeds):
+        if shared := set(self.seeds) & {*self.trials.seeds, *self.trials.close}:
             raise ValueError(f"trials: seeds: {', '.join(map(str, sorted(shared)))} is a seed of the report too: choose "
                              "rates from others")
         return self

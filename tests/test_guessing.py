@@ -88,11 +88,11 @@ REFUSED = {
     "no label": ({"text": columns()["text"], "id": list(COUNT)}, {},
                  "no column holds labels, few names or numbers; .*has id"),
     "only texts": ({"text": columns()["text"]}, {},
-                   "no column holds labels, .* beside the text it has no column: name the label"),
+                   "no column holds labels, .* beside the text it has no column: give it one, or name it as --label"),
     "three texts": (columns(title=[text(-i) for i in COUNT], body=[text(i, 30) for i in COUNT]), {},
                     "texts could be text, title, body; its columns are .*: name one or two as text, such as --text text"),
     "no text": ({"label": ["a", "b"] * 60, "age": list(COUNT)}, {},
-                "no column holds texts, many different ones; .*--text label"),
+                "no column holds texts, many different ones; its columns are label, age: give it one, or name it as --text"),
     "two short columns": ({"name": [f"n{i}" for i in COUNT], "city": [f"c{i}" for i in COUNT], "kind": ["a", "b"] * 60}, {},
                           "texts could be name, city; .*--text name"),
     "a text column that is not there": (columns(), {"text": "body"}, "column body is missing; the file has text, label"),
@@ -117,6 +117,45 @@ def test_a_path_that_is_not_there_is_named(tmp_path):
         described(tmp_path / "nowhere.csv")
     with pytest.raises(FileNotFoundError, match=r"no .* data at .*: expected train\.csv"):
         described(tmp_path)
+
+
+ACCEPTED = {
+    "a header that pandas counts": ({"0": [text(i) for i in COUNT], "1": [i % 2 for i in COUNT]}, ("0",), "1"),
+    "a label called as one of its classes": (columns() | {"label": None, "calm": columns()["label"]}, ("text",), "calm"),
+    "a long question above its answers": ({"What did you see in town": [text(i) for i in COUNT], "kind": ["a", "b"] * 60},
+                                          ("What did you see in town",), "kind"),
+}
+
+
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_names_of_columns_are_not_taken_for_rows(tmp_path, kind):
+    made, texts, label = ACCEPTED[kind]
+    task = described(written(tmp_path, {name: values for name, values in made.items() if values}))
+    assert (task.columns, task.label) == (texts, label)
+
+
+def test_what_looks_like_a_row_may_be_said_to_be_names(tmp_path):
+    file = written(tmp_path, {text(0): [text(i) for i in COUNT], "calm": columns()["label"]})
+    with pytest.raises(ValueError, match=r"line 1: it looks like a row"):
+        described(file)
+    assert described(file, text(0), "calm").label == "calm"
+
+
+def test_columns_that_nobody_needs_may_stand_twice(tmp_path):
+    frame = pd.DataFrame(columns(note="x", more="y")).rename(columns={"more": "note"})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    assert described(tmp_path / "x.csv") == described(tmp_path / "x.csv", "text", "label")
+    assert "Left out: column note, which stands there 2 times: rename the others." in account(described(tmp_path / "x.csv"))
+
+
+def test_a_class_beside_numbers_is_one_where_it_has_rows(tmp_path):
+    task = described(written(tmp_path, columns(label=[i % 5 if i % 10 else "other" for i in COUNT])))
+    assert task.labels == ("0", "1", "2", "3", "4", "other")
+
+
+def test_a_name_may_hold_a_comma(tmp_path):
+    file = written(tmp_path, {"text, body": columns()["text"], "kind": columns()["label"]})
+    assert described(file, "text, body").columns == ("text, body",)
 
 
 def test_columns_may_be_named(tmp_path):

@@ -268,6 +268,33 @@ def test_columns_that_are_not_needed_are_never_looked_at(tmp_path):
     assert list(sheet(next((tmp_path / "cola").glob("*.parquet"))).columns) == ["sentence", "label"]
 
 
+def test_types_of_other_programs_are_read(tmp_path):
+    days = pa.array([0, 1], pa.int32()).cast(pa.date32())
+    pq.write_table(pa.table({"text": pa.array(["a", "b"], pa.string_view()), "day": days,
+                             "at": days.cast(pa.timestamp("s"))}), tmp_path / "x.parquet")
+    assert sheet(tmp_path / "x.parquet").columns == {
+        "text": ["a", "b"], "day": ["1970-01-01", "1970-01-02"],
+        "at": ["1970-01-01 00:00:00.000", "1970-01-02 00:00:00.000"]}
+
+
+@pytest.mark.parametrize("metadata, labels", [
+    ("[1]", [0, 1, -1]), ('{"info": null}', [0, 1, -1]), ("{", [0, 1, -1]),
+    ('{"info": {"features": {"label": [1]}}}', [0, 1, -1]),
+    ('{"info": {"features": {"label": {"names": {"0": "x", "1": "y"}}, "more": [1]}}}', ["x", "y", None]),
+    ('{"info": {"features": {"label": {"names": ["x", "y"]}}}}', ["x", "y", None])])
+def test_names_of_classes_are_read_where_they_are_sound_and_minus_one_is_none(tmp_path, metadata, labels):
+    made = pa.table({"text": ["a", "b", "c"], "label": [0, 1, -1]}).replace_schema_metadata({"huggingface": metadata})
+    pq.write_table(made, tmp_path / "x.parquet")
+    assert sheet(tmp_path / "x.parquet").columns["label"] == labels
+
+
+def test_a_part_without_rows_is_no_obstacle(tmp_path):
+    (tmp_path / "train-1.csv").write_text("text,kind\na,0\nb,1\n")
+    (tmp_path / "train-2.csv").write_text("")
+    (tmp_path / "validation.csv").write_text("text,kind\na,0\nb,1\n")
+    assert len(data(tmp_path)["train"]) == 2
+
+
 def test_shards_of_unlike_types_are_cast(tmp_path):
     kinds = [pa.array([0, 1], pa.int8()), pa.array([0, 1], pa.int64()), pa.array([0.0, 1.0]),
              pa.array([False, True]).cast("int32"),

@@ -36,8 +36,8 @@ def load(task: str | Path | Task, source: str | Path = "hub"):
         if task.also:
             raise ValueError(f"{task.name} also scores {', '.join(task.also)}, which one file does not hold: give a folder")
         rows = _rows(task, [sheet(Path(task.data), wanted)], Path(task.data).name)
-        texts = list(zip(*(rows[column][:] for column in task.columns), strict=True))
-        kept, held = splits.held_out(task, rows["label"][:], texts)
+        together = list(zip(*(rows[column][:] for column in task.columns), strict=True))
+        kept, held = splits.held_out(task, rows["label"][:], together)
         return datasets.DatasetDict(train=rows.select(kept), validation=rows.select(held))
     names = ("train", "validation", *task.also)
     if not task.data and source == "hub":
@@ -105,26 +105,28 @@ def _rows(task: Task, sheets: list[Sheet], where: str):
 
     if not any(map(len, sheets)):
         raise ValueError(f"{where}: the file has no rows; give it at least two, with different labels")
-    texts = {column: [text for part in sheets for text in _texts(part, column)] for column in task.columns}
-    for column, given in texts.items():
+    sheets = [part for part in sheets if len(part)]
+    read = {column: [text for part in sheets for text in texts(part, column)] for column in task.columns}
+    for column, given in read.items():
         if not any(map(str.strip, given)):
             raise ValueError(f"{where}: every text of column {column} is empty: fill them in, or name another column")
-    labels = [number for part in sheets if len(part) for number in _labels(task, part)]
+    labels = [number for part in sheets for number in _labels(task, part)]
     if len(set(labels)) < 2:
         raise ValueError(f"{where}: every label is {task.labels[labels[0]] if task.labels else labels[0]}; at least two "
                          "different ones are needed")
-    columns = {column: pa.array(given, pa.large_string()) for column, given in texts.items()}
+    columns = {column: pa.array(given, pa.large_string()) for column, given in read.items()}
     return datasets.Dataset(pa.table({**columns, "label": pa.array(labels, pa.int64() if task.labels else pa.float64())}))
 
 
-def _texts(part: Sheet, column: str) -> list[str]:
-    texts = part.columns[column]
-    if wrong := [row for row, text in enumerate(texts) if not sound(text)]:
-        value = texts[wrong[0]]
+def texts(part: Sheet, column: str) -> list[str]:
+    """A column's texts, their line breaks ``\\n``. Raises ``ValueError`` where one is no text."""
+    given = part.columns[column]
+    if wrong := [row for row, text in enumerate(given) if not sound(text)]:
+        value = given[wrong[0]]
         problem = "holds half a character (a lone surrogate): mend it" if isinstance(value, str) else \
             "is not text: give it one, or an empty one"
         raise ValueError(f"{part.place(wrong)}: {column} {value!r:.80} {problem}")
-    return [LINE_END.sub("\n", text) if "\r" in text else text for text in texts]
+    return [LINE_END.sub("\n", text) if "\r" in text else text for text in given]
 
 
 def _labels(task: Task, part: Sheet) -> list:

@@ -8,9 +8,11 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 KINDS = ("csv", "tsv", "jsonl", "json", "parquet")
@@ -23,16 +25,24 @@ LINE_END = re.compile(r"\r\n|\r|\n")
 @dataclass(frozen=True)
 class Sheet:
     """What a file holds: its columns by name, of one length; how it is laid out; the line that each row begins on, where it
-    has lines. ``comma`` says that its numbers may be written 3,5."""
+    has lines. ``comma`` says that its numbers may be written 3,5, ``unread`` what is wrong with columns that are left out,
+    ``header`` the line of the columns' names, where they stand in one."""
 
     source: str
     columns: dict[str, list]
     layout: str
     lines: Sequence[int] = ()
     comma: bool = False
+    unread: dict[str, str] = field(default_factory=dict)
+    header: int = 0
 
     def __len__(self) -> int:
         return max(map(len, self.columns.values()), default=0)
+
+    @property
+    def head(self) -> str:
+        """Where the names of its columns stand."""
+        return self.source + (f", line {self.header}" if self.header else "")
 
     def place(self, rows: Sequence[int]) -> str:
         """Where the first of these rows stands, and how many more there are."""
@@ -56,10 +66,20 @@ def sheet(file: Path, wanted: tuple[str, ...] = ()) -> Sheet:
     return (_delimited if kind in ("csv", "tsv") else _json)(file, text, wanted)
 
 
-def need(wanted: Iterable[str], names: Sequence[str], where: str) -> None:
+def need(wanted: Iterable[str], names: Iterable[str], where: str, unread: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Raises ``ValueError`` where a wanted column is missing, or is one that is not read."""
+    for column in wanted:
+        if column in unread:
+            raise ValueError(f"{where}: column {column} {unread[column]}")
     if missing := [column for column in wanted if column not in names]:
         raise ValueError(f"{where}: column {listed(missing)} is missing; the file has {listed(names)}: rename "
                          "what it holds, or name its columns and its label in the task's YAML")
+
+
+def _twice(names: Sequence[str]) -> dict[str, str]:
+    """Columns that cannot be told apart."""
+    return {name: f"stands there {count} times: rename the others" for name, count in Counter(names).items()
+            if name and count > 1}
 
 
 def listed(names: Iterable[str]) -> str:
@@ -73,28 +93,54 @@ def _parquet(file: Path, wanted: tuple[str, ...]) -> Sheet:
     import pyarrow as pa
     import pyarrow.parquet
 
-    plain = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary, pa.types.is_integer, pa.types.is_floating,
-             pa.types.is_boolean, pa.types.is_decimal)
     try:
         with pyarrow.parquet.ParquetFile(file) as opened:
             schema = opened.schema_arrow
-            names = [field.name for field in schema
-                     if (field.name in wanted if wanted else any(holds(field.type) for holds in plain))]
+            unread = {field.name: f"is of type {field.type!s:.80}, which is not read: write it as text or numbers, one a row"
+                      for field in schema if not _plain(field.type)} | _twice(schema.names)
+            names = [name for name in schema.names if name not in unread and name in (wanted or schema.names)]
             table = opened.read(columns=names)
         table.validate(full=True)  # that its texts are UTF-8
-        about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     except (ValueError, OSError, pa.ArrowException) as error:
         raise ValueError(f"{file} is not a sound Parquet file ({str(error).splitlines()[0]}): fetch or write it "
                          "again") from None
-    need(wanted, schema.names, str(file))
-    return Sheet(str(file), {name: by_name(table[name].to_pylist(), about.get(name, {}).get("names")) for name in names},
-                 "Parquet")
+    need(wanted, schema.names, str(file), unread)
+    classes = _class_names((schema.metadata or {}).get(b"huggingface", b""))
+    columns = {name: by_name((column.cast(pa.string()) if pa.types.is_temporal(column.type) else column).to_pylist(),
+                             classes.get(name)) for name, column in zip(names, table.columns, strict=True)}
+    return Sheet(str(file), columns, "Parquet", unread=unread)
+
+
+def _plain(kind: Any) -> bool:
+    """Whether a type of Parquet's holds texts, numbers, truths or dates."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    return any(holds(kind) for holds in (
+        types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_floating, types.is_boolean,
+        types.is_decimal, types.is_date, types.is_timestamp, types.is_time, types.is_null))
+
+
+def _class_names(metadata: bytes) -> dict[str, list[str]]:
+    """Names of classes by column, as ``datasets`` writes them: a list, or by number. What is otherwise says nothing."""
+    try:
+        features = json.loads(metadata)["info"]["features"]
+        named = {column: feature["names"] for column, feature in features.items()
+                 if isinstance(feature, dict) and feature.get("names")}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    named = {column: [names.get(str(place)) for place in range(len(names))] if isinstance(names, dict) else names
+             for column, names in named.items()}
+    return {column: names for column, names in named.items() if isinstance(names, list) and all(map(sound, names))}
 
 
 def by_name(labels: list, names: list[str] | None) -> list:
-    """Numbers of classes as the file's own names for them, where it has some, as ``datasets`` writes."""
-    return [names[label] if isinstance(label, int) and 0 <= label < len(names) else label for label in labels
-            ] if names else labels
+    """Numbers of classes as the file's own names for them, where it has some, as ``datasets`` writes; -1 is no label."""
+    if not names:
+        return labels
+    return [None if label == -1 else names[label] if isinstance(label, int) and 0 <= label < len(names) else label
+            for label in labels]
 
 
 def _json(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
@@ -126,10 +172,9 @@ def _delimited(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
     csv.field_size_limit(2 ** 31 - 1)  # a long text is no error: it is cut at max_length tokens
     mark, names = separated(text, file.suffix.lower(), wanted)
     quoted = quotes_enclose(text, mark, len(names))
-    if twice := [name for name in wanted or names if name and names.count(name) > 1]:
-        raise ValueError(f"{file}, line 1: column {twice[0]} stands there {names.count(twice[0])} times: rename the others")
+    unread = _twice(names)
     if text.strip():
-        need(wanted, names, f"{file}, line 1")
+        need(wanted, names, f"{file}, line 1", unread)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True,
                         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
     rows, spans, begin = [], [], 1
@@ -142,6 +187,7 @@ def _delimited(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
     except csv.Error as error:
         raise ValueError(f"{file}, line {begin}: its quotes are not balanced ({error}); each row must be one whole row of "
                          "CSV, with a quote within quotes written twice") from None
+    header = spans[0][0] if spans else 0
     rows, spans = rows[1:], spans[1:]  # the first has the names
     for values, (line, _) in zip(rows, spans, strict=True):
         if len(values) < len(names) or any(values[len(names):]):
@@ -149,11 +195,11 @@ def _delimited(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
             raise ValueError(f"{file}, line {line}: it has {many} for the {len(names)} columns {listed(names)}; a text that "
                              f"holds {DELIMITERS[mark]} must stand in double quotes")
     columns = {name: [values[place] for values in rows] for place, name in enumerate(names)
-               if name and name in (wanted or names)}
+               if name and name not in unread and name in (wanted or names)}
     if wanted and rows:
         _nothing_swallowed(file, text, mark, names.index(wanted[-1]), len(names), columns[wanted[-1]], spans)
     return Sheet(str(file), columns, f"separated by {DELIMITERS[mark]}" + ("" if quoted else ", quotes are text"),
-                 [line for line, _ in spans], mark == ";")
+                 [line for line, _ in spans], mark == ";", unread, header)
 
 
 def separated(text: str, suffix: str, wanted: Iterable[str]) -> tuple[str, list[str]]:

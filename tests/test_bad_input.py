@@ -700,6 +700,24 @@ OWN = [(own(files, *options), said) for files, said, *options in [
      r"train\.csv: its labels are numbers, such as '0', where val\.jsonl has names, such as True"),
     ({"x.csv": lines(lambda i: "a")}, r"x\.csv: every label of label is 'a'; at least two different ones are needed"),
     ({"x.csv": lines(lambda i: "a")}, "every label of label is 'a'; at least two different", "--label", "label"),
+    ({"x.csv": lines().encode("utf-16-le")}, r"x\.csv, line 1: it holds a NUL character, so it looks like UTF-16: save the"),
+    ({"x.csv": lines().encode("utf-16-be")}, r"x\.csv, line 1: it holds a NUL character, so it looks like UTF-16: save the"),
+    ({"x.csv": lines(header="te\0xt,label\n")}, r"x\.csv, line 1: it holds a NUL character"),
+    ({"x.csv": lines(header="Export of tickets 2024\n\ntext,label\n")},
+     r"x\.csv, line 1: 'Export of tickets 2024' stands there alone, and the rows below have 2 values: take out what stands"),
+    ({"x.csv": lines(header="Export of tickets 2024,\ntext,label\n")}, "line 1: 'Export of tickets 2024' stands there"),
+    ({"x.csv": lines(header="# made by x\ntext,label\n")}, "line 1: '# made by x' stands there alone"),
+    ({"x.csv": lines(calm, "\ufefftext,label\n")}, r"x\.csv, line 62: it repeats line 1, the names of the columns: take it out"),
+    ({"x.csv": lines(line='{1}, "well, {0}"\n', header="label, text\n")},
+     r"x\.csv, line 2: a blank stands before a quote, which then encloses nothing: take the blank out"),
+    ({"x.csv": lines(line='{1}, "{0}"\n', header="label, text\n")}, r"x\.csv, line 2: a blank stands before a quote"),
+    *[({"x.json": json.dumps(held, indent=indent)},
+       r"x\.json, line 1: it is one object, not rows \(\w+, \w+\): write it as an array of objects, .*orient='records'")
+      for indent in (None, 1) for held in (
+          {"text": [words(i) for i in range(60)], "label": [*CALM * 20]},
+          {"text": {i: words(i) for i in range(60)}, "label": {i: calm(i) for i in range(60)}},
+          {"version": 1, "data": [{"text": words(i), "label": calm(i)} for i in range(60)]},
+          {"columns": ["text", "label"], "data": [[words(i), calm(i)] for i in range(60)]})],
     ({"x.csv": lines(line="{},{},x\n", header="text,label,label\n")}, r"x\.csv, line 1: column label stands there 2 times"),
 ]]
 

@@ -116,6 +116,40 @@ def test_what_separates_is_found_and_said(tmp_path, mark, name):
         assert sheet(file).columns == {"id": ["1"], "text": ["hello there"], "kind": ["praise"]}
 
 
+READ = {  # what stands in a file -> its columns
+    "text;a,b;kind,c\nhello;1,2;praise,x\nyou;3,4;x,y\n": {
+        "text": ["hello", "you"], "a,b": ["1,2", "3,4"], "kind,c": ["praise,x", "x,y"]},
+    "sep=;\ntext;kind\nhello, you;praise\n": {"text": ["hello, you"], "kind": ["praise"]},
+    '"sep=,"\r\ntext,kind\r\nhello;you,praise\r\n': {"text": ["hello;you"], "kind": ["praise"]},
+    "text|kind\nwell, hello|praise\n": {"text": ["well, hello"], "kind": ["praise"]},
+    "\ufeff\ufefftext,kind\nhello,praise\n": {"text": ["hello"], "kind": ["praise"]},
+    'text,kind\n" ""no"", he said",praise\n"a, ",question\n': {
+        "text": [' "no", he said', "a, "], "kind": ["praise", "question"]},
+    "text,kind;of\nhello;you,praise\nwell;no;yes,praise\n": {
+        "text": ["hello;you", "well;no;yes"], "kind;of": ["praise", "praise"]},
+}
+
+
+@pytest.mark.parametrize("content", READ)
+def test_the_rows_have_a_say_in_what_separates(tmp_path, content):
+    (tmp_path / "x.csv").write_text(content, newline="")
+    held = sheet(tmp_path / "x.csv")
+    assert held.columns == READ[content]
+    assert held.lines == [2 + content.lower().count("sep=") + row for row in range(len(held))]
+
+
+def test_a_name_that_cannot_be_written_is_left_out(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "a", "\\ud83d": 1}\n')
+    held = sheet(tmp_path / "x.jsonl")
+    assert list(held.columns) == ["text"]
+    assert held.unread == {"\\ud83d": "has half a character (a lone surrogate) in its name: mend it"}
+
+
+def test_one_row_of_json_with_lists_in_it_is_a_row(tmp_path):
+    (tmp_path / "x.json").write_text('{"text": "a", "kind": "praise", "spans": [{"a": 1}, {"b": 2}], "more": {}}')
+    assert sheet(tmp_path / "x.json", ("text", "kind")).columns == {"text": ["a"], "kind": ["praise"]}
+
+
 def test_a_wanted_column_decides_what_separates(tmp_path):
     (tmp_path / "x.csv").write_text("text;kind;a,b,c,d\nhello;praise;1,2\n")
     assert sheet(tmp_path / "x.csv", ("text", "kind")).columns == {"text": ["hello"], "kind": ["praise"]}

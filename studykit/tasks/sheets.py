@@ -5,6 +5,7 @@ Parquet is read by pyarrow, text by Python's own ``csv`` and ``json``: they are 
 
 import csv
 import io
+import itertools
 import json
 import math
 import re
@@ -16,7 +17,9 @@ from types import MappingProxyType
 from typing import Any
 
 KINDS = ("csv", "tsv", "jsonl", "json", "parquet")
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "upright strokes"}
+DECLARED = re.compile(r"\ufeff?\"?sep=([,;|\t])\"?[ \t]*(?=[\r\n])", re.I)  # how Excel is told what separates
+SAMPLE, VOTERS = 100_000, 20  # characters, and rows in them, that tell what separates
 QUOTED = r'(?<![^{0}\r\n])"[^"]*(?:""[^"]*)*"(?![^{0}\r\n])'  # a whole quoted value
 SHOWN = 200  # characters of a list of names
 LINE_END = re.compile(r"\r\n|\r|\n")
@@ -59,10 +62,12 @@ def sheet(file: Path, wanted: tuple[str, ...] = ()) -> Sheet:
         return _parquet(file, wanted)
     content = file.read_bytes()
     try:
-        text = content.decode().removeprefix("\ufeff")
+        text = content.decode().lstrip("\ufeff")
     except UnicodeDecodeError as error:
         line = len(re.split(rb"\r\n|\r|\n", content[: error.start]))
         raise ValueError(f"{file}, line {line}: it is not UTF-8 (at byte {error.start}): save the file as UTF-8") from None
+    if "\0" in LINE_END.split(text[:SAMPLE], maxsplit=1)[0]:
+        raise ValueError(f"{file}, line 1: it holds a NUL character, so it looks like UTF-16: save the file as UTF-8")
     return (_delimited if kind in ("csv", "tsv") else _json)(file, text, wanted)
 
 
@@ -148,6 +153,7 @@ def _json(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
     array = text.lstrip()[:1] == "["
     lines = [(1, text)] if array else [(number, line) for number, line in enumerate(LINE_END.split(text), 1) if line.strip()]
     rows: list = []
+    _rows_apart(file, text, lines, wanted)
     for place, line in lines:
         try:
             rows += json.loads(line) if array else [json.loads(line)]
@@ -160,17 +166,36 @@ def _json(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
     if wrong := [place for place, row in enumerate(rows, 1) if not isinstance(row, dict)]:
         raise ValueError(f"{file}, row {wrong[0]}: it is not a JSON object; each item of the array must be one")
     names = list(dict.fromkeys(name for row in rows for name in row))
+    unread = {name.encode(errors="backslashreplace").decode(): "has half a character (a lone surrogate) in its name: mend it"
+              for name in names if not sound(name)}
     if rows:
-        need(wanted, names, f"{file}, line {lines[0][0]}")
-    return Sheet(str(file), {name: [row.get(name) for row in rows] for name in wanted or names},
-                 "a JSON array" if array else "JSON lines", [] if array else [number for number, _ in lines])
+        need(wanted, names, f"{file}, line {lines[0][0]}", unread)
+    return Sheet(str(file), {name: [row.get(name) for row in rows] for name in wanted or names if sound(name)},
+                 "a JSON array" if array else "JSON lines", [] if array else [number for number, _ in lines], unread=unread)
+
+
+def _rows_apart(file: Path, text: str, lines: list[tuple[int, str]], wanted: tuple[str, ...]) -> None:
+    """Raises ``ValueError`` where the file is one object that holds all rows, by column or under a name of their own."""
+    try:
+        held = json.loads(text) if text.lstrip()[:1] == "{" else None
+    except (ValueError, RecursionError):  # lines of objects, or what is named by its line
+        return
+    if not isinstance(held, dict) or any(isinstance(held.get(name), str | float) for name in wanted):
+        return
+    below = [value for value in held.values() if isinstance(value, list | dict)]
+    rows = [value for value in below if len(value) > 1 and all(isinstance(row, list | dict) for row in value)]
+    if rows or (held and len(below) == len(held)):
+        raise ValueError(f"{file}, line {lines[0][0]}: it is one object, not rows ({listed(held)}): write it as an array of "
+                         "objects, one a row, as pandas does with orient='records'")
 
 
 def _delimited(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
-    """CSV or TSV, whichever of commas, semicolons and tabs separates: the one that finds the wanted columns in the first
-    line, and most. Rows of empty values alone are no rows, and empty columns at the end are no columns."""
+    """CSV or TSV, whatever separates. Rows of empty values alone are no rows, and empty columns at the end are none."""
     csv.field_size_limit(2 ** 31 - 1)  # a long text is no error: it is cut at max_length tokens
-    mark, names = separated(text, file.suffix.lower(), wanted)
+    declared = DECLARED.match(text)
+    text = text[declared.end():] if declared else text  # its line stays, empty
+    mark, names = (declared[1], _header(text, declared[1])) if declared else separated(text, file.suffix.lower(), wanted)
+    _names_first(file, text, names)
     quoted = quotes_enclose(text, mark, len(names))
     unread = _twice(names)
     if text.strip():
@@ -188,8 +213,13 @@ def _delimited(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
         raise ValueError(f"{file}, line {begin}: its quotes are not balanced ({error}); each row must be one whole row of "
                          "CSV, with a quote within quotes written twice") from None
     header = spans[0][0] if spans else 0
+    _no_blank_before_quotes(file, text, mark, [line for values, (line, _) in zip(rows, spans, strict=True)
+                                               if any(value.lstrip(" ")[:1] == '"' != value[:1] for value in values)])
     rows, spans = rows[1:], spans[1:]  # the first has the names
     for values, (line, _) in zip(rows, spans, strict=True):
+        if names == [value.strip("\ufeff \r\n") for value in values[: len(names)]]:
+            raise ValueError(f"{file}, line {line}: it repeats line {header}, the names of the columns: take it out; "
+                             f"or, where line {header} is a row itself, put names above it")
         if len(values) < len(names) or any(values[len(names):]):
             many = f"{len(values)} value{'s' * (len(values) > 1)}"
             raise ValueError(f"{file}, line {line}: it has {many} for the {len(names)} columns {listed(names)}; a text that "
@@ -203,16 +233,48 @@ def _delimited(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
 
 
 def separated(text: str, suffix: str, wanted: Iterable[str]) -> tuple[str, list[str]]:
-    """``(mark, names)``: what separates the values of a text, and its columns."""
-    headers, usual = {mark: _header(text, mark) for mark in DELIMITERS}, "\t" if suffix == ".tsv" else ","
-    mark = max(DELIMITERS, key=lambda mark: ({*wanted} <= {*headers[mark]}, len(headers[mark]), mark == usual))
+    """``(mark, names)``: what separates the values of a text, and its columns. It is what finds the wanted columns in the
+    first line; then what most of the rows below have as often; then what finds most columns, commas last."""
+    headers = {mark: _header(text, mark) for mark in DELIMITERS}
+
+    def votes(mark: str) -> tuple:
+        rows, names = _sample(text, mark)[1:], headers[mark]
+        alike = sum(len(row) >= len(names) and not any(row[len(names):]) for row in rows) / max(1, len(rows))
+        return ({*wanted} <= {*names}, len(names) > 1, alike, len(names), (mark == "\t") == (suffix == ".tsv"), mark != ",")
+
+    mark = max(DELIMITERS, key=votes)
     return mark, headers[mark]
 
 
+def _sample(text: str, mark: str) -> list[list[str]]:
+    """The first rows, the one of names among them; a last one that may be cut off is none."""
+    reader = csv.reader(io.StringIO(text[:SAMPLE], newline=""), delimiter=mark)
+    rows = list(itertools.islice(filter(any, reader), VOTERS + 1))
+    return rows if len(text) <= SAMPLE or len(rows) > VOTERS else rows[:1] + rows[1:-1]
+
+
 def _header(text: str, mark: str) -> list[str]:
-    first = next(filter(any, csv.reader(io.StringIO(text[:100_000], newline=""), delimiter=mark)), [])
-    names = [" ".join(name.split()) for name in first]
+    names = [" ".join(name.split()) for name in next(iter(_sample(text, mark)), [])]
     return names[: max((place for place, name in enumerate(names, 1) if name), default=0)]
+
+
+def _names_first(file: Path, text: str, names: list[str]) -> None:
+    """Raises ``ValueError`` where the first line is one value and the rows below are not: a title, or a remark."""
+    for mark in DELIMITERS if len(names) == 1 else ():
+        widths = Counter(len(row) for row in _sample(text, mark)[1:])
+        width, count = max(widths.items(), key=lambda item: item[1], default=(0, 0))
+        if width > 1 and count > 2 and 2 * count > widths.total():
+            title = names[0].rstrip("".join(DELIMITERS))
+            raise ValueError(f"{file}, line 1: {title!r:.80} stands there alone, and the rows below have {width} values: "
+                             "take out what stands above the names of the columns, or give each a name")
+
+
+def _no_blank_before_quotes(file: Path, text: str, mark: str, places: list[int]) -> None:
+    """Raises ``ValueError`` where rows of these lines have a blank outside of quotes: the quotes would be taken for text."""
+    lines = LINE_END.split(text) if places and mark != "\t" else []
+    if wrong := [place for place in places if lines and re.search(rf'(?:^|{re.escape(mark)}) +"(?!")', lines[place - 1])]:
+        raise ValueError(f"{file}, line {wrong[0]}: a blank stands before a quote, which then encloses nothing: take the "
+                         "blank out")
 
 
 def quotes_enclose(text: str, mark: str, columns: int) -> bool:

@@ -194,7 +194,7 @@ def test_what_was_guessed_is_said(tmp_path):
     said = account(described(written(tmp_path, columns(id=list(COUNT)), sep=";")))
     assert said == [
         "mails.csv: 120 rows, separated by semicolons.",
-        "Its rows are split: a fifth is held out to score on, the same fifth each time.",
+        "Its rows are split: 96 to train on, 24 held out to score on, the same each time.",
         "Text is read from text, the label from label; not used: id.",
         "label names 3 classes: angry, calm, urgent."]
     numbers = " ".join(account(described(written(tmp_path, columns(label=[i * 7 % 113 - 20 for i in COUNT])))))

@@ -481,6 +481,39 @@ def test_rows_of_equal_texts_stay_on_one_side(tmp_path):
     assert len(loaded["validation"]) == 80
 
 
+REPEATED = {  # texts of rows -> rows to train on and held out
+    "none": ([f"text {i}" for i in range(200)], (160, 40)),
+    "many are empty": ([f"text {i}" for i in range(30)] + [""] * 90, (105, 15)),  # half of the texts
+    "most are one": ([f"text {i}" for i in range(40)] + ["thanks"] * 160, (180, 20)),
+    "three are many": ([f"text {i}" if i % 4 == 0 else f"ok {i % 3}" for i in range(200)], (174, 26)),
+    "some are many": ([f"text {i}" for i in range(140)] + ["ok"] * 60, (160, 40)),
+}
+
+
+@pytest.mark.parametrize("kind", REPEATED)
+def test_where_texts_repeat_rows_are_counted(kind):
+    given, expected = REPEATED[kind]
+    for seed in range(5):
+        made = random.Random(seed).sample(given, len(given))
+        train, held = tasks.held_out(KIND, np.arange(len(made)) % 3, made)
+        assert (len(train), len(held)) == expected and sorted([*train, *held]) == list(range(len(made)))
+        assert not {made[row] for row in train} & {made[row] for row in held}
+
+
+def test_too_few_different_texts_are_said_to_be(tmp_path):
+    (tmp_path / "x.csv").write_text("text,kind\n" + "the same text here,praise\nthe same text here,question\n" * 30)
+    with pytest.raises(ValueError, match=r"kind has 60 rows, but 1 different text, too few .*: 20 different texts with"):
+        data(tmp_path / "x.csv")
+
+
+def test_learning_rates_are_not_chosen_where_the_rest_would_hold_one_class():
+    for count in range(14, 60):
+        with pytest.raises(ValueError, match=r"which must hold different labels, and so must the rest: .* rows"):
+            tasks.selection_split(KIND, [1] + [0] * (count - 1))
+    rest, selection = tasks.selection_split(KIND, [0, 1, 2] + [0, 1] * 20)
+    assert len(rest) == 37 and len(selection) == 6
+
+
 def test_the_only_row_of_a_class_is_trained_on(tmp_path):
     made = [{**row, "kind": "complaint" if i == 7 else KIND.labels[i % 2]} for i, row in enumerate(rows(100))]
     for shuffle in range(8):

@@ -259,15 +259,18 @@ def _each_a_name(label: str, parts: list[Sheet]) -> None:
 def account(task: Task) -> list[str]:
     """What was found in the files of a task that names its data, a sentence each: rows and layout, columns, labels."""
     parts = _parts(Path(task.data))
+    for part in [part for found in parts.values() for part in found if len(part)]:
+        sheets.need((*task.columns, task.label), part.columns, part.head, part.unread)
     told = [f"{Path(part.source).name}: {len(part):,} rows, {part.layout}." for found in parts.values() for part in found]
     if "" in parts:
-        told.append("Its rows are split: a fifth is held out to score on, the same fifth each time.")
+        kept, held = map(len, reading.parted(task, parts[""][0]))
+        told.append(f"Its rows are split: {kept:,} to train on, {held:,} held out to score on, the same each time.")
     unread = {name: why for found in parts.values() for part in found for name, why in part.unread.items()}
     told += [f"Left out: column {name}, which {why}." for name, why in unread.items()]
     names = [name for name in next(iter(parts.values()))[0].columns if name not in (*task.columns, task.label)]
     told.append(f"Text is read from {' and '.join(task.columns)}, the label from {task.label}; "
                 + (f"not used: {sheets.listed(names)}." if names else "no column is left over."))
-    values = [value for found in parts.values() for part in found for value in part.columns[task.label]]
+    values = [value for found in parts.values() for part in found if len(part) for value in part.columns[task.label]]
     otherwise = f"to have it otherwise, write a YAML file with data: {Path(task.data).name}, columns:, label: and "
     if not task.labels:
         numbers = _numbers(values)

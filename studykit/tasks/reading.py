@@ -35,9 +35,9 @@ def load(task: str | Path | Task, source: str | Path = "hub"):
     if task.data and Path(task.data).is_file():
         if task.also:
             raise ValueError(f"{task.name} also scores {', '.join(task.also)}, which one file does not hold: give a folder")
-        rows = _rows(task, [sheet(Path(task.data), wanted)], Path(task.data).name)
-        together = list(zip(*(rows[column][:] for column in task.columns), strict=True))
-        kept, held = splits.held_out(task, rows["label"][:], together)
+        whole = sheet(Path(task.data), wanted)
+        rows = _rows(task, [whole], Path(task.data).name)
+        kept, held = parted(task, whole)
         return datasets.DatasetDict(train=rows.select(kept), validation=rows.select(held))
     names = ("train", "validation", *task.also)
     if not task.data and source == "hub":
@@ -116,6 +116,12 @@ def _rows(task: Task, sheets: list[Sheet], where: str):
                          "different ones are needed")
     columns = {column: pa.array(given, pa.large_string()) for column, given in read.items()}
     return datasets.Dataset(pa.table({**columns, "label": pa.array(labels, pa.int64() if task.labels else pa.float64())}))
+
+
+def parted(task: Task, whole: Sheet) -> tuple[np.ndarray, np.ndarray]:
+    """``(train, validation)``: which rows of a file that holds all are trained on, and which are held out."""
+    together = list(zip(*(texts(whole, column) for column in task.columns), strict=True))
+    return splits.held_out(task, _labels(task, whole), together)
 
 
 def texts(part: Sheet, column: str) -> list[str]:

@@ -719,6 +719,13 @@ OWN = [(own(files, *options), said) for files, said, *options in [
           {"text": {i: words(i) for i in range(60)}, "label": {i: calm(i) for i in range(60)}},
           {"version": 1, "data": [{"text": words(i), "label": calm(i)} for i in range(60)]},
           {"columns": ["text", "label"], "data": [[words(i), calm(i)] for i in range(60)]})],
+    ({"train-1.csv": lines(), "train-3.csv": lines(), "val.csv": lines()},
+     r"mine holds parts 1 to 3 of train-\*\.csv, but not 2: put it there, or number them without a gap"),
+    ({"train-1.csv": lines(), "train-01.csv": lines(), "val.csv": lines()}, r"holds part 1 of train-\*\.csv more than once"),
+    ({"train.csv": lines(), "test.csv": lines()}, r"no mine data at .*: put them there, or give another folder$"),
+    ({"x.tsv": lines(lambda i: f"{i // 7},{i % 7}", header="text\tscore\n", line="{}\t{}\n")},
+     r"x\.tsv: label score has numbers with a decimal comma, such as '0,0', which are read only where semicolons separate"),
+    ({"x.csv": lines(lambda i: f"{i // 7},{i % 7}", header="text,score\n", line='{},"{}"\n')}, "with a decimal comma"),
     ({"x.csv": lines(line="{},{},x\n", header="text,label,label\n")}, r"x\.csv, line 1: column label stands there 2 times"),
 ]]
 

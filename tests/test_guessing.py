@@ -204,6 +204,23 @@ def test_what_was_guessed_is_said(tmp_path):
     assert "no labels:, and it is a number to predict" in stars
 
 
+def test_what_may_be_meant_otherwise_is_said(tmp_path):
+    halves = account(described(written(tmp_path, columns(label=[(1, 1.5, 2)[i % 3] for i in COUNT]))))
+    assert "label has 3 different values from 1 to 2, 1.5 among them, so it is a number to predict" in halves[-1]
+    days = account(described(written(tmp_path, columns(label=[f"day {i // 2}" for i in COUNT]))))
+    assert days[-2] == ("60 of the 60 classes have fewer than 5 rows, as dates or order numbers have: where label is not "
+                        "the label, name another.")
+    pair = account(described(written(tmp_path, columns(address=[f"{i} Main Street Springfield" for i in COUNT]))))
+    assert any("text and address (a pair: to read one alone, name it as --text" in sentence for sentence in pair)
+
+
+def test_the_account_has_the_counts_of_the_two_parts(tmp_path):
+    task = described(written(tmp_path, columns(text=[text(i) if i < 30 else "" for i in COUNT])), "text", "label")
+    loaded = tasks.load(task)
+    assert account(task)[1].startswith("Its rows are split: 105 to train on, 15 held out to score on")
+    assert (len(loaded["train"]), len(loaded["validation"])) == (105, 15)
+
+
 def test_what_the_account_advises_works(tmp_path):
     written(tmp_path, columns(label=[i % 5 for i in COUNT]))
     (tmp_path / "mine.yaml").write_text("data: mails.csv\ncolumns: [text]\nlabel: label\n")
@@ -242,6 +259,19 @@ def test_oddities_are_counted_with_examples(tmp_path):
     assert found["leaks"].examples == ("the same", "torn", "")
     assert "fewer than 5 rows" in found["rare classes"].meaning and "kept" in found["rare classes"].meaning
     assert all(len(example) <= 80 for oddity in found.values() for example in oddity.examples)
+
+
+def test_one_class_in_two_spellings_is_said(tmp_path):
+    spellings = ("Spam", "spam", "caf\u00e9", "cafe\u0301", "True", "1", "tea")
+    train = [(text(i), spellings[i % 7]) for i in range(70)]
+    found = odd(tmp_path, train, [(text(-i), "SPAM") for i in range(1, 9)] + [("other text", "tea")])["classes alike"]
+    assert (found.count, found.total) == (3, 8)
+    assert {*found.examples} == {"SPAM (0 + 8), Spam (10 + 0), spam (10 + 0)", "1 (10 + 0), True (10 + 0)",
+                                 "cafe\u0301 (10 + 0), caf\u00e9 (10 + 0)"}
+    made = [{"text": text(i), "label": (True, 0, False, 1)[i % 4]} for i in COUNT]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    task = described(tmp_path / "x.jsonl")
+    assert {oddity.kind: oddity.count for oddity in oddities(task, tasks.load(task))} == {"classes alike": 2}
 
 
 def test_too_few_rows_say_how_many_it_takes(tmp_path):

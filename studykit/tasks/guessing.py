@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ def _parts(path: Path, wanted: tuple[str, ...] = ()) -> dict[str, list[Sheet]]:
     """What the files hold, by split."""
     if path.is_file():
         return {"": [sheets.sheet(path, wanted)]}
-    return {split: [sheets.sheet(file, wanted) for file in reading.files(path, split, path.name)]
+    return {split: [sheets.sheet(file, wanted) for file in reading.files(path, split, path.name, "another folder")]
             for split in ("train", "validation")}
 
 
@@ -228,10 +229,10 @@ def _classes(label: str, parts: list[Sheet], path: Path) -> list[str]:
                              f"numbers: mend it, or take the row out{otherwise}")
         return [] if is_number else sorted(counts, key=lambda name: (
             (number := sheets.number(name, comma)) is None, number or 0, name))
+    if len(counts) > most and _numbers(values):
+        raise ValueError(f"{path}: label {label} has numbers with a decimal comma, such as {values[0]!r:.80}, which are "
+                         "read only where semicolons separate: write them with a point")
     if len(counts) > max(2, sum(map(len, parts)) / 2):
-        if _numbers(values):
-            raise ValueError(f"{path}: label {label} has numbers with a decimal comma, such as {values[0]!r:.80}, which are "
-                             "read only where semicolons separate: write them with a point")
         raise ValueError(f"{path}: label {label} has {len(counts)} different values in {sum(map(len, parts))} rows, such as "
                          f"{min(counts)!r:.80}, and they are no numbers: name the column that holds labels as --label")
     return sorted(counts)
@@ -248,8 +249,9 @@ def _each_a_name(label: str, parts: list[Sheet]) -> None:
     kinds: dict[bool, tuple[str, Any]] = {}
     for part in parts:
         given = [value for value in part.columns[label] if _given(value)]
-        if len(alike := {sheets.number(value, part.comma) is not None for value in given}) == 1:
-            kinds.setdefault(*alike, (part.source, given[0]))  # type: ignore[misc]
+        numeric = {sheets.number(value, part.comma) is not None for value in given}
+        if len(numeric) == 1:
+            kinds.setdefault(numeric.pop(), (part.source, given[0]))
     if len(kinds) == 2:
         (numbers, number), (names, name) = kinds[True], kinds[False]
         raise ValueError(f"{numbers}: its labels are numbers, such as {number!r:.80}, where {Path(names).name} has names, "
@@ -268,14 +270,23 @@ def account(task: Task) -> list[str]:
     unread = {name: why for found in parts.values() for part in found for name, why in part.unread.items()}
     told += [f"Left out: column {name}, which {why}." for name, why in unread.items()]
     names = [name for name in next(iter(parts.values()))[0].columns if name not in (*task.columns, task.label)]
-    told.append(f"Text is read from {' and '.join(task.columns)}, the label from {task.label}; "
+    alone = "" if len(task.columns) == 1 else \
+        " (a pair: to read one alone, name it as --text, or as columns: in the task's YAML)"
+    told.append(f"Text is read from {' and '.join(task.columns)}{alone}, the label from {task.label}; "
                 + (f"not used: {sheets.listed(names)}." if names else "no column is left over."))
     values = [value for found in parts.values() for part in found if len(part) for value in part.columns[task.label]]
     otherwise = f"to have it otherwise, write a YAML file with data: {Path(task.data).name}, columns:, label: and "
     if not task.labels:
         numbers = _numbers(values)
-        return [*told, f"{task.label} has {len({*numbers})} different values from {min(numbers):g} to {max(numbers):g}, so "
-                f"it is a number to predict; {otherwise}labels:, and its values are classes."]
+        broken = next((number for number in numbers if number % 1), None)
+        why = f", {broken:g} among them" if len({*numbers}) <= CLASSES and broken else ""
+        return [*told, f"{task.label} has {len({*numbers})} different values from {min(numbers):g} to {max(numbers):g}"
+                f"{why}, so it is a number to predict; {otherwise}labels:, and its values are classes."]
+    rows = Counter(sheets.name(value) for value in values)
+    rare = [name for name in task.labels if 0 < rows[name] < FEW]
+    if 2 * len(rare) > len(task.labels):
+        told.append(f"{len(rare)} of the {len(task.labels)} classes have fewer than {FEW} rows, as dates or order numbers "
+                    f"have: where {task.label} is not the label, name another.")
     kinds = f"{task.label} names {len(task.labels)} classes: {textwrap.shorten(', '.join(task.labels), 200)}"
     return [*told, kinds + (f"; {otherwise}no labels:, and it is a number to predict." if _numbers(values) else ".")]
 
@@ -306,6 +317,7 @@ def oddities(task: Task, data, tokenizer=None, max_length: int = 128) -> list[Od
         Oddity("few rows", len(train) if len(train) < needed else 0, len(train), (),
                f"too few rows to choose anything on a part of them: {needed} with these shares of the labels would do"),
     ]
+    odd.insert(4, _alike(task, counts, Counter(data["validation"]["label"][:])))
     return [oddity for oddity in odd + (_unseen(train + validation, tokenizer, max_length) if tokenizer else [])
             if oddity.count]
 
@@ -314,6 +326,21 @@ def _odd(kind: str, rows: Sequence[tuple | str], total: int, meaning: str) -> Od
     different = dict.fromkeys(" ".join((row if isinstance(row, str) else " | ".join(row)).split()) for row in rows)
     examples = [row if len(row) <= SHOWN else row[: SHOWN - 1] + "…" for row in different]
     return Oddity(kind, len(rows), total, tuple(examples[:3]), meaning)
+
+
+def _alike(task: Task, train: Counter, validation: Counter) -> Oddity:
+    """Classes whose names differ in case, form or a program's way to write truth alone."""
+    folded: dict[str, list[int]] = {}
+    for place, name in enumerate(task.labels):
+        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        folded.setdefault({"true": "1", "false": "0"}.get(plain, plain), []).append(place)
+    alike = sorted((places for places in folded.values() if len(places) > 1),
+                   key=lambda places: all(train[place] and validation[place] for place in places))
+    return _odd("classes alike",
+                [", ".join(f"{task.labels[place]} ({train[place]} + {validation[place]})" for place in places)
+                 for places in alike],
+                len(task.labels), "names that differ in case or form alone (rows in train + in validation); they are kept "
+                                  "apart as classes: where they are one, give it one spelling")
 
 
 def _unseen(rows: list[tuple], tokenizer, max_length: int) -> list[Oddity]:

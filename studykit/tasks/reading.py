@@ -15,6 +15,7 @@ from studykit.tasks.sheets import KINDS, LINE_END, Sheet, by_name, name, need, n
 from studykit.tasks.task import Task, get
 
 NAMES = {"validation": ("validation", "valid", "val", "dev")}  # what people call a split
+YEARS = 1000  # numbers from here on may be years or dates, which have gaps
 TRUTH = {"true": ("true", "True"), "false": ("false", "False")}  # how programs write it
 
 
@@ -75,7 +76,10 @@ def _of_dataset(task: Task, rows, split: str) -> Sheet:
     return Sheet(where, columns, "as datasets has it")
 
 
-def files(folder: Path, split: str, name: str) -> list[Path]:
+ELSEWHERE = "another folder as --source, or as data: in the task's YAML"
+
+
+def files(folder: Path, split: str, name: str, instead: str = ELSEWHERE) -> list[Path]:
     """The files of a split of the task of that name, all of one kind: one, or parts in the order of their numbers."""
     called = NAMES.get(split, (split,))
     pattern = re.compile(rf"({'|'.join(called)})([-_]?\d+(?:-of-(\d+))?(?:-[0-9a-f]+)?)?\.({'|'.join(KINDS)})", re.I)
@@ -86,13 +90,20 @@ def files(folder: Path, split: str, name: str) -> list[Path]:
     if not found:
         raise FileNotFoundError(f"no {name} data at {folder}: expected {split}.csv, .tsv, .jsonl, .json or .parquet there, "
                                 f"or parts such as {split}-1.csv or {split}-00000-of-00001.parquet: put them there, or give "
-                                "another folder as --source, or as data: in the task's YAML")
+                                f"{instead}")
     if len(found) > 1:
         raise ValueError(f"{folder} holds {split} more than once, as {' and as '.join(sorted(found))}: keep one of them")
     ((kind, parts),) = found.items()
     if (totals := {part[3] for part in parts}) != {None} and {int(total or 0) for total in totals} != {len(parts)}:
         raise ValueError(f"{folder} holds {len(parts)} of the parts {kind}, where their names say "
                          f"{', '.join(map(str, totals))}: put all of them there, and no others")
+    numbers = [int(re.findall(r"\d+", part[2])[0]) for part in parts if part[2]]
+    if twice := [number for number in numbers if numbers.count(number) > 1]:
+        raise ValueError(f"{folder} holds part {twice[0]} of {kind} more than once: keep one of them")
+    if numbers and numbers[-1] < YEARS and numbers[-1] - numbers[0] >= len(numbers):
+        lacking = next(number for number in range(numbers[0], numbers[-1]) if number not in numbers)
+        raise ValueError(f"{folder} holds parts {numbers[0]} to {numbers[-1]} of {kind}, but not {lacking}: put it there, "
+                         "or number them without a gap")
     if folders := [folder / part[0] for part in parts if not (folder / part[0]).is_file()]:
         raise ValueError(f"{folders[0]} is a folder: it must be a file with the rows of {name} {split}")
     return [folder / part[0] for part in parts]

@@ -94,19 +94,19 @@ def held_out(task: Task, labels: npt.ArrayLike, texts: Sequence = (), share: flo
     """
     labels = np.asarray(labels)
     place: dict = {}
-    texts = np.array([place.setdefault(text, len(place)) for text in (texts or range(len(labels)))])  # which text it is
-    firsts = np.unique(texts, return_index=True)[1]
+    text = np.array([place.setdefault(text, len(place)) for text in (texts or range(len(labels)))])  # which one it is
+    firsts = np.unique(text, return_index=True)[1]
     groups = strata(task, labels)
     order = firsts[stratified_order(groups[firsts], [0, 5])]
     if task.labels:
         alone = np.bincount(groups)[groups[order]] == 1
         order = np.concatenate([order[~alone], order[alone]])
-    cut, wanted, sizes = round(share * len(order)), share * len(labels), np.bincount(texts)[texts[order]]
+    cut, wanted, sizes = round(share * len(order)), share * len(labels), np.bincount(text)[text[order]]
     draws = [order[:cut]]
     if abs(sizes[:cut].sum() - wanted) > wanted / 10:
         draws.insert(0, order[_fitting(sizes, round(wanted), max(cut, len(order) // 2))])
     for chosen in draws:
-        held = np.isin(texts, texts[chosen])
+        held = np.isin(text, text[chosen])
         if _differ(labels, ~held, held):
             return np.flatnonzero(~held), np.flatnonzero(held)
     have, kind = f"{len(labels)} rows", "rows"

@@ -239,8 +239,10 @@ def separated(text: str, suffix: str, wanted: Iterable[str]) -> tuple[str, list[
 
     def votes(mark: str) -> tuple:
         rows, names = _sample(text, mark)[1:], headers[mark]
-        alike = sum(len(row) >= len(names) and not any(row[len(names):]) for row in rows) / max(1, len(rows))
-        return ({*wanted} <= {*names}, len(names) > 1, alike, len(names), (mark == "\t") == (suffix == ".tsv"), mark != ",")
+        several = len(names) > 1
+        alike = several and sum(len(row) >= len(names) and not any(row[len(names):]) for row in rows) / max(1, len(rows))
+        usual = (mark == "\t") == (suffix == ".tsv"), (mark == ",") != several
+        return {*wanted} <= {*names}, several, alike, len(names), *usual
 
     mark = max(DELIMITERS, key=votes)
     return mark, headers[mark]

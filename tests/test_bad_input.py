@@ -585,7 +585,8 @@ FILES = [(lambda here, files=files: read(here, files), said) for files, said in 
     ({"train.parquet": parquet(-1)}, f"train.parquet, row 3: label -1 {KNOWN}"),
     ({"train.parquet": [{"sentence": "a", "label": "yes"}]}, f"train.parquet, row 1: label 'yes' {KNOWN}"),
     ({"train.parquet": [{"sentence": "a", "label": True}]}, f"train.parquet, row 1: label True {KNOWN}"),
-    ({"train.parquet": [{"sentence": "a", "label": [1]}]}, rf"train.parquet, row 1: label \[1\] {KNOWN}"),
+    ({"train.parquet": [{"sentence": "a", "label": [1]}]},
+     "train.parquet: column label is of type list<.*: int64>, which is not read: write it as text or numbers, one a row"),
     ({"train.parquet": parquet(text=None)}, "train.parquet, row 1 .and 1 more.: sentence None is not text: give it one"),
     ({"train.parquet": parquet(text=3)}, "train.parquet, row 1 .and 1 more.: sentence 3 is not text: give it one"),
     ({"train.parquet": parquet(text="")},
@@ -609,6 +610,124 @@ FILES = [(lambda here, files=files: read(here, files), said) for files, said in 
     (lambda here: execute(here, source=few_rows(here), score_on="selection"),
      "cola has 8 rows to train on, too few to choose learning rates on 15% of them, .*: 27 rows with these shares"),
 ]
+
+
+# Rows of somebody's own, of which nothing is said
+
+CALM = ("calm", "urgent", "angry")
+
+
+def words(i):
+    return f"the {('red', 'old', 'small', 'green')[i % 4]} bird sees a {('tree', 'house', 'river')[i % 3]} {i}"
+
+
+def calm(i):
+    return CALM[i % 3]
+
+
+def lines(label=calm, *more, header="text,label\n", count=60, line="{},{}\n"):
+    """A file of texts and labels as CSV, with lines of one's own at its end."""
+    return header + "".join(line.format(words(i), label(i)) for i in range(count)) + "".join(more)
+
+
+def objects(label=calm, *more, text=words, count=60):
+    return "".join(json.dumps({"text": text(i), "label": label(i)}) + "\n" for i in range(count)) + "".join(more)
+
+
+def table(metadata=None, count=60, **columns):
+    """A Parquet file of texts, labels and more; a column that is called ``again`` is called label."""
+    held = {"text": [words(i) for i in range(count)], "label": [CALM[i % 3] for i in range(count)], **columns}
+    made = pyarrow.table(held).rename_columns([name.replace("again", "label") for name in held])
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(made.replace_schema_metadata(metadata), sink)
+    return sink.getvalue().to_pybytes()
+
+
+def own(files, *options):
+    """Ask for advice on a file, or on a folder where there are several."""
+    def ask(here):
+        for name, content in files.items():
+            file = here.at / "mine" / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return main(["data", str(here.at / "mine" / "".join(files) if len(files) == 1 else here.at / "mine"), *options])
+
+    return ask
+
+
+UNLABELLED = lines(line="{}\n", header="text\n")
+NINES, UNSOUND = "9" * 400, '{"text": "a b \\ud83d", "label": "calm"}\n'
+NAMED = json.dumps({"info": {"features": {"label": {"names": CALM}}}})
+OWN = [(own(files, *options), said) for files, said, *options in [
+    ({"x.csv": lines(header="")},
+     r"x\.csv, line 1: it looks like a row, not column names \(the red bird sees a tree 0, calm\): put names above it"),
+    ({"x.csv": lines(lambda i: i / 7, header="")}, r"x\.csv, line 1: it looks like a row, not column names"),
+    ({"x.tsv": lines(header="", line="{1}\t{0}\n")}, r"x\.tsv, line 1: it looks like a row, not column names \(calm, the"),
+    ({"x.parquet": table(again=["a"] * 60)}, r"x\.parquet: column label stands there 2 times: rename the others"),
+    ({"x.parquet": table(again=["a"] * 60)}, "column label stands there 2 times", "--text", "text", "--label", "label"),
+    ({"x.parquet": table(label=[[1]] * 60)},
+     r"x\.parquet: column label is of type list<element: int64>, which is not read: write it as text or numbers"),
+    ({"x.parquet": table(text=[b"a"] * 60)}, "column text is of type binary, which is not read", "--text", "text"),
+    ({"x.csv": lines(lambda i: i % 3, f"one more here,{NINES}\n")},
+     r"x\.csv, line 62: label '9+ is no number, or too large a one, and nearly all others are numbers: mend it, or take"),
+    ({"x.csv": lines(lambda i: i / 7, f"one more here,{NINES}\n")}, "line 62: label '9+ is no number, or too large"),
+    ({"x.csv": lines(lambda i: i / 7, "one more here,NA\n")}, r"x\.csv, line 62: label 'NA' is no number"),
+    ({"x.csv": lines(lambda i: i / 7, "one more here,inf\n")}, r"x\.csv, line 62: label 'inf' is no number"),
+    ({"x.csv": lines(lambda i: i % 5 if i % 12 else "N/A")}, r"x\.csv, line 2 \(and 4 more\): label 'N/A' is no number"),
+    ({"x.csv": lines(lambda i: i / 7, "one more here,unknown\n")}, "line 62: label 'unknown' is no", "--label", "label"),
+    ({"x.jsonl": objects(calm, UNSOUND)},
+     r"x\.jsonl, line 61: text 'a b \\ud83d' holds half a character \(a lone surrogate\): mend it"),
+    ({"x.jsonl": objects(text=lambda i: words(i) if i != 7 else 2024)}, r"x\.jsonl, line 8: text 2024 is not text: give it"),
+    ({"x.jsonl": objects(calm, '{"text": "a b c", "label": "\\ud83d"}\n')},
+     r"x\.jsonl, line 61: label '\\ud83d' holds half a character \(a lone surrogate\): mend it"),
+    ({"x.jsonl": objects(lambda i: ["a", CALM[i % 3]])},
+     r"x\.jsonl, line 1 \(and 59 more\): label \['a', 'calm'\] is not one name or number: give each row one label"),
+    ({"x.jsonl": objects(lambda i: {"name": CALM[i % 3]} if i else "calm")}, "label {'name': 'urgent'} is not one name"),
+    ({"train.csv": lines(), "val.csv": lines().replace("text,label", "Text,Label")},
+     r"val\.csv, line 1: column text, label is missing, which train\.csv has; it has Text, Label: give all files the same"),
+    ({"train.csv": lines(), "val.csv": UNLABELLED}, r"val\.csv, line 1: column label is missing, which"),
+    ({"train.csv": lines(), "val.csv": UNLABELLED}, r"val\.csv, line 1: column label is missing; the",
+     "--label", "label"),
+    ({"train-1.csv": lines(line="{},{},web\n", header="text,label,by\n"), "val.csv": lines(),
+      "train-2.csv": lines(lambda i: "web" if i % 2 else "mail", header="text,by\n")},
+     r"train-2\.csv, line 1: column label is missing, which train-1\.csv has"),
+    ({"train.csv": lines(), "val.csv": ""}, r"val\.csv has no rows: give it some"),
+    ({"train.csv": lines(), "val.csv": "text,label\n"}, r"val\.csv has no rows: give it some"),
+    ({"train-1.parquet": table({"huggingface": NAMED}, label=[i % 3 for i in range(60)]), "val.parquet": table(),
+      "train-2.parquet": table(label=[i % 3 for i in range(60)])},
+     r"train-2\.parquet: its labels are numbers, such as 0, where train-1\.parquet has names, such as 'calm': give"),
+    ({"train.csv": lines(lambda i: i % 2), "val.jsonl": objects(lambda i: i % 2 == 0)},
+     r"train\.csv: its labels are numbers, such as '0', where val\.jsonl has names, such as True"),
+    ({"x.csv": lines(lambda i: "a")}, r"x\.csv: every label of label is 'a'; at least two different ones are needed"),
+    ({"x.csv": lines(lambda i: "a")}, "every label of label is 'a'; at least two different", "--label", "label"),
+    ({"x.csv": lines().encode("utf-16-le")}, r"x\.csv, line 1: it holds a NUL character, so it looks like UTF-16: save the"),
+    ({"x.csv": lines().encode("utf-16-be")}, r"x\.csv, line 1: it holds a NUL character, so it looks like UTF-16: save the"),
+    ({"x.csv": lines(header="te\0xt,label\n")}, r"x\.csv, line 1: it holds a NUL character"),
+    ({"x.csv": lines(header="Export of tickets 2024\n\ntext,label\n")},
+     r"x\.csv, line 1: 'Export of tickets 2024' stands there alone, and the rows below have 2 values: take out what stands"),
+    ({"x.csv": lines(header="Export of tickets 2024,\ntext,label\n")}, "line 1: 'Export of tickets 2024' stands there"),
+    ({"x.csv": lines(header="# made by x\ntext,label\n")}, "line 1: '# made by x' stands there alone"),
+    ({"x.csv": lines(calm, "\ufefftext,label\n")},
+     r"x\.csv, line 62: it repeats line 1, the names of the columns: take it out"),
+    ({"x.csv": lines(line='{1}, "well, {0}"\n', header="label, text\n")},
+     r"x\.csv, line 2: a blank stands before a quote, which then encloses nothing: take the blank out"),
+    ({"x.csv": lines(line='{1}, "{0}"\n', header="label, text\n")}, r"x\.csv, line 2: a blank stands before a quote"),
+    *[({"x.json": json.dumps(held, indent=indent)},
+       r"x\.json, line 1: it is one object, not rows \(\w+, \w+\): write it as an array of objects, .*orient='records'")
+      for indent in (None, 1) for held in (
+          {"text": [words(i) for i in range(60)], "label": [*CALM * 20]},
+          {"text": {i: words(i) for i in range(60)}, "label": {i: calm(i) for i in range(60)}},
+          {"version": 1, "data": [{"text": words(i), "label": calm(i)} for i in range(60)]},
+          {"columns": ["text", "label"], "data": [[words(i), calm(i)] for i in range(60)]})],
+    ({"train-1.csv": lines(), "train-3.csv": lines(), "val.csv": lines()},
+     r"mine holds parts 1 to 3 of train-\*\.csv, but not 2: put it there, or number them without a gap"),
+    ({"train-1.csv": lines(), "train-01.csv": lines(), "val.csv": lines()}, r"holds part 1 of train-\*\.csv more than once"),
+    ({"train.csv": lines(), "test.csv": lines()}, r"no mine data at .*: put them there, or give another folder$"),
+    ({"x.tsv": lines(lambda i: f"{i // 7},{i % 7}", header="text\tscore\n", line="{}\t{}\n")},
+     r"x\.tsv: label score has numbers with a decimal comma, such as '0,0', which are read only where semicolons separate"),
+    ({"x.csv": lines(lambda i: f"{i // 7},{i % 7}", header="text,score\n", line='{},"{}"\n')}, "with a decimal comma"),
+    ({"x.csv": lines(line="{},{},x\n", header="text,label,label\n")}, r"x\.csv, line 1: column label stands there 2 times"),
+]]
 
 
 # The command line
@@ -742,7 +861,8 @@ RECORDS = [(record_with(change), said) for change, said in [
 
 
 KINDS = {"run": RUNS, "budget": BUDGETS, "plan": PLANS, "execute": EXECUTED, "study": STUDIES, "task": TASKS,
-         "method": APPLIED, "encoder": ENCODERS, "file": FILES, "command": COMMANDS, "store": STORES, "record": RECORDS}
+         "method": APPLIED, "encoder": ENCODERS, "file": FILES, "own": OWN, "command": COMMANDS, "store": STORES,
+         "record": RECORDS}
 CASES = [pytest.param(do, said, id=f"{kind}-{i}: {said[:60]}") for kind, cases in KINDS.items()
          for i, (do, said) in enumerate(cases)]
 

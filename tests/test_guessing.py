@@ -88,11 +88,11 @@ REFUSED = {
     "no label": ({"text": columns()["text"], "id": list(COUNT)}, {},
                  "no column holds labels, few names or numbers; .*has id"),
     "only texts": ({"text": columns()["text"]}, {},
-                   "no column holds labels, .* beside the text it has no column: name the label"),
+                   "no column holds labels, .* beside the text it has no column: give it one, or name it as --label"),
     "three texts": (columns(title=[text(-i) for i in COUNT], body=[text(i, 30) for i in COUNT]), {},
                     "texts could be text, title, body; its columns are .*: name one or two as text, such as --text text"),
     "no text": ({"label": ["a", "b"] * 60, "age": list(COUNT)}, {},
-                "no column holds texts, many different ones; .*--text label"),
+                "no column holds texts, many different ones; its columns are label, age: give it one, or name it as --text"),
     "two short columns": ({"name": [f"n{i}" for i in COUNT], "city": [f"c{i}" for i in COUNT], "kind": ["a", "b"] * 60}, {},
                           "texts could be name, city; .*--text name"),
     "a text column that is not there": (columns(), {"text": "body"}, "column body is missing; the file has text, label"),
@@ -117,6 +117,45 @@ def test_a_path_that_is_not_there_is_named(tmp_path):
         described(tmp_path / "nowhere.csv")
     with pytest.raises(FileNotFoundError, match=r"no .* data at .*: expected train\.csv"):
         described(tmp_path)
+
+
+ACCEPTED = {
+    "a header that pandas counts": ({"0": [text(i) for i in COUNT], "1": [i % 2 for i in COUNT]}, ("0",), "1"),
+    "a label called as one of its classes": (columns() | {"label": None, "calm": columns()["label"]}, ("text",), "calm"),
+    "a long question above its answers": ({"What did you see in town": [text(i) for i in COUNT], "kind": ["a", "b"] * 60},
+                                          ("What did you see in town",), "kind"),
+}
+
+
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_names_of_columns_are_not_taken_for_rows(tmp_path, kind):
+    made, texts, label = ACCEPTED[kind]
+    task = described(written(tmp_path, {name: values for name, values in made.items() if values}))
+    assert (task.columns, task.label) == (texts, label)
+
+
+def test_what_looks_like_a_row_may_be_said_to_be_names(tmp_path):
+    file = written(tmp_path, {text(-1): [text(i) for i in COUNT], "calm": columns()["label"]})
+    with pytest.raises(ValueError, match=r"line 1: it looks like a row"):
+        described(file)
+    assert described(file, text(-1), "calm").label == "calm"
+
+
+def test_columns_that_nobody_needs_may_stand_twice(tmp_path):
+    frame = pd.DataFrame(columns(note="x", more="y")).rename(columns={"more": "note"})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    assert described(tmp_path / "x.csv") == described(tmp_path / "x.csv", "text", "label")
+    assert "Left out: column note, which stands there 2 times: rename the others." in account(described(tmp_path / "x.csv"))
+
+
+def test_a_class_beside_numbers_is_one_where_it_has_rows(tmp_path):
+    task = described(written(tmp_path, columns(label=[i % 5 if i % 10 else "other" for i in COUNT])))
+    assert task.labels == ("0", "1", "2", "3", "4", "other")
+
+
+def test_a_name_may_hold_a_comma(tmp_path):
+    file = written(tmp_path, {"text, body": columns()["text"], "kind": columns()["label"]})
+    assert described(file, "text, body").columns == ("text, body",)
 
 
 def test_columns_may_be_named(tmp_path):
@@ -155,7 +194,7 @@ def test_what_was_guessed_is_said(tmp_path):
     said = account(described(written(tmp_path, columns(id=list(COUNT)), sep=";")))
     assert said == [
         "mails.csv: 120 rows, separated by semicolons.",
-        "Its rows are split: a fifth is held out to score on, the same fifth each time.",
+        "Its rows are split: 96 to train on, 24 held out to score on, the same each time.",
         "Text is read from text, the label from label; not used: id.",
         "label names 3 classes: angry, calm, urgent."]
     numbers = " ".join(account(described(written(tmp_path, columns(label=[i * 7 % 113 - 20 for i in COUNT])))))
@@ -163,6 +202,23 @@ def test_what_was_guessed_is_said(tmp_path):
     stars = " ".join(account(described(written(tmp_path, columns(label=[i % 5 for i in COUNT])))))
     assert "names 5 classes: 0, 1, 2, 3, 4; to have it otherwise, write a YAML file with data: mails.csv" in stars
     assert "no labels:, and it is a number to predict" in stars
+
+
+def test_what_may_be_meant_otherwise_is_said(tmp_path):
+    halves = account(described(written(tmp_path, columns(label=[(1, 1.5, 2)[i % 3] for i in COUNT]))))
+    assert "label has 3 different values from 1 to 2, 1.5 among them, so it is a number to predict" in halves[-1]
+    days = account(described(written(tmp_path, columns(label=[f"day {i // 2}" for i in COUNT]))))
+    assert days[-2] == ("60 of the 60 classes have fewer than 5 rows, as dates or order numbers have: where label is not "
+                        "the label, name another.")
+    pair = account(described(written(tmp_path, columns(address=[f"{i} Main Street Springfield" for i in COUNT]))))
+    assert any("text and address (a pair: to read one alone, name it as --text" in sentence for sentence in pair)
+
+
+def test_the_account_has_the_counts_of_the_two_parts(tmp_path):
+    task = described(written(tmp_path, columns(text=[text(i) if i < 30 else "" for i in COUNT])), "text", "label")
+    loaded = tasks.load(task)
+    assert account(task)[1].startswith("Its rows are split: 105 to train on, 15 held out to score on")
+    assert (len(loaded["train"]), len(loaded["validation"])) == (105, 15)
 
 
 def test_what_the_account_advises_works(tmp_path):
@@ -203,6 +259,19 @@ def test_oddities_are_counted_with_examples(tmp_path):
     assert found["leaks"].examples == ("the same", "torn", "")
     assert "fewer than 5 rows" in found["rare classes"].meaning and "kept" in found["rare classes"].meaning
     assert all(len(example) <= 80 for oddity in found.values() for example in oddity.examples)
+
+
+def test_one_class_in_two_spellings_is_said(tmp_path):
+    spellings = ("Spam", "spam", "caf\u00e9", "cafe\u0301", "True", "1", "tea")
+    train = [(text(i), spellings[i % 7]) for i in range(70)]
+    found = odd(tmp_path, train, [(text(-i), "SPAM") for i in range(1, 9)] + [("other text", "tea")])["classes alike"]
+    assert (found.count, found.total) == (3, 8)
+    assert {*found.examples} == {"SPAM (0 + 8), Spam (10 + 0), spam (10 + 0)", "1 (10 + 0), True (10 + 0)",
+                                 "cafe\u0301 (10 + 0), caf\u00e9 (10 + 0)"}
+    made = [{"text": text(i), "label": (True, 0, False, 1)[i % 4]} for i in COUNT]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    task = described(tmp_path / "x.jsonl")
+    assert {oddity.kind: oddity.count for oddity in oddities(task, tasks.load(task))} == {"classes alike": 2}
 
 
 def test_too_few_rows_say_how_many_it_takes(tmp_path):

@@ -116,6 +116,40 @@ def test_what_separates_is_found_and_said(tmp_path, mark, name):
         assert sheet(file).columns == {"id": ["1"], "text": ["hello there"], "kind": ["praise"]}
 
 
+READ = {  # what stands in a file -> its columns
+    "text;a,b;kind,c\nhello;1,2;praise,x\nyou;3,4;x,y\n": {
+        "text": ["hello", "you"], "a,b": ["1,2", "3,4"], "kind,c": ["praise,x", "x,y"]},
+    "sep=;\ntext;kind\nhello, you;praise\n": {"text": ["hello, you"], "kind": ["praise"]},
+    '"sep=,"\r\ntext,kind\r\nhello;you,praise\r\n': {"text": ["hello;you"], "kind": ["praise"]},
+    "text|kind\nwell, hello|praise\n": {"text": ["well, hello"], "kind": ["praise"]},
+    "\ufeff\ufefftext,kind\nhello,praise\n": {"text": ["hello"], "kind": ["praise"]},
+    'text,kind\n" ""no"", he said",praise\n"a, ",question\n': {
+        "text": [' "no", he said', "a, "], "kind": ["praise", "question"]},
+    "text,kind;of\nhello;you,praise\nwell;no;yes,praise\n": {
+        "text": ["hello;you", "well;no;yes"], "kind;of": ["praise", "praise"]},
+}
+
+
+@pytest.mark.parametrize("content", READ)
+def test_the_rows_have_a_say_in_what_separates(tmp_path, content):
+    (tmp_path / "x.csv").write_text(content, newline="")
+    held = sheet(tmp_path / "x.csv")
+    assert held.columns == READ[content]
+    assert held.lines == [2 + content.lower().count("sep=") + row for row in range(len(held))]
+
+
+def test_a_name_that_cannot_be_written_is_left_out(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "a", "\\ud83d": 1}\n')
+    held = sheet(tmp_path / "x.jsonl")
+    assert list(held.columns) == ["text"]
+    assert held.unread == {"\\ud83d": "has half a character (a lone surrogate) in its name: mend it"}
+
+
+def test_one_row_of_json_with_lists_in_it_is_a_row(tmp_path):
+    (tmp_path / "x.json").write_text('{"text": "a", "kind": "praise", "spans": [{"a": 1}, {"b": 2}], "more": {}}')
+    assert sheet(tmp_path / "x.json", ("text", "kind")).columns == {"text": ["a"], "kind": ["praise"]}
+
+
 def test_a_wanted_column_decides_what_separates(tmp_path):
     (tmp_path / "x.csv").write_text("text;kind;a,b,c,d\nhello;praise;1,2\n")
     assert sheet(tmp_path / "x.csv", ("text", "kind")).columns == {"text": ["hello"], "kind": ["praise"]}
@@ -268,6 +302,33 @@ def test_columns_that_are_not_needed_are_never_looked_at(tmp_path):
     assert list(sheet(next((tmp_path / "cola").glob("*.parquet"))).columns) == ["sentence", "label"]
 
 
+def test_types_of_other_programs_are_read(tmp_path):
+    days = pa.array([0, 1], pa.int32()).cast(pa.date32())
+    pq.write_table(pa.table({"text": pa.array(["a", "b"], pa.string_view()), "day": days,
+                             "at": days.cast(pa.timestamp("s"))}), tmp_path / "x.parquet")
+    assert sheet(tmp_path / "x.parquet").columns == {
+        "text": ["a", "b"], "day": ["1970-01-01", "1970-01-02"],
+        "at": ["1970-01-01 00:00:00.000", "1970-01-02 00:00:00.000"]}
+
+
+@pytest.mark.parametrize("metadata, labels", [
+    ("[1]", [0, 1, -1]), ('{"info": null}', [0, 1, -1]), ("{", [0, 1, -1]),
+    ('{"info": {"features": {"label": [1]}}}', [0, 1, -1]),
+    ('{"info": {"features": {"label": {"names": {"0": "x", "1": "y"}}, "more": [1]}}}', ["x", "y", None]),
+    ('{"info": {"features": {"label": {"names": ["x", "y"]}}}}', ["x", "y", None])])
+def test_names_of_classes_are_read_where_they_are_sound_and_minus_one_is_none(tmp_path, metadata, labels):
+    made = pa.table({"text": ["a", "b", "c"], "label": [0, 1, -1]}).replace_schema_metadata({"huggingface": metadata})
+    pq.write_table(made, tmp_path / "x.parquet")
+    assert sheet(tmp_path / "x.parquet").columns["label"] == labels
+
+
+def test_a_part_without_rows_is_no_obstacle(tmp_path):
+    (tmp_path / "train-1.csv").write_text("text,kind\na,0\nb,1\n")
+    (tmp_path / "train-2.csv").write_text("")
+    (tmp_path / "validation.csv").write_text("text,kind\na,0\nb,1\n")
+    assert len(data(tmp_path)["train"]) == 2
+
+
 def test_shards_of_unlike_types_are_cast(tmp_path):
     kinds = [pa.array([0, 1], pa.int8()), pa.array([0, 1], pa.int64()), pa.array([0.0, 1.0]),
              pa.array([False, True]).cast("int32"),
@@ -418,6 +479,39 @@ def test_rows_of_equal_texts_stay_on_one_side(tmp_path):
     loaded = whole(tmp_path, made)
     assert not {*loaded["train"]["text"]} & {*loaded["validation"]["text"]}
     assert len(loaded["validation"]) == 80
+
+
+REPEATED = {  # texts of rows -> rows to train on and held out
+    "none": ([f"text {i}" for i in range(200)], (160, 40)),
+    "many are empty": ([f"text {i}" for i in range(30)] + [""] * 90, (105, 15)),  # half of the texts
+    "most are one": ([f"text {i}" for i in range(40)] + ["thanks"] * 160, (180, 20)),
+    "three are many": ([f"text {i}" if i % 4 == 0 else f"ok {i % 3}" for i in range(200)], (174, 26)),
+    "some are many": ([f"text {i}" for i in range(140)] + ["ok"] * 60, (160, 40)),
+}
+
+
+@pytest.mark.parametrize("kind", REPEATED)
+def test_where_texts_repeat_rows_are_counted(kind):
+    given, expected = REPEATED[kind]
+    for seed in range(5):
+        made = random.Random(seed).sample(given, len(given))
+        train, held = tasks.held_out(KIND, np.arange(len(made)) % 3, made)
+        assert (len(train), len(held)) == expected and sorted([*train, *held]) == list(range(len(made)))
+        assert not {made[row] for row in train} & {made[row] for row in held}
+
+
+def test_too_few_different_texts_are_said_to_be(tmp_path):
+    (tmp_path / "x.csv").write_text("text,kind\n" + "the same text here,praise\nthe same text here,question\n" * 30)
+    with pytest.raises(ValueError, match=r"kind has 60 rows, but 1 different text, too few .*: 20 different texts with"):
+        data(tmp_path / "x.csv")
+
+
+def test_learning_rates_are_not_chosen_where_the_rest_would_hold_one_class():
+    for count in range(14, 60):
+        with pytest.raises(ValueError, match=r"which must hold different labels, and so must the rest: .* rows"):
+            tasks.selection_split(KIND, [1] + [0] * (count - 1))
+    rest, selection = tasks.selection_split(KIND, [0, 1, 2] + [0, 1] * 20)
+    assert len(rest) == 37 and len(selection) == 6
 
 
 def test_the_only_row_of_a_class_is_trained_on(tmp_path):

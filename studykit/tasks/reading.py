@@ -15,6 +15,7 @@ from studykit.tasks.sheets import KINDS, LINE_END, Sheet, by_name, name, need, n
 from studykit.tasks.task import Task, get
 
 NAMES = {"validation": ("validation", "valid", "val", "dev")}  # what people call a split
+YEARS = 1000  # numbers from here on may be years or dates, which have gaps
 TRUTH = {"true": ("true", "True"), "false": ("false", "False")}  # how programs write it
 
 
@@ -35,9 +36,9 @@ def load(task: str | Path | Task, source: str | Path = "hub"):
     if task.data and Path(task.data).is_file():
         if task.also:
             raise ValueError(f"{task.name} also scores {', '.join(task.also)}, which one file does not hold: give a folder")
-        rows = _rows(task, [sheet(Path(task.data), wanted)], Path(task.data).name)
-        texts = list(zip(*(rows[column][:] for column in task.columns), strict=True))
-        kept, held = splits.held_out(task, rows["label"][:], texts)
+        whole = sheet(Path(task.data), wanted)
+        rows = _rows(task, [whole], Path(task.data).name)
+        kept, held = parted(task, whole)
         return datasets.DatasetDict(train=rows.select(kept), validation=rows.select(held))
     names = ("train", "validation", *task.also)
     if not task.data and source == "hub":
@@ -75,7 +76,10 @@ def _of_dataset(task: Task, rows, split: str) -> Sheet:
     return Sheet(where, columns, "as datasets has it")
 
 
-def files(folder: Path, split: str, name: str) -> list[Path]:
+ELSEWHERE = "another folder as --source, or as data: in the task's YAML"
+
+
+def files(folder: Path, split: str, name: str, instead: str = ELSEWHERE) -> list[Path]:
     """The files of a split of the task of that name, all of one kind: one, or parts in the order of their numbers."""
     called = NAMES.get(split, (split,))
     pattern = re.compile(rf"({'|'.join(called)})([-_]?\d+(?:-of-(\d+))?(?:-[0-9a-f]+)?)?\.({'|'.join(KINDS)})", re.I)
@@ -86,13 +90,20 @@ def files(folder: Path, split: str, name: str) -> list[Path]:
     if not found:
         raise FileNotFoundError(f"no {name} data at {folder}: expected {split}.csv, .tsv, .jsonl, .json or .parquet there, "
                                 f"or parts such as {split}-1.csv or {split}-00000-of-00001.parquet: put them there, or give "
-                                "another folder as --source, or as data: in the task's YAML")
+                                f"{instead}")
     if len(found) > 1:
         raise ValueError(f"{folder} holds {split} more than once, as {' and as '.join(sorted(found))}: keep one of them")
     ((kind, parts),) = found.items()
     if (totals := {part[3] for part in parts}) != {None} and {int(total or 0) for total in totals} != {len(parts)}:
         raise ValueError(f"{folder} holds {len(parts)} of the parts {kind}, where their names say "
                          f"{', '.join(map(str, totals))}: put all of them there, and no others")
+    numbers = [int(re.findall(r"\d+", part[2])[0]) for part in parts if part[2]]
+    if twice := [number for number in numbers if numbers.count(number) > 1]:
+        raise ValueError(f"{folder} holds part {twice[0]} of {kind} more than once: keep one of them")
+    if numbers and numbers[-1] < YEARS and numbers[-1] - numbers[0] >= len(numbers):
+        lacking = next(number for number in range(numbers[0], numbers[-1]) if number not in numbers)
+        raise ValueError(f"{folder} holds parts {numbers[0]} to {numbers[-1]} of {kind}, but not {lacking}: put it there, "
+                         "or number them without a gap")
     if folders := [folder / part[0] for part in parts if not (folder / part[0]).is_file()]:
         raise ValueError(f"{folders[0]} is a folder: it must be a file with the rows of {name} {split}")
     return [folder / part[0] for part in parts]
@@ -105,26 +116,34 @@ def _rows(task: Task, sheets: list[Sheet], where: str):
 
     if not any(map(len, sheets)):
         raise ValueError(f"{where}: the file has no rows; give it at least two, with different labels")
-    texts = {column: [text for part in sheets for text in _texts(part, column)] for column in task.columns}
-    for column, given in texts.items():
+    sheets = [part for part in sheets if len(part)]
+    read = {column: [text for part in sheets for text in texts(part, column)] for column in task.columns}
+    for column, given in read.items():
         if not any(map(str.strip, given)):
             raise ValueError(f"{where}: every text of column {column} is empty: fill them in, or name another column")
-    labels = [number for part in sheets if len(part) for number in _labels(task, part)]
+    labels = [number for part in sheets for number in _labels(task, part)]
     if len(set(labels)) < 2:
         raise ValueError(f"{where}: every label is {task.labels[labels[0]] if task.labels else labels[0]}; at least two "
                          "different ones are needed")
-    columns = {column: pa.array(given, pa.large_string()) for column, given in texts.items()}
+    columns = {column: pa.array(given, pa.large_string()) for column, given in read.items()}
     return datasets.Dataset(pa.table({**columns, "label": pa.array(labels, pa.int64() if task.labels else pa.float64())}))
 
 
-def _texts(part: Sheet, column: str) -> list[str]:
-    texts = part.columns[column]
-    if wrong := [row for row, text in enumerate(texts) if not sound(text)]:
-        value = texts[wrong[0]]
+def parted(task: Task, whole: Sheet) -> tuple[np.ndarray, np.ndarray]:
+    """``(train, validation)``: which rows of a file that holds all are trained on, and which are held out."""
+    together = list(zip(*(texts(whole, column) for column in task.columns), strict=True))
+    return splits.held_out(task, _labels(task, whole), together)
+
+
+def texts(part: Sheet, column: str) -> list[str]:
+    """A column's texts, their line breaks ``\\n``. Raises ``ValueError`` where one is no text."""
+    given = part.columns[column]
+    if wrong := [row for row, text in enumerate(given) if not sound(text)]:
+        value = given[wrong[0]]
         problem = "holds half a character (a lone surrogate): mend it" if isinstance(value, str) else \
             "is not text: give it one, or an empty one"
         raise ValueError(f"{part.place(wrong)}: {column} {value!r:.80} {problem}")
-    return [LINE_END.sub("\n", text) if "\r" in text else text for text in texts]
+    return [LINE_END.sub("\n", text) if "\r" in text else text for text in given]
 
 
 def _labels(task: Task, part: Sheet) -> list:

@@ -63,17 +63,17 @@ def selection_split(task: Task, labels: npt.ArrayLike, fold: int = 0) -> tuple[n
     """``(rest, selection)``: indices of train without, and of, the part that learning rates are chosen on.
 
     It is the same for every seed, arm and fraction. Other parts are other folds: the first six hardly share a row.
-    Raises ``ValueError`` where there are too few rows for a part whose labels differ.
+    Raises ``ValueError`` where there are too few rows for two parts whose labels differ.
     """
     labels = np.asarray(labels)
     cut, turns = round(SELECTION_SHARE * len(labels)), int(1 / SELECTION_SHARE)
     turn, place = divmod(fold, turns)
     order = np.roll(stratified_order(strata(task, labels), [turn, 2]), -place * cut)
     rest, selection = np.sort(order[cut:]), np.sort(order[:cut])
-    if cut < 2 or len(np.unique(labels[selection])) < 2:
+    if cut < 2 or not _differ(labels, rest, selection):
         raise ValueError(f"{task.name} has {len(labels)} rows to train on, too few to choose learning rates on "
-                         f"{SELECTION_SHARE:.0%} of them, which must hold different labels: {rows_needed(labels)} rows with "
-                         "these shares of the labels would do")
+                         f"{SELECTION_SHARE:.0%} of them, which must hold different labels, and so must the rest: "
+                         f"{rows_needed(labels)} rows with these shares of the labels would do")
     return rest, selection
 
 
@@ -89,22 +89,44 @@ def held_out(task: Task, labels: npt.ArrayLike, texts: Sequence = (), share: flo
     same one.
 
     Rows of equal ``texts`` stay together, so that none of validation stands in train; the only row of a class is trained
-    on. Raises ``ValueError`` where there are too few rows for a part whose labels differ.
+    on. Where they repeat so much that a fifth of the texts is no fifth of the rows, texts are taken as long as their rows
+    fit into it, at most half of them. Raises ``ValueError`` where there are too few rows for two parts whose labels differ.
     """
     labels = np.asarray(labels)
     place: dict = {}
-    texts = [place.setdefault(text, len(place)) for text in (texts or range(len(labels)))]  # which different text it is
-    firsts = np.unique(texts, return_index=True)[1]
+    text = np.array([place.setdefault(text, len(place)) for text in (texts or range(len(labels)))])  # which one it is
+    firsts = np.unique(text, return_index=True)[1]
     groups = strata(task, labels)
     order = firsts[stratified_order(groups[firsts], [0, 5])]
     if task.labels:
         alone = np.bincount(groups)[groups[order]] == 1
         order = np.concatenate([order[~alone], order[alone]])
-    cut = round(share * len(order))
-    chosen = np.isin(texts, np.asarray(texts)[order[:cut]])
-    train, held = np.flatnonzero(~chosen), np.flatnonzero(chosen)
-    if len(np.unique(labels[train])) < 2 or len(np.unique(labels[held])) < 2:
-        raise ValueError(f"{task.name} has {len(labels)} rows, too few to hold {share:.0%} of them out to score on, which "
-                         f"must hold different labels: {rows_needed(labels, share)} rows with these shares of the labels "
-                         "would do")
-    return train, held
+    cut, wanted, sizes = round(share * len(order)), share * len(labels), np.bincount(text)[text[order]]
+    draws = [order[:cut]]
+    if abs(sizes[:cut].sum() - wanted) > wanted / 10:
+        draws.insert(0, order[_fitting(sizes, round(wanted), max(cut, len(order) // 2))])
+    for chosen in draws:
+        held = np.isin(text, text[chosen])
+        if _differ(labels, ~held, held):
+            return np.flatnonzero(~held), np.flatnonzero(held)
+    have, kind = f"{len(labels)} rows", "rows"
+    if len(order) < len(labels):
+        have, kind = f"{have}, but {len(order)} different text{'s' * (len(order) > 1)}", "different texts"
+    raise ValueError(f"{task.name} has {have}, too few to hold {share:.0%} of them out to score on, which must hold "
+                     "different labels, and so must the rest: "
+                     f"{max(rows_needed(labels, share), len(order) + 1)} {kind} with these shares of the labels would do")
+
+
+def _differ(labels: np.ndarray, *parts: np.ndarray) -> bool:
+    """Whether each of these parts holds two labels or more."""
+    return all(len(np.unique(labels[part])) > 1 for part in parts)
+
+
+def _fitting(sizes: Sequence[int], room: int, most: int) -> list[int]:
+    """Places of the first sizes, at most so many, that fit into the room together."""
+    places: list[int] = []
+    for place, size in enumerate(sizes):
+        if size <= room and len(places) < most:
+            places.append(place)
+            room -= size
+    return places

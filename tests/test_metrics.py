@@ -166,6 +166,18 @@ def test_p_shuffled_is_the_share_of_shuffles_that_score_as_well():
     assert known("matthews_correlation").p_shuffled(labels, answers, 99) == (1 + np.sum(others >= own - 1e-9)) / 100
 
 
+@pytest.mark.parametrize("name", ["pearson", "spearmanr", "r2", "mean_absolute_error"])
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_the_unit_of_the_labels_changes_no_resampled_score_and_no_p_value(name, unit):
+    metric = known(name)
+    labels, answers = drawn(metric, 0, 2, 60)
+    weights = np.random.default_rng(7).multinomial(60, np.full(60, 1 / 60), size=20)
+    scale = unit if name == "mean_absolute_error" else 1
+    assert metric.resampled(unit * labels, unit * answers, weights) == pytest.approx(
+        scale * metric.resampled(labels, answers, weights), rel=1e-6)
+    assert metric.p_shuffled(unit * labels, unit * answers[0]) == metric.p_shuffled(labels, answers[0]) == 1 / 1000
+
+
 @pytest.mark.parametrize("value, title, positive, reads", [
     ("accuracy", "accuracy", 1, "classes"), ({"f1": {"of": "urgent"}}, "F1 of urgent", 1, "classes"),
     ({"f1": {"title": "my F1"}}, "my F1", 1, "classes"),

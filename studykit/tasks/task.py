@@ -123,8 +123,11 @@ class Task(BaseModel):
 
     @property
     def identity(self) -> str:
-        """A hash of what decides training: columns, label column, label names in their order, standardisation."""
-        decided = [self.columns, self.label, self.labels, self.standardise]
+        """A hash of what decides training: columns, label column, label names in their order, standardisation; and the range,
+        by whose fifths rows are drawn, where no published rows settle what it is."""
+        decided: list[Any] = [self.columns, self.label, self.labels, self.standardise]
+        if self.range and not self.digest:
+            decided.append(self.range)
         return hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:12]
 
     def scores(self, labels, answers, probabilities=None) -> dict[str, float]:

@@ -287,6 +287,18 @@ def test_probabilities_are_kept_and_are_those_of_the_predictions(train_one):
     assert "probabilities" not in train_one("stsb")
 
 
+def test_a_metric_that_refuses_a_score_leaves_its_reason_in_the_record():
+    kept = tasks.known("sklearn.metrics.mean_squared_log_error", reads="values", range=[0, 9])
+    task = Task(name="doses", columns=["text"], metrics=[kept, "mean_absolute_error"])
+    labels = np.array([1.0, 2, 3, 4])
+    result = runs._scored(task, tasks.Scale(), np.array([[-1.0], [2], [3], [4]]), labels)
+    assert result["scores"] == {kept.name: None, "mean_absolute_error": 0.5} and result["score"] is None
+    assert (result["refused"], result["p_shuffled"]) == ([kept.name], 1.0)
+    assert result["reason"].startswith(f"metric {kept.name} gives no number here (") and "\n" not in result["reason"]
+    sound = runs._scored(task, tasks.Scale(), labels[:, None], labels)
+    assert sound["score"] == 0 and not {"refused", "reason"} & sound.keys()
+
+
 def test_a_number_s_record_knows_how_far_its_training_labels_spread(train_one, seen):
     result = train_one("stsb")
     labels = seen[0][1].labels

@@ -279,7 +279,8 @@ def _short(value: float) -> float:
 
 
 def _scored(task: Task, scale: tasks.Scale, outputs: np.ndarray, labels: np.ndarray) -> dict:
-    """Scores of a model's outputs, shape (n, outputs), with its answers and, for classes, their probabilities."""
+    """Scores of a model's outputs, shape (n, outputs), with its answers and, for classes, their probabilities; ``None`` for
+    a metric that is not defined, or that is among those that ``refused``, as the ``reason`` says."""
     if not np.isfinite(outputs).all():
         return {"status": "diverged", "reason": "its answers are not finite", "scores": {}, "score": None}
     if task.labels:
@@ -287,11 +288,14 @@ def _scored(task: Task, scale: tasks.Scale, outputs: np.ndarray, labels: np.ndar
         kept = {"probabilities": table.packed(probabilities)}
     else:
         answers, probabilities, kept = scale.grown(outputs[:, 0]), None, {}
+    refused: dict[str, str] = {}
     scores = {name: None if math.isnan(value) else value
-              for name, value in task.scores(labels, answers, probabilities).items()}
+              for name, value in task.scores(labels, answers, probabilities, refused).items()}
     read: Any = probabilities if task.metric.reads == "probabilities" else answers
-    return {"scores": scores, "score": scores[task.metric.name],
-            "p_shuffled": round(task.metric.p_shuffled(labels, read), 4), "predictions": compact(task, answers, labels), **kept}
+    p = 1.0 if task.metric.name in refused else task.metric.p_shuffled(labels, read)
+    why = {"refused": list(refused), "reason": "; ".join(refused.values())} if refused else {}
+    return {"scores": scores, "score": scores[task.metric.name], "p_shuffled": round(p, 4),
+            "predictions": compact(task, answers, labels), **kept, **why}
 
 
 def softmax(outputs: np.ndarray) -> np.ndarray:

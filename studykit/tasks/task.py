@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from studykit import paths
 from studykit.tasks import metrics
@@ -57,10 +57,17 @@ class Task(BaseModel):
 
     @field_validator("metrics", mode="before")
     @classmethod
-    def _metrics(cls, given: Any) -> Any:
+    def _metrics(cls, given: Any, info: ValidationInfo) -> Any:
         if isinstance(given, str | dict | Metric):
             given = [given]
-        return tuple(metrics.written(value) for value in given) if isinstance(given, list | tuple) else given
+        if not isinstance(given, list | tuple):
+            return given
+        labels = info.data.get("labels", ("", ""))
+        made = tuple(metrics.written(value, not labels) for value in given)
+        for value, metric in zip(given, made, strict=True):
+            if not metrics.recorded(value) and (metric.reads == "values") == (not labels):  # a record's scores are there
+                metric.check_awkward(len(labels))
+        return made
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -85,13 +92,17 @@ class Task(BaseModel):
         for metric in given:
             if (metric.reads == "values") != (not self.labels):
                 raise ValueError(f"metric {metric.title} is about {metric.reads}, but {self.name} has "
-                                 + ("labels, which are classes" if self.labels else "no labels, so it predicts a number"))
+                                 + ("labels, which are classes" if self.labels else "no labels, so it predicts a number")
+                                 + (": leave out reads" if metric.name not in metrics.KNOWN else ""))
         for metric in given:
-            if metric.name == "f1" and not metric.of and len(self.labels) > 2:
+            if metric.function == "f1" and not metric.of and len(self.labels) > 2:
                 raise ValueError(f"F1 is of one class, and {self.name} has {len(self.labels)}: name it, as in "
                                  f"f1: {{of: {self.labels[-1]}}}, or take macro_f1")
             metric.check(len(self.labels))
-        if twice := [metric.name for i, metric in enumerate(given) if metric.name in [other.name for other in given[:i]]]:
+        names = [metric.name for metric in given]
+        given = tuple(metric.apart() if names.count(metric.name) > 1 else metric for metric in given)
+        names = [metric.name for metric in given]
+        if twice := [name for i, name in enumerate(names) if name in names[:i]]:
             raise ValueError(f"metrics: {twice[0]} stands there twice, and they would share a column: keep one of them")
         object.__setattr__(self, "metrics", tuple(self._about(metric) for metric in given))
         object.__setattr__(self, "title", self.title or self.name)
@@ -123,18 +134,26 @@ class Task(BaseModel):
 
     @property
     def identity(self) -> str:
-        """A hash of what decides training: columns, label column, label names in their order, standardisation; and the range,
-        by whose fifths rows are drawn, where no published rows settle what it is."""
+        """A hash of what decides training: columns, label column, label names in their order, standardisation; and the
+        range, by whose fifths rows are drawn, where no published rows settle what it is."""
         decided: list[Any] = [self.columns, self.label, self.labels, self.standardise]
         if self.range and not self.digest:
             decided.append(self.range)
         return hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:12]
 
-    def scores(self, labels, answers, probabilities=None) -> dict[str, float]:
-        """All metrics, main one first; NaN where one needs probabilities that are not there."""
-        read = {"classes": answers, "values": answers, "probabilities": probabilities}
-        return {metric.name: math.nan if read[metric.reads] is None else metric.score(labels, read[metric.reads])
-                for metric in self.metrics}
+    def scores(self, labels, answers, probabilities=None, refused: dict[str, str] | None = None) -> dict[str, float]:
+        """All metrics, main one first; NaN where one needs probabilities that are not there. Where a metric refuses a score
+        it is NaN too, and ``refused`` holds why, by the metric's name; without such a dict, ``ValueError`` is raised."""
+        read, scores = {"classes": answers, "values": answers, "probabilities": probabilities}, {}
+        for metric in self.metrics:
+            try:
+                there = read[metric.reads] is not None
+                scores[metric.name] = metric.score(labels, read[metric.reads]) if there else math.nan
+            except ValueError as error:
+                if refused is None:
+                    raise
+                scores[metric.name], refused[metric.name] = math.nan, str(error)
+        return scores
 
 
 def get(task: str | Path | Task) -> Task:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,15 +55,16 @@ def _about(task: Task, place: int) -> dict:
 def _outcome(record: dict, task: Task) -> dict:
     """What came of a run: status, scores, answers."""
     metric, labels, diverged = task.metric, np.asarray(record["labels"]), record["status"] == "diverged"
+    given: dict[str, Any]
     chances = {kind.name: _chance(kind, labels.dtype.str, labels.tobytes()) for kind in task.metrics}
     kept = record.get("probabilities")
     if diverged:
-        answers, scores, kept = constant(task, labels, record.get("label_mean")), chances, _shares(task, labels)
+        answers, given, kept = constant(task, labels, record.get("label_mean")), chances, _shares(task, labels)
     else:
         answers = np.asarray(record["predictions"])
-        scores = {kind.name: _score(record, kind, labels, answers) for kind in task.metrics}
-    refused = scores[metric.name] is None
-    scores = {name: np.nan if value is None else value for name, value in scores.items()}
+        given = {kind.name: _score(record, kind, labels, answers) for kind in task.metrics}
+    refused = given[metric.name] is None
+    scores = {name: np.nan if value is None else value for name, value in given.items()}
     fallen = not diverged and collapsed(answers, labels, record.get("label_spread"))
     if fallen and not task.labels:  # what is left of its answers is rounding
         answers = np.full(len(labels), float(np.mean(answers)))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +170,15 @@ def get(task: str | Path | Task) -> Task:
 
 
 class _Plain(yaml.SafeLoader):
-    """YAML whose yes, no, on and off are text, as in its newer edition: labels are often called so."""
+    """YAML whose yes, no, on and off are text, as in its newer edition, and 007, +1, 1:30 and 1_000 too, which it would read
+    as other numbers: labels are often called so."""
 
 
-TRUTH = "tag:yaml.org,2002:bool"
-_Plain.yaml_implicit_resolvers = {first: [pair for pair in pairs if pair[0] != TRUTH]
+TRUTH, WHOLE = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int"
+_Plain.yaml_implicit_resolvers = {first: [pair for pair in pairs if pair[0] not in (TRUTH, WHOLE)]
                                   for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 _Plain.add_implicit_resolver(TRUTH, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Plain.add_implicit_resolver(WHOLE, re.compile("^-?(?:0|[1-9][0-9]*)$"), list("-0123456789"))
 
 
 def read(file: Path) -> Task:
@@ -197,17 +200,21 @@ def read(file: Path) -> Task:
 def made(settings: dict, where: str) -> Task:
     """A task from its settings; a mistake in them is one sentence that begins with where it is."""
     try:
-        return Task(**settings)
-    except (ValidationError, TypeError) as error:
+        return Task.model_validate(settings)
+    except ValidationError as error:
         raise ValueError(f"{where}: {sentence(error)}") from None
 
 
-def sentence(error: Exception) -> str:
-    """What pydantic found wrong, in a sentence: the place and what is wrong there."""
+def sentence(error: Exception, names: Mapping[str, Sequence] | None = None) -> str:
+    """What pydantic found wrong, in a sentence: the place and what is wrong there. ``names`` are those of the parts of a
+    setting that are named rather than counted."""
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
-    place = ": ".join(str(part) for part in first["loc"])
+    setting, *parts = first["loc"] or ("",)
+    if parts and isinstance(parts[0], int) and names and setting in names:
+        parts[0] = names[str(setting)][parts[0]]
+    place = ": ".join(str(part) for part in (setting, *parts))
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         return f"unknown setting {place}"
@@ -215,4 +222,4 @@ def sentence(error: Exception) -> str:
         return f"{place} is missing: give it a value"
     if first["type"] == "value_error":
         return f"{place}: {message}" if place else message
-    return f"{place}: {message[0].lower()}{message[1:]}, got {first['input']!r:.80}"
+    return f"{place}{': ' * bool(place)}{message[0].lower()}{message[1:]}, got {first['input']!r:.80}"

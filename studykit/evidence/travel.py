@@ -63,8 +63,8 @@ def apart(gaps: pd.DataFrame, others: pd.DataFrame, by: tuple[str, str] = ("task
           level: float = 0.95) -> pd.DataFrame:
     """The arms of which two studies have a gap at the same task and place, of the ``stats.paired_gaps`` of each: a row each,
     with what the first study has, what the second has under names that end in ``_other``, and ``apart``, the first gap minus
-    the second, with ``apart_low`` and ``apart_high``, Welch's interval. It takes their test examples for different ones: where
-    they are the same, which helps or harms both gaps, it is rather too wide."""
+    the second, with ``apart_low`` and ``apart_high``, Welch's interval. It takes their test examples for different ones:
+    where they are the same, which helps or harms both gaps, it is rather too wide."""
     if gaps.empty or others.empty:
         return pd.DataFrame()
     both = gaps.merge(others, on=[*by, "arm"], suffixes=("", "_other")).dropna(subset=["gap", "gap_other"])

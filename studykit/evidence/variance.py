@@ -55,8 +55,8 @@ def parts(spread: pd.DataFrame) -> pd.DataFrame:
 
 def ratios(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Each arm's standard deviation over the baseline's, of runs whose seeds move together: ``times``, ``low``, ``high``
-    (95 %, bootstrap) and ``p`` of the Brown-Forsythe test that both spread alike. Raises ``ValueError`` where there are runs,
-    but none of the baseline."""
+    (95 %, bootstrap) and ``p`` of the Brown-Forsythe test that both spread alike. Raises ``ValueError`` where there are
+    runs, but none of the baseline."""
     rows = []
     if len(table):
         _need(table, baseline)

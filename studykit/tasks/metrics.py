@@ -230,9 +230,8 @@ class Metric(BaseModel):
             orders = np.tile(np.arange(len(labels)), (len(range(shuffles)[block]), 1))
             others.append(quick.resampled(labels, answers[rng.permuted(orders, axis=1)], whole)[0])
         own = quick.resampled(labels, answers[None], whole)[0, 0]
-        scores = np.concatenate(others)
-        rounding = 1e-9 * max(abs(own), np.abs(scores).max(initial=0))
-        better = np.sum(self.sign * scores >= self.sign * own - rounding)
+        rounding = 1e-9 * (1 if self.factor == 100 else abs(own))  # a score in a unit of its own may be small
+        better = np.sum(self.sign * np.concatenate(others) >= self.sign * own - rounding)
         return float((1 + better) / (1 + shuffles))
 
 

@@ -8,8 +8,8 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from studykit.tasks import KNOWN, Metric, known
-from studykit.tasks.metrics import written
+from studykit.tasks import KNOWN, Metric, Task, known
+from studykit.tasks.metrics import packed, unpacked, written
 
 LIBRARY = {  # name -> the same by hand from the library: of labels and answers; with two classes, of class 1
     "accuracy": sklearn.metrics.accuracy_score,
@@ -166,6 +166,18 @@ def test_p_shuffled_is_the_share_of_shuffles_that_score_as_well():
     assert known("matthews_correlation").p_shuffled(labels, answers, 99) == (1 + np.sum(others >= own - 1e-9)) / 100
 
 
+@pytest.mark.parametrize("name", ["pearson", "spearmanr", "r2", "mean_absolute_error"])
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_the_unit_of_the_labels_changes_no_resampled_score_and_no_p_value(name, unit):
+    metric = known(name)
+    labels, answers = drawn(metric, 0, 2, 60)
+    weights = np.random.default_rng(7).multinomial(60, np.full(60, 1 / 60), size=20)
+    scale = unit if name == "mean_absolute_error" else 1
+    assert metric.resampled(unit * labels, unit * answers, weights) == pytest.approx(
+        scale * metric.resampled(labels, answers, weights), rel=1e-6)
+    assert metric.p_shuffled(unit * labels, unit * answers[0]) == metric.p_shuffled(labels, answers[0]) == 1 / 1000
+
+
 @pytest.mark.parametrize("value, title, positive, reads", [
     ("accuracy", "accuracy", 1, "classes"), ({"f1": {"of": "urgent"}}, "F1 of urgent", 1, "classes"),
     ({"f1": {"title": "my F1"}}, "my F1", 1, "classes"),
@@ -225,8 +237,9 @@ def test_metrics_of_probabilities_by_name(name, better, classes):
     shares = np.bincount(labels) / 40
     entropy = scipy.stats.entropy(shares)
     assert metric.chance(labels) == pytest.approx(entropy if name == "log_loss" else 0.5)
-    one_class = 40 * np.eye(40, dtype=int)[:2]  # which the library refuses
-    assert metric.resampled(labels, answers, one_class) == pytest.approx(metric.chance(labels))
+    one_class = 40 * np.eye(40, dtype=int)[:2]  # of which the library has no area, but a loss
+    expected = (-np.log(answers[:, [0, 1], labels[:2]]).T if name == "log_loss" else metric.chance(labels))
+    assert metric.resampled(labels, answers, one_class) == pytest.approx(expected)
     assert metric.p_shuffled(labels, answers[0]) <= 0.01
 
 
@@ -285,6 +298,9 @@ def test_an_unknown_metric_never_falls_into_another_s_formula(monkeypatch):
     ({"pearson": {"of": "urgent"}}, "pearson is about a number, so it is of no class"),
     ({"f1": None}, "a metric is a name, or one name with a mapping of options"),
     ({"f1": {}, "accuracy": {}}, "a metric is a name, or one name with a mapping of options"),
+    ({"sklearn.metrics.fbeta_score": {"range": [0, 1], "beta": {"a": 1}}}, "options: beta must be a number, text, true"),
+    ({"sklearn.metrics.fbeta_score": {"range": [0, 1], 2: 1}}, "options are called by text other than name, got 2"),
+    ({"sklearn.metrics.fbeta_score": {"range": [0, 1], "name": "x"}}, "called by text other than name, got 'name'"),
     (["f1"], "a metric is a name"), (3, "a metric is a name")], ids=str)
 def test_a_mistake_in_a_metric_is_one_sentence(value, message):
     with pytest.raises(ValueError) as error:
@@ -302,3 +318,118 @@ def test_a_metric_that_has_no_score_for_a_task_is_found_before_anything_trains(n
         metric.check(classes)
     assert message in str(error.value) and "\n" not in str(error.value)
     assert known("f1").check(classes) is None
+
+
+@pytest.mark.parametrize("name, better", [
+    ("sklearn.metrics.mean_squared_error", "less"), ("sklearn.metrics.zero_one_loss", "less"),
+    ("sklearn.metrics.log_loss", "less"), ("sklearn.metrics.mean_pinball_loss", "less"),
+    ("sklearn.metrics.mean_poisson_deviance", "less"), ("scipy.stats.wasserstein_distance", "less"),
+    ("evaluate.mse", "less"), ("evaluate.exact_match", "more"), ("sklearn.metrics.d2_log_loss_score", "more"),
+    ("sklearn.metrics.fbeta_score", "more")])
+def test_less_is_better_where_a_metric_s_name_says_so(name, better):
+    assert known(name, range=[0, 9]).better == better
+    other = {"more": "less", "less": "more"}[better]
+    assert known(name, range=[0, 9], better=other).better == other
+
+
+def task(metrics, **settings):
+    return Task(name="mine", columns=["text"], metrics=metrics, **settings)
+
+
+def test_what_a_library_s_metric_reads_is_what_the_task_s_answers_are():
+    error = {"sklearn.metrics.mean_squared_error": {"range": [0, 1e9]}}
+    squared = task([error]).metric
+    assert (squared.reads, squared.better) == ("values", "less")
+    assert squared.score([1.0, 2.0], [2.0, 4.0]) == 2.5
+    kappa = {"sklearn.metrics.cohen_kappa_score": {"range": [-1, 1]}}
+    assert task([kappa], labels=["a", "b"]).metric.reads == "classes"
+    with pytest.raises(ValueError, match="about classes, but mine has no labels, so it predicts a number: leave out reads"):
+        task([{"sklearn.metrics.mean_squared_error": {"range": [0, 9], "reads": "classes"}}])
+
+
+def test_metrics_of_one_function_have_columns_of_their_own():
+    labels = ["a", "b", "c"]
+    two = task([{"f1": {"of": "a"}}, {"f1": {"of": "b"}}], labels=labels)
+    answers, true = np.array([0, 1, 2, 0, 1, 1]), np.array([0, 1, 2, 1, 1, 0])
+    expected = {f"f1 of {name}": sklearn.metrics.f1_score(true == i, answers == i) for i, name in enumerate("ab")}
+    assert two.scores(true, answers) == pytest.approx(expected)
+    assert [metric.resampled(true, answers[None], np.ones((1, 6), int))[0, 0] for metric in two.metrics] == pytest.approx(
+        list(expected.values()))
+    fbeta = [{"sklearn.metrics.fbeta_score": {"beta": beta, "average": "macro", "range": [0, 1]}} for beta in (1, 2)]
+    columns = task(fbeta, labels=labels).scores(true, answers)
+    assert columns == pytest.approx({
+        f"sklearn.metrics.fbeta_score (average=macro, beta={beta})": sklearn.metrics.fbeta_score(
+            true, answers, beta=beta, average="macro") for beta in (1, 2)})
+    assert len({metric.title for metric in task(fbeta, labels=labels).metrics}) == 2
+    again = Task(**json.loads(json.dumps(two.model_dump(mode="json"))))
+    assert again == two
+    assert [metric.name for metric in task(["f1", "accuracy"], labels=["a", "b"]).metrics] == ["f1", "accuracy"]
+    with pytest.raises(ValueError, match="f1 of a stands there twice"):
+        task([{"f1": {"of": "a"}}, {"f1": {"of": "a"}}], labels=labels)
+
+
+def test_a_metric_s_class_is_text_as_labels_are():
+    assert task([{"f1": {"of": 2}}], labels=[1, 2]).metric.positive == 1
+    assert task([{"f1": {"of": 0}}], labels=[0, 1]).metric.positive == 0
+
+
+@pytest.mark.parametrize("name, options, message", [
+    ("mean_squared_log_error", {}, "mean_squared_log_error has no score for answers below zero, which a model may give"),
+    ("mean_squared_error", {}, ""), ("r2_score", {}, "")])
+def test_a_metric_that_refuses_what_a_model_may_answer_is_found_before_anything_trains(name, options, message):
+    written_so = {f"sklearn.metrics.{name}": {"range": [-1e9, 1e9], **options}}
+    if not message:
+        assert task([written_so]).metric.reads == "values"
+        return
+    with pytest.raises(ValueError, match=message):
+        task([written_so])
+    kept = known(f"sklearn.metrics.{name}", range=[0, 9], reads="values").model_dump(mode="json")
+    assert task([kept]).metric.function == f"sklearn.metrics.{name}"  # a record of before is read
+
+
+def test_a_class_that_the_rows_lack_is_no_reason_to_refuse_a_loss():
+    loss = known("sklearn.metrics.log_loss", range=[0, float("inf")], reads="probabilities")
+    labels, shares = np.array([0, 1, 1, 0]), np.random.default_rng(0).dirichlet(np.ones(3), 4)
+    assert loss.score(labels, shares) == pytest.approx(-np.log(shares[range(4), labels]).mean())
+    assert loss.score(np.zeros(4, int), shares[:, :2]) == pytest.approx(-np.log(1 - shares[:, 1]).mean())
+
+
+def test_a_score_outside_its_range_is_an_error_and_no_score():
+    error = known("sklearn.metrics.mean_squared_error", range=[0, 1], reads="values")
+    assert error.score([0.0, 1.0], [1.0, 0.0]) == 1.0
+    with pytest.raises(ValueError, match=r"metric sklearn.metrics.mean_squared_error is 4 here, outside its range \[0, 1\]"):
+        error.score([0.0, 1.0], [2.0, 3.0])
+    with pytest.raises(ValueError, match="r2 is -3 here, outside its range"):
+        known("r2", range=[-1, 1]).score([0.0, 2.0], [2.0, 0.0])
+    assert np.isfinite(error.chance(np.array([0.0, 9.0])))
+
+
+def test_a_metric_without_a_score_for_any_run_says_why_and_one_run_without_counts_as_chance():
+    log = known("sklearn.metrics.mean_squared_log_error", range=[0, 9], reads="values")
+    labels, whole = np.array([1.0, 2.0, 3.0]), np.ones((1, 3), int)
+    found = log.resampled(labels, [[1, 2, -3], [1, 2, 3]], whole)
+    assert found.tolist() == [[log.chance(labels), 0]]
+    with pytest.raises(ValueError, match="gives no number here"):
+        log.resampled(labels, [[1, 2, -3]], whole)
+    assert np.isnan(log.chance(-labels))
+
+
+def test_packed_probabilities_are_scored_as_they_were():
+    rng = np.random.default_rng(0)
+    outputs = rng.normal(0, 6, (400, 5))
+    shares = np.exp(outputs) / np.exp(outputs).sum(1, keepdims=True)
+    labels = np.where(rng.random(400) < 0.7, shares.argmax(1), rng.integers(0, 5, 400))
+    read = unpacked(packed(shares))
+    assert read.sum(1) == pytest.approx(np.ones(400), abs=1e-12) and read == pytest.approx(shares, abs=5e-4)
+    assert np.log(read) == pytest.approx(np.log(shares), abs=0.02)
+    loss, area = (known(f"sklearn.metrics.{name}", range=[0, 99], reads="probabilities", **options)
+                  for name, options in (("log_loss", {}), ("roc_auc_score", {"multi_class": "ovr"})))
+    assert loss.score(labels, read) == pytest.approx(loss.score(labels, shares), abs=2e-3)
+    assert area.score(labels, read) == pytest.approx(area.score(labels, shares), abs=1e-3)
+    two = np.array([[1e-7, 1 - 1e-7], [1e-9, 1 - 1e-9], [0.0, 1.0], [0.5, 0.5]])
+    assert np.argsort(unpacked(packed(two))[:, 0]).tolist() == [2, 1, 0, 3]
+
+
+def test_probabilities_of_before_are_read_to_four_decimals():
+    """Codes of a record written before small ones were kept: 0.0001, 0.0062 and 0.9937."""
+    assert unpacked({"shape": [1, 3], "zlib": "c-muRuw%HW1^@!g0XF"}) == pytest.approx(np.array([[0.0001, 0.0062, 0.9937]]))

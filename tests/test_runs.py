@@ -287,6 +287,18 @@ def test_probabilities_are_kept_and_are_those_of_the_predictions(train_one):
     assert "probabilities" not in train_one("stsb")
 
 
+def test_a_metric_that_refuses_a_score_leaves_its_reason_in_the_record():
+    kept = tasks.known("sklearn.metrics.mean_squared_log_error", reads="values", range=[0, 9])
+    task = Task(name="doses", columns=["text"], metrics=[kept, "mean_absolute_error"])
+    labels = np.array([1.0, 2, 3, 4])
+    result = runs._scored(task, tasks.Scale(), np.array([[-1.0], [2], [3], [4]]), labels)
+    assert result["scores"] == {kept.name: None, "mean_absolute_error": 0.5} and result["score"] is None
+    assert (result["refused"], result["p_shuffled"]) == ([kept.name], 1.0)
+    assert result["reason"].startswith(f"metric {kept.name} gives no number here (") and "\n" not in result["reason"]
+    sound = runs._scored(task, tasks.Scale(), labels[:, None], labels)
+    assert sound["score"] == 0 and not {"refused", "reason"} & sound.keys()
+
+
 def test_a_number_s_record_knows_how_far_its_training_labels_spread(train_one, seen):
     result = train_one("stsb")
     labels = seen[0][1].labels
@@ -304,6 +316,28 @@ def test_with_heavy_outliers_the_spread_is_that_of_the_middle():
     assert runs.label_spread(task, labels) == pytest.approx(1, abs=0.05)
 
 
+def test_the_spread_and_mean_of_small_labels_are_kept():
+    task, labels = Task(name="doses", columns=["text"]), 1e-7 * np.linspace(-1, 3, 100)
+    spread = runs.label_spread(task, labels)
+    assert spread == pytest.approx(np.std(labels), rel=1e-6) and runs.label_spread(task, np.ones(9)) == 0
+    assert table.collapsed(np.full(100, 2e-7), labels, spread) and not table.collapsed(labels, labels, spread)
+    assert runs.label_spread(task, 1e7 * labels) == round(float(np.std(1e7 * labels)), 6)  # as records of before have it
+
+
+def test_numbers_far_from_zero_are_kept_to_a_millionth_of_their_spread():
+    task, rng = Task(name="dates", columns=["text"]), np.random.default_rng(0)
+    labels = 1.7e9 + 1000 * rng.normal(size=200)
+    answers = labels + 100 * rng.normal(size=200)
+    for values in (labels, answers):
+        kept = np.array(runs.compact(task, values, labels))
+        assert kept == pytest.approx(values, rel=0, abs=1e-3) and len(set(kept)) == 200
+    assert not table.collapsed(np.array(runs.compact(task, answers, labels)), labels, runs.label_spread(task, labels))
+    ordinary = 3 + rng.normal(size=200)
+    near = 3 + 1e-9 * rng.normal(size=200)  # what a collapsed run answers is rounded as ever
+    assert runs.compact(task, near, ordinary) == [3.0] * 200
+    assert runs.compact(task, ordinary) == [float(f"{value:.6g}") for value in ordinary]
+
+
 # The key and the task
 
 BASE = {"name": "tickets", "columns": ["text"], "labels": ["calm", "urgent"]}
@@ -319,6 +353,14 @@ def test_what_decides_training_is_in_the_task_s_identity(change):
 def test_so_is_standardisation():
     number = {"name": "grades", "columns": ["text"]}
     assert Task(**number).identity != Task(**number, standardise=False).identity
+
+
+def test_so_is_a_range_by_whose_fifths_rows_are_drawn_where_no_published_rows_settle_it():
+    number = {"name": "grades", "columns": ["text"]}
+    first, other = (Task(**number, range=bounds) for bounds in ((0, 5), (0, 10)))
+    assert len({first.identity, other.identity, Task(**number).identity}) == 3
+    assert Task(**number, range=(0, 5), digest="0123").identity == Task(**number, digest="0123").identity
+    assert tasks.get("stsb").identity == "776857250c9f"  # records in git are named by it
 
 
 @pytest.mark.parametrize("change", [

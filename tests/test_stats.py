@@ -5,8 +5,9 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from studykit.evidence import stats, variance
+from studykit.evidence import advice, stats, variance
 from studykit.tasks import known
+from studykit.telling import facts
 
 RNG = np.random.default_rng(0)
 
@@ -219,6 +220,41 @@ def test_ahead_is_the_one_sided_t_test(gap):
 def test_a_missing_baseline_is_an_error():
     with pytest.raises(ValueError, match="no run of the baseline 'full' in the table: it has bitfit, head"):
         stats.paired_gaps(table({"bitfit": [1.0], "head": [1.0]}), "full")
+
+
+def test_a_group_without_the_baseline_is_said_to_tell_nothing():
+    """It stands there with no pair, so that no task or share vanishes, and every fact of it says so."""
+    whole = table({"full": [61.0, 62.0, 63.0], "head": [62.0, 63.5, 64.0]})
+    without = table({"head": [62.0, 63.0], "bitfit": [61.0, 62.0]}, task="mrpc")
+    runs = pd.concat([whole, without.assign(arm_place=[1, 1, 2, 2])])
+    gaps = stats.paired_gaps(runs, "full").set_index(["task", "arm"])
+    assert [*gaps.index] == [("cola", "head"), ("mrpc", "head"), ("mrpc", "bitfit")]
+    assert gaps["pairs"].tolist() == [3, 0, 0] and gaps["learnt"].tolist() == [True, False, False]
+    assert gaps["gap"].isna().tolist() == gaps["error"].isna().tolist() == [False, True, True]
+    assert [stats.verdict(row, 1.0) for row in gaps.itertuples()] == ["ahead", "cannot tell", "cannot tell"]
+    alone = stats.paired_gaps(whole, "full").iloc[0]
+    assert gaps.loc["cola", "head"]["gap"] == alone["gap"] and gaps.loc["cola", "head"]["error"] == alone["error"]
+    said = " ".join(fact.sentence for fact in facts.gaps(gaps.reset_index()))
+    assert said.count("cannot be told: that takes two pairs of runs, there are 0") == 2
+    assert "2 cannot be told" in facts.tally(gaps.reset_index())[0].sentence
+    assert "Open: `head` on 1 of 2 tasks and `bitfit` on 1 of 1 task" in facts.answer(gaps.reset_index())[0].sentence
+
+
+def test_what_is_held_against_a_baseline_names_one_that_is_not_there():
+    runs = table({"head": [1.0, 2.0, 3.0], "bitfit": [2.0, 3.0, 5.0]})
+    for compared in (variance.pairs_needed, variance.paired, variance.ratios):
+        with pytest.raises(ValueError, match="no run of the baseline 'full' in the table: it has head, bitfit"):
+            compared(runs, "full")
+
+
+def test_a_run_without_a_score_takes_its_arm_out_of_the_chances_and_no_other():
+    scores = {"full": [90.0, 91, 92], "head": [70.0, 71, 72], "bitfit": [89.0, 90, 91]}
+    whole = advice.chances(table(scores).assign(examples=100)).set_index("arm")["chance"]
+    lacking = advice.chances(table(scores | {"bitfit": [89.0, None, 91]}).assign(examples=100)).set_index("arm")["chance"]
+    assert whole["head"] == 0 and whole["full"] > 0.5
+    assert lacking.to_dict() == pytest.approx({"full": 1.0, "head": 0.0}, abs=0.01)
+    nothing = advice.chances(table({"full": [None, None], "head": [1.0, 2.0]}).assign(examples=100))
+    assert nothing.empty
 
 
 STUDIES, SEEDS = 300, 5

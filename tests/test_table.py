@@ -130,7 +130,7 @@ def test_probabilities_are_packed_to_four_decimals():
     probabilities = RNG.dirichlet([1, 2, 3], 500)
     kept = packed(probabilities)
     assert isinstance(kept["zlib"], str) and len(kept["zlib"]) < 500 * 3 * 2.5
-    assert unpacked(kept).shape == (500, 3) and unpacked(kept) == pytest.approx(probabilities, abs=5.1e-5)
+    assert unpacked(kept).shape == (500, 3) and unpacked(kept) == pytest.approx(probabilities, abs=1.1e-4)
     assert unpacked(packed(np.array([[0.0, 1.0]]))).tolist() == [[0, 1]]
 
 
@@ -140,6 +140,7 @@ def test_a_metric_that_a_record_lacks_is_counted_anew_or_not_available():
     found = row(COLA, answers, labels, tasks={"cola": wider})
     assert found["f1"] == pytest.approx(100 * sklearn.metrics.f1_score(labels, answers)) and np.isnan(found["roc_auc"])
     shares = np.clip(np.stack([1 - answers, answers], axis=1) * 0.6 + RNG.uniform(0, 0.4, (300, 2)), 0, 1)
+    shares /= shares.sum(1, keepdims=True)
     found = row(COLA, answers, labels, tasks={"cola": wider}, probabilities=shares)
     assert found["roc_auc"] == pytest.approx(100 * sklearn.metrics.roc_auc_score(labels, shares[:, 1]), abs=0.01)
     main = COLA.model_copy(update={"metrics": (known("roc_auc"),)})
@@ -194,3 +195,38 @@ def test_seeds_that_differ_are_no_seed():
 
 def test_no_records_are_an_empty_table():
     assert isinstance(table([], {}, {}), pd.DataFrame) and table([], {}, {}).empty
+
+
+def refusing(labels, answers, **more):
+    """A record whose metric refuses a score: the logarithm of a negative answer is none."""
+    task = Task(name="doses", columns=["text"], metrics=[known("mean_absolute_error"), LOG])
+    kept = record(Task(name="doses", columns=["text"], metrics=["mean_absolute_error"]), answers, labels)
+    return task, {**kept, "task": task.model_dump(mode="json"), **more}
+
+
+LOG = known("sklearn.metrics.mean_squared_log_error", range=[0, 99], reads="values")
+
+
+def test_a_metric_that_refuses_a_score_gives_none_and_is_no_accident():
+    labels, answers = np.linspace(1, 9, 30), np.linspace(-1, 9, 30)
+    task, kept = refusing(labels, answers)
+    asks = {"beside": task, "main": task.model_copy(update={"metrics": task.metrics[::-1]})}
+    for place, wanted in asks.items():
+        found, = table([kept], {"doses": wanted}, {}).to_dict("records")
+        assert np.isnan(found[LOG.name]) and found["mean_absolute_error"] == pytest.approx(np.abs(labels - answers).mean())
+        assert np.isnan(found["score"]) == (place == "main") and found["learnt"] == (place == "beside")
+    told = {"scores": {LOG.name: None}, "refused": [LOG.name], "reason": "metric gives no number", "p_shuffled": 1}
+    found, = table([{**kept, **told}], {"doses": asks["main"]}, {}).to_dict("records")
+    assert np.isnan(found["score"]) and (found["reason"], found["learnt"]) == ("metric gives no number", False)
+
+
+def test_a_record_s_only_class_is_found_where_another_stands_beside_it_now():
+    labels, answers = LABELS.astype(int), np.where(RNG.random(300) < 0.2, 1 - LABELS, LABELS).astype(int)
+    alone = Task(name="cola", columns=["text"], labels=["no", "yes"], metrics=[{"f1": {"of": "no"}}])
+    both = Task(name="cola", columns=["text"], labels=["no", "yes"], metrics=[{"f1": {"of": "yes"}}, {"f1": {"of": "no"}}])
+    kept = record(alone, answers, labels)
+    assert list(kept["scores"]) == ["f1"]
+    kept["scores"]["f1"] = 0.123  # read, not counted anew
+    found, = table([kept], {"cola": both}, {}).to_dict("records")
+    assert found["f1 of no"] == pytest.approx(12.3)
+    assert found["f1 of yes"] == found["score"] == pytest.approx(100 * sklearn.metrics.f1_score(labels, answers))

@@ -363,3 +363,14 @@ def test_some_rows_are_a_stratified_part_of_those_given():
     rows = tasks.some(task, labels, np.arange(100), 40)
     assert len(rows) == 40 and rows.max() < 100 and 9 <= labels[rows].sum() <= 11
     assert len(tasks.some(task, labels, np.arange(100), 0)) == len(tasks.some(task, labels, np.arange(100), 100)) == 100
+
+
+def test_labels_that_yaml_would_read_as_other_numbers_are_text(tmp_path):
+    """As a table of texts has them: 007 is not 7, nor 010 eight, as older YAML has it, nor 1:30 ninety."""
+    (tmp_path / "agents.yaml").write_text("columns: [text]\nlabel: agent\nlabels: [007, 010, +1, -1, 1:30, 0x1F, 12]\n"
+                                          "data: agents.csv\nmetrics: [{f1: {of: 010}}, accuracy]\n")
+    (tmp_path / "agents.csv").write_text("text,agent\n" + "".join(
+        f"{word} {i},{label}\n" for i in range(9) for word, label in (("a", "007"), ("b", "010"), ("c", "1:30"))))
+    task = tasks.get(str(tmp_path / "agents.yaml"))
+    assert task.labels == ("007", "010", "+1", "-1", "1:30", "0x1F", "12") and task.metric.positive == 1
+    assert {*tasks.load(task)["train"]["label"]} == {0, 1, 4}

@@ -14,10 +14,10 @@ def chances(table: pd.DataFrame, margin: float = 1.0, by=("task", "fraction")) -
     most of the arm's runs did).
 
     True means are drawn around the mean scores: what seeds do to each arm as Student's t, what other test examples do to
-    all arms together by resampling. Seeds that an arm lacks take the whole arm out.
+    all arms together by resampling. A run without a score is none. Seeds that an arm lacks take the whole arm out.
     """
     rows, rng = [], np.random.default_rng(0)
-    for group, runs in table.groupby(list(by), sort=False):
+    for group, runs in table[table["score"].notna()].groupby(list(by), sort=False):
         arms = {arm: part.sort_values("seed") for arm, part in runs.groupby("arm", sort=False)}
         most = max(len(part) for part in arms.values())
         arms = {arm: part for arm, part in arms.items() if len(part) == most > 1}

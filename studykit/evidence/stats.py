@@ -88,8 +88,9 @@ def paired_gaps(table: pd.DataFrame, baseline: str | None = None, by: Sequence[s
     study's first without one. Columns: ``by``, ``arm``, ``baseline``, ``gap``, ``error`` (standard), ``examples_error`` (its
     part that more seeds would not lessen), ``freedom`` (degrees of), ``low``, ``high``, ``pairs``; ``lost``, the pairs in
     which a run has no score; ``not_ok``, those in which a run collapsed or diverged (they are in the mean); and ``learnt``,
-    whether more than half of the baseline's runs there did. Raises ``ValueError`` where the baseline has no run, a seed has
-    two, or runs were scored on different examples.
+    whether more than half of the baseline's runs there did. A group in which the baseline has no run has rows too, with no
+    ``pairs`` and a gap of NaN, from which nothing can be told. Raises ``ValueError`` where the baseline has no run at all, a
+    seed has two, or runs were scored on different examples.
     """
     by = list(by)
     order = table.drop_duplicates("arm").sort_values("arm_place", kind="stable")["arm"].tolist() if len(table) else []
@@ -100,14 +101,16 @@ def paired_gaps(table: pd.DataFrame, baseline: str | None = None, by: Sequence[s
     for group, part in table.groupby(by, sort=False):
         if (twice := part.duplicated(["arm", "seed"])).any():
             raise ValueError(f"duplicate runs: two of {part.loc[twice, 'arm'].iloc[0]} have one seed")
-        scores = resampled(part) if part["seed"].nunique() > 1 else np.empty((0, len(part)))
+        there = (part["arm"] == baseline).any()
+        scores = resampled(part) if there and part["seed"].nunique() > 1 else np.empty((0, len(part)))
         about = part.drop_duplicates("arm").set_index("arm")[list(CARRIED)].to_dict("index")
         width = float(part["metric_high"].iloc[0] - part["metric_low"].iloc[0])
         runs = pd.DataFrame({"score": _signed(part), "fine": part["status"].eq("ok").to_numpy(), "column": range(len(part)),
                              "learnt": part["learnt"].to_numpy(bool)}, index=pd.MultiIndex.from_frame(part[["arm", "seed"]]))
+        others = runs.loc[baseline] if there else runs.droplevel(0).iloc[:0]
         rows += [{**dict(zip(by, group, strict=True)), "arm": arm, "baseline": baseline,
-                  **_paired(runs.loc[arm], runs.loc[baseline], scores, width, level), **about[arm]}
-                 for arm in order if arm in about and arm != baseline and baseline in about]
+                  **_paired(runs.loc[arm], others, scores, width, level), **about[arm]}
+                 for arm in order if arm in about and arm != baseline]
     return pd.DataFrame(sorted(rows, key=lambda row: order.index(row["arm"])),
                         columns=None if rows else [*by, *GAP, *CARRIED])
 

@@ -1,15 +1,16 @@
 """Records as a table: a row a run, with all that figures, verdicts and prose need, so that these know no names."""
 
-import base64
 import functools
-import zlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from studykit.tasks import Metric, Task
-from studykit.tasks.metrics import written
+from studykit.tasks.metrics import packed, unpacked, written
+
+__all__ = ["COLLAPSED", "LEARNT", "collapsed", "constant", "packed", "table", "tuples", "unpacked"]
 
 COLLAPSED = {"number": 1 / 50, "classes": 1 / 30}  # of the spread of labels, of the labels other than the commonest
 LEARNT = 0.01  # p value of the same answers shuffled over the rows
@@ -21,8 +22,9 @@ def table(records: Iterable[dict], tasks: Mapping[str, Task], labels_of_arms: Ma
     ``tasks`` are a study's by name and ``labels_of_arms`` its arms' labels by (method, options), both in their order; what
     they do not hold is taken from the record, and comes after them. ``score`` is the main metric, in points (× 100) where it
     lies in [-1, 1]. ``status`` is ``ok``, ``collapsed`` or ``diverged``: each has a score and is counted. A collapsed run's
-    correlation is 0; a diverged run, which has no answers, counts as the best constant answer, ``chance``. ``learnt``: not
-    collapsed, and better than the same answers shuffled over the rows (p < 0.01).
+    correlation is 0; a diverged run, which has no answers, counts as the best constant answer, ``chance``. A run to
+    which its metric refuses a score, as ``reason`` says, has none. ``learnt``: not collapsed, and better than the same
+    answers shuffled over the rows (p < 0.01).
     """
     tasks, places, rows = dict(tasks), list(labels_of_arms), []
     for record in records:
@@ -53,13 +55,16 @@ def _about(task: Task, place: int) -> dict:
 def _outcome(record: dict, task: Task) -> dict:
     """What came of a run: status, scores, answers."""
     metric, labels, diverged = task.metric, np.asarray(record["labels"]), record["status"] == "diverged"
+    given: dict[str, Any]
     chances = {kind.name: _chance(kind, labels.dtype.str, labels.tobytes()) for kind in task.metrics}
     kept = record.get("probabilities")
     if diverged:
-        answers, scores, kept = constant(task, labels, record.get("label_mean")), chances, _shares(task, labels)
+        answers, given, kept = constant(task, labels, record.get("label_mean")), chances, _shares(task, labels)
     else:
         answers = np.asarray(record["predictions"])
-        scores = {kind.name: _score(record, kind, labels, answers) for kind in task.metrics}
+        given = {kind.name: _score(record, kind, labels, answers) for kind in task.metrics}
+    refused = given[metric.name] is None
+    scores = {name: np.nan if value is None else value for name, value in given.items()}
     fallen = not diverged and collapsed(answers, labels, record.get("label_spread"))
     if fallen and not task.labels:  # what is left of its answers is rounding
         answers = np.full(len(labels), float(np.mean(answers)))
@@ -68,7 +73,7 @@ def _outcome(record: dict, task: Task) -> dict:
               if name not in scores and name.endswith(tuple(f" {kind.name}" for kind in task.metrics))}
     status = "collapsed" if fallen else record["status"]
     main, values = scores[metric.name], scores | {name: np.nan if value is None else value for name, value in others.items()}
-    if np.isnan(main) and (metric.reads != "probabilities" or kept is not None):
+    if np.isnan(main) and not refused and (metric.reads != "probabilities" or kept is not None):
         main = chances[metric.name]  # a correlation that is not defined
     return {"status": status, "reason": "one answer for nearly every example" if fallen else record["reason"],
             "learnt": status == "ok" and _p_shuffled(record, metric, labels, answers) < LEARNT,
@@ -83,20 +88,29 @@ def _factor(task: Task, name: str) -> float:
     return next(kind.factor for kind in task.metrics if name == kind.name or name.endswith(f" {kind.name}"))
 
 
-def _score(record: dict, metric: Metric, labels: np.ndarray, answers: np.ndarray) -> float:
-    """A metric of a record, counted anew where the record has it otherwise or not; NaN where it needs what was not kept."""
-    if metric.name in record["scores"] and any(_same(metric, kept) for kept in record["task"]["metrics"]):
-        value = record["scores"][metric.name]
-        return np.nan if value is None else value
+def _score(record: dict, metric: Metric, labels: np.ndarray, answers: np.ndarray) -> float | None:
+    """A metric of a record, counted anew where the record has it otherwise or not; NaN where it is not defined or needs what
+    was not kept, ``None`` where it refuses a score."""
+    name = next((kept["name"] for kept in record["task"]["metrics"] if _same(metric, kept)), None)
+    if name in record["scores"]:
+        value = record["scores"][name]
+        return value if value is not None else None if name in record.get("refused", ()) else np.nan
+    read = answers
     if metric.reads == "probabilities":
-        kept = record.get("probabilities")
-        return np.nan if kept is None else metric.score(labels, unpacked(kept))
-    return metric.score(labels, answers)
+        if (kept := record.get("probabilities")) is None:
+            return np.nan
+        read = unpacked(kept)
+    try:
+        return metric.score(labels, read)
+    except ValueError:
+        return None
 
 
 def _same(metric: Metric, kept: dict) -> bool:
-    """Whether a record's metric gives the same score as this one, whatever it is called."""
-    return kept["name"] == metric.name and written(kept).model_copy(update={"title": metric.title}) == metric
+    """Whether a record's metric gives the same score as this one, whatever it and its column are called."""
+    if kept["name"].partition(" ")[0] != metric.function:
+        return False
+    return written(kept).model_copy(update={"name": metric.name, "title": metric.title}) == metric
 
 
 def _p_shuffled(record: dict, metric: Metric, labels: np.ndarray, answers: np.ndarray) -> float:
@@ -105,8 +119,13 @@ def _p_shuffled(record: dict, metric: Metric, labels: np.ndarray, answers: np.nd
     if _same(metric, record["task"]["metrics"][0]):
         return record["p_shuffled"]
     if metric.reads == "probabilities":
-        return record["p_shuffled"] if kept is None else metric.p_shuffled(labels, unpacked(kept))
-    return metric.p_shuffled(labels, answers)
+        if kept is None:
+            return record["p_shuffled"]
+        answers = unpacked(kept)
+    try:
+        return metric.p_shuffled(labels, answers)
+    except ValueError:  # it refuses a score
+        return 1.0
 
 
 def _shares(task: Task, labels: np.ndarray) -> dict | None:
@@ -115,18 +134,6 @@ def _shares(task: Task, labels: np.ndarray) -> dict | None:
         return None
     shares = np.bincount(labels, minlength=len(task.labels)) / len(labels)
     return packed(np.tile(shares, (len(labels), 1)))
-
-
-def packed(probabilities: np.ndarray) -> dict:
-    """Probabilities, shape (n, classes), as text for JSON: to four decimals, compressed."""
-    whole = np.rint(probabilities * 10_000).astype("<u2")
-    return {"shape": list(probabilities.shape), "zlib": base64.b85encode(zlib.compress(whole.tobytes(), 9)).decode()}
-
-
-def unpacked(kept: dict) -> np.ndarray:
-    """``packed`` probabilities again."""
-    whole = np.frombuffer(zlib.decompress(base64.b85decode(kept["zlib"])), dtype="<u2")
-    return whole.reshape(kept["shape"]) / 10_000
 
 
 @functools.lru_cache(maxsize=256)
@@ -141,8 +148,7 @@ def constant(task: Task, labels: np.ndarray, mean: float | None) -> np.ndarray:
     kinds = np.unique(labels)
     if task.metric.reads == "probabilities":
         return np.full(len(labels), np.bincount(labels).argmax())
-    best = max(kinds, key=lambda kind: task.metric.sign * task.metric.score(labels, np.full(len(labels), kind)))
-    return np.full(len(labels), best)
+    return np.full(len(labels), max(kinds, key=lambda kind: task.metric.worth(labels, np.full(len(labels), kind))))
 
 
 def collapsed(answers: np.ndarray, labels: np.ndarray, label_spread: float | None) -> bool:

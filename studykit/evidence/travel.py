@@ -61,13 +61,13 @@ def _mean(between: np.ndarray, tasks: Iterable[int]) -> float:
 
 def apart(gaps: pd.DataFrame, others: pd.DataFrame, by: tuple[str, str] = ("task", "fraction"),
           level: float = 0.95) -> pd.DataFrame:
-    """The arms that two studies have at the same task and place, of the ``stats.paired_gaps`` of each: a row each, with what
-    the first study has, what the second has under names that end in ``_other``, and ``apart``, the first gap minus the
-    second, with ``apart_low`` and ``apart_high``, Welch's interval. It takes their test examples for different ones: where
-    they are the same, which helps or harms both gaps, it is rather too wide."""
+    """The arms of which two studies have a gap at the same task and place, of the ``stats.paired_gaps`` of each: a row each,
+    with what the first study has, what the second has under names that end in ``_other``, and ``apart``, the first gap minus
+    the second, with ``apart_low`` and ``apart_high``, Welch's interval. It takes their test examples for different ones:
+    where they are the same, which helps or harms both gaps, it is rather too wide."""
     if gaps.empty or others.empty:
         return pd.DataFrame()
-    both = gaps.merge(others, on=[*by, "arm"], suffixes=("", "_other"))
+    both = gaps.merge(others, on=[*by, "arm"], suffixes=("", "_other")).dropna(subset=["gap", "gap_other"])
     first, second = both["error"] ** 2, both["error_other"] ** 2
     freedom = (first + second) ** 2 / (first ** 2 / both["freedom"] + second ** 2 / both["freedom_other"])
     both["apart"] = both["gap"] - both["gap_other"]

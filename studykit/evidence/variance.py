@@ -55,8 +55,11 @@ def parts(spread: pd.DataFrame) -> pd.DataFrame:
 
 def ratios(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Each arm's standard deviation over the baseline's, of runs whose seeds move together: ``times``, ``low``, ``high``
-    (95 %, bootstrap) and ``p`` of the Brown-Forsythe test that both spread alike."""
+    (95 %, bootstrap) and ``p`` of the Brown-Forsythe test that both spread alike. Raises ``ValueError`` where there are
+    runs, but none of the baseline."""
     rows = []
+    if len(table):
+        _need(table, baseline)
     for task, runs in table.groupby("task", sort=False):
         scores = {arm: part["score"].dropna() for arm, part in runs.groupby("arm", sort=False)}
         for arm in [arm for arm in scores if arm != baseline and baseline in scores]:
@@ -66,14 +69,21 @@ def ratios(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "task_title", "arm", "times", "low", "high", "p"])
 
 
+def _need(table: pd.DataFrame, baseline: str) -> None:
+    if baseline not in set(table["arm"]):
+        raise ValueError(f"no run of the baseline {baseline!r} in the table: it has {', '.join(table['arm'].unique())}")
+
+
 def paired(table: pd.DataFrame, baseline: str) -> pd.Series:
-    """The gaps of pairs of runs to the baseline, by task, arm and seed."""
+    """The gaps of pairs of runs to the baseline, by task, arm and seed. Raises ``ValueError`` where it has no run."""
+    _need(table, baseline)
     wide = table.pivot(index=["task", "seed"], columns="arm", values="score")
     return wide.drop(columns=baseline).sub(wide[baseline], axis=0).stack().rename("gap").swaplevel("seed", "arm")
 
 
 def pairs_needed(table: pd.DataFrame, baseline: str, gaps: tuple = (1, 2, 5)) -> pd.DataFrame:
-    """How many pairs of runs see a true gap of so many points in four of five studies at the 5 % level, by task and arm."""
+    """How many pairs of runs see a true gap of so many points in four of five studies at the 5 % level, by task and arm.
+    Raises ``ValueError`` where the baseline has no run."""
     deviations = paired(table, baseline).groupby(["task", "arm"], sort=False).std()
     needed = {f"{gap:g} point{'s' * (gap != 1)}": {cell: stats.seeds_needed(deviation, gap)
                                                    for cell, deviation in deviations.items()} for gap in gaps}

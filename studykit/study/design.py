@@ -77,6 +77,9 @@ class Design(BaseModel):
             return given
         if not isinstance(given, dict):
             raise ValueError(f"a mapping of labels to settings, such as full: {{rates: [1.0e-4]}}, got {given!r:.80}")
+        for label, settings in given.items():
+            if not isinstance(settings, dict | None):
+                raise ValueError(f"{label}: settings must be a mapping, such as {{rates: [1.0e-4]}}, got {settings!r:.80}")
         return tuple({"label": label, **(settings or {})} for label, settings in given.items())
 
     @model_validator(mode="after")
@@ -85,8 +88,8 @@ class Design(BaseModel):
             raise ValueError(f"tasks must be different, got {', '.join(task.name for task in self.tasks)}")
         if len({arm.label for arm in self.arms}) != len(self.arms):
             raise ValueError(f"arms must have different labels, got {', '.join(arm.label for arm in self.arms)}")
-        does = [arm.does for arm in self.arms]
-        if twice := [arm.label for i, arm in enumerate(self.arms) if arm.does in does[:i]]:
+        means = [arm.means for arm in self.arms]
+        if twice := [arm.label for i, arm in enumerate(self.arms) if arm.means in means[:i]]:
             raise ValueError(f"arms: {twice[0]} does what another arm does: leave one of them out")
         if len({len(arm.rates) for arm in self.arms}) != 1 or not self.arms[0].rates:
             raise ValueError("arms have different numbers of rates to try, or none: they must be equal to be fair")
@@ -110,6 +113,7 @@ def read(file: Path) -> Design:
     if isinstance(named := settings.get("tasks"), list):  # a task's own file lies beside the study's
         settings["tasks"] = [str(file.parent / name) if str(name).endswith((".yaml", ".yml")) else name for name in named]
     try:
-        return Design(**settings)
-    except (ValidationError, TypeError) as error:
-        raise ValueError(f"{file}: {tasks.sentence(error)}") from None
+        return Design.model_validate(settings)
+    except ValidationError as error:
+        names = {"arms": list(settings["arms"])} if isinstance(settings.get("arms"), dict) else {}
+        raise ValueError(f"{file}: {tasks.sentence(error, names)}") from None

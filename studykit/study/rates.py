@@ -13,10 +13,12 @@ WIDEN = 2  # how often a range of learning rates is widened where a choice lies 
 def judged(trials: pd.DataFrame, rule: str = RULES[0]) -> pd.DataFrame:
     """A row per task and arm: the ``rate`` that these trials choose, and how.
 
-    By the rule ``lowest within one error`` the rates that learnt most often are looked at: of these, those whose gap to the
-    best is at most its standard error (paired, over rows and seeds), and of these the lowest. Where none learnt there is no
-    choice: ``learnt`` is false, and the middle rate is taken. By ``best score``, the first edition's rule, which records on
-    file follow, the rates that collapsed least often are looked at, and the best mean decides, whether it has learnt or
+    By the rule ``lowest within one error`` only the rates that learnt most often are looked at: those whose share of seeds
+    that learnt is the highest of all rates tried, so that one that learnt with two seeds of three is passed over where
+    another learnt with three, however well it scores. Of these the one with the best mean is the best; of those whose gap
+    to it is at most that gap's standard error (paired, over rows and seeds), the lowest is taken. Where none learnt there is
+    no choice: ``learnt`` is false, and the middle rate is taken. By ``best score``, the first edition's rule, which records
+    on file follow, the rates that collapsed least often are looked at, and the best mean decides, whether it has learnt or
     not; where all collapsed and none is better than another, the middle rate is taken.
 
     Columns: ``task``, ``arm``, ``rate``, ``learnt``, ``best`` (rate), ``level`` (how many rates cannot be told from the
@@ -29,7 +31,8 @@ def judged(trials: pd.DataFrame, rule: str = RULES[0]) -> pd.DataFrame:
     if len(lost):
         run = lost.iloc[0]
         raise ValueError(f"{len(lost)} trials of {run['arm']} on {run['task']} have no {run['metric_title']}, for their "
-                         "records lack what it needs: choose rates by another main metric, or train these trials anew")
+                         "records lack what it needs, or it refuses their answers: choose rates by another main metric, or "
+                         "train these trials anew")
     return pd.DataFrame([{"task": task, "arm": arm, **_choice(runs, rule), **runs.iloc[0][list(stats.CARRIED)]}
                          for (task, arm), runs in trials.groupby(["task", "arm"], sort=False)])
 

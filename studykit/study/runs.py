@@ -251,7 +251,7 @@ def _result(run: Run, task: Task, outcome, parts: Parts, ledger, memory: dict, d
                     result.setdefault("beside", {})[name] = {**more, "labels": compact(task, rows.labels)}
     fields = {name: value for name, value in vars(outcome).items() if not name.startswith("step_")}
     return {"examples": len(parts.train), "label_spread": label_spread(task, parts.scale.grown(parts.train.labels)),
-            "label_mean": None if task.labels else round(float(np.mean(parts.scale.grown(parts.train.labels))), 6),
+            "label_mean": None if task.labels else _short(np.mean(parts.scale.grown(parts.train.labels))),
             "seconds": {k: round(v, 3) for k, v in ledger.seconds.items()},
             "memory": {k: v and round(v, 1) for k, v in memory.items()}, "parameters": methods.counts(parts.model),
             **fields, "parts": {k: round(v, 3) for k, v in outcome.parts.items()},
@@ -266,11 +266,21 @@ def label_spread(task: Task, labels: np.ndarray) -> float | None:
         return None
     low, high = np.quantile(labels, [0.25, 0.75])
     deviation, middle = float(np.std(labels, dtype=float)), 0.741 * float(high - low)
-    return round(middle if 0 < middle < deviation / 2 else deviation, 6)
+    return _short(middle if 0 < middle < deviation / 2 else deviation)
+
+
+def _short(value: float) -> float:
+    """The number to six decimals, and to seven digits where it is below one.
+
+    >>> _short(1234.56789012), _short(1.23456789e-7)
+    (1234.56789, 1.234568e-07)
+    """
+    return round(float(value), 6 - min(0, math.floor(math.log10(abs(value))))) if value else 0.0
 
 
 def _scored(task: Task, scale: tasks.Scale, outputs: np.ndarray, labels: np.ndarray) -> dict:
-    """Scores of a model's outputs, shape (n, outputs), with its answers and, for classes, their probabilities."""
+    """Scores of a model's outputs, shape (n, outputs), with its answers and, for classes, their probabilities; ``None`` for
+    a metric that is not defined, or that is among those that ``refused``, as the ``reason`` says."""
     if not np.isfinite(outputs).all():
         return {"status": "diverged", "reason": "its answers are not finite", "scores": {}, "score": None}
     if task.labels:
@@ -278,11 +288,14 @@ def _scored(task: Task, scale: tasks.Scale, outputs: np.ndarray, labels: np.ndar
         kept = {"probabilities": table.packed(probabilities)}
     else:
         answers, probabilities, kept = scale.grown(outputs[:, 0]), None, {}
+    refused: dict[str, str] = {}
     scores = {name: None if math.isnan(value) else value
-              for name, value in task.scores(labels, answers, probabilities).items()}
+              for name, value in task.scores(labels, answers, probabilities, refused).items()}
     read: Any = probabilities if task.metric.reads == "probabilities" else answers
-    return {"scores": scores, "score": scores[task.metric.name],
-            "p_shuffled": round(task.metric.p_shuffled(labels, read), 4), "predictions": compact(task, answers), **kept}
+    p = 1.0 if task.metric.name in refused else task.metric.p_shuffled(labels, read)
+    why = {"refused": list(refused), "reason": "; ".join(refused.values())} if refused else {}
+    return {"scores": scores, "score": scores[task.metric.name], "p_shuffled": round(p, 4),
+            "predictions": compact(task, answers, labels), **kept, **why}
 
 
 def softmax(outputs: np.ndarray) -> np.ndarray:
@@ -291,6 +304,16 @@ def softmax(outputs: np.ndarray) -> np.ndarray:
     return powers / powers.sum(1, keepdims=True)
 
 
-def compact(task: Task, values: np.ndarray) -> list:
-    """Classes, or numbers to six digits, as records keep them."""
-    return [int(value) if task.labels else float(f"{value:.6g}") for value in values]
+def compact(task: Task, values: np.ndarray, labels: np.ndarray | None = None) -> list:
+    """Classes, or numbers to six digits, as records keep them. Where ``labels`` (the values themselves, if not told) lie
+    further from zero than a hundred times their spread, numbers are kept to a millionth of that spread.
+
+    >>> compact(Task(name="dates", columns=["text"]), np.array([1.7e9 - 1000, 1.7e9 + 0.123]))
+    [1699999000.0, 1700000000.123]
+    """
+    if task.labels:
+        return [int(value) for value in values]
+    labels = np.asarray(values if labels is None else labels, dtype=float)
+    far = float(np.abs(labels).max()) / (float(labels.std()) or math.inf)
+    digits = 6 if far < 100 else min(17, 6 + math.ceil(math.log10(far)))
+    return [float(f"{value:.{digits}g}") for value in values]

@@ -3,10 +3,16 @@
 import functools
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from studykit.tasks.task import Task, get
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class Encodings:
         return {key: torch.from_numpy(values) for key, values in padded.items()}
 
 
-def encode(task: str | Task, data, tokenizer, max_length: int = 128) -> Encodings:
+def encode(task: str | Path | Task, data: "Dataset", tokenizer: "PreTrainedTokenizerBase",
+           max_length: int = 128) -> Encodings:
     """``Encodings`` of one split, cut at ``max_length`` tokens. Raises ``ValueError`` where that leaves no room for text."""
     task = get(task)
     special = tokenizer.num_special_tokens_to_add(pair=len(task.columns) == 2)

@@ -89,7 +89,8 @@ FROM_COUNTS: dict[str, tuple[tuple[str, ...], Callable]] = {  # name -> (what it
 def _pearson(labels, answers, weights):
     answers = answers - answers.mean(1, keepdims=True)  # or nearly equal answers would be lost in rounding
     spread = answers.std(1, keepdims=True)
-    answers, labels = answers / np.where(spread > 0, spread, 1), labels - labels.mean()
+    labels = labels - labels.mean()
+    answers, labels = answers / np.where(spread > 0, spread, 1), labels / (labels.std() or 1)
     runs = len(answers)
     columns = np.concatenate([np.ones((1, len(labels))), labels[None], labels[None] ** 2, answers, answers * labels,
                               answers ** 2])

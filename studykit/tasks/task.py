@@ -4,11 +4,12 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from studykit import paths
 from studykit.tasks import metrics
@@ -57,10 +58,17 @@ class Task(BaseModel):
 
     @field_validator("metrics", mode="before")
     @classmethod
-    def _metrics(cls, given: Any) -> Any:
+    def _metrics(cls, given: Any, info: ValidationInfo) -> Any:
         if isinstance(given, str | dict | Metric):
             given = [given]
-        return tuple(metrics.written(value) for value in given) if isinstance(given, list | tuple) else given
+        if not isinstance(given, list | tuple):
+            return given
+        labels = info.data.get("labels", ("", ""))
+        made = tuple(metrics.written(value, not labels) for value in given)
+        for value, metric in zip(given, made, strict=True):
+            if not metrics.recorded(value) and (metric.reads == "values") == (not labels):  # a record's scores are there
+                metric.check_awkward(len(labels))
+        return made
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -85,13 +93,17 @@ class Task(BaseModel):
         for metric in given:
             if (metric.reads == "values") != (not self.labels):
                 raise ValueError(f"metric {metric.title} is about {metric.reads}, but {self.name} has "
-                                 + ("labels, which are classes" if self.labels else "no labels, so it predicts a number"))
+                                 + ("labels, which are classes" if self.labels else "no labels, so it predicts a number")
+                                 + (": leave out reads" if metric.name not in metrics.KNOWN else ""))
         for metric in given:
-            if metric.name == "f1" and not metric.of and len(self.labels) > 2:
+            if metric.function == "f1" and not metric.of and len(self.labels) > 2:
                 raise ValueError(f"F1 is of one class, and {self.name} has {len(self.labels)}: name it, as in "
                                  f"f1: {{of: {self.labels[-1]}}}, or take macro_f1")
             metric.check(len(self.labels))
-        if twice := [metric.name for i, metric in enumerate(given) if metric.name in [other.name for other in given[:i]]]:
+        names = [metric.name for metric in given]
+        given = tuple(metric.apart() if names.count(metric.name) > 1 else metric for metric in given)
+        names = [metric.name for metric in given]
+        if twice := [name for i, name in enumerate(names) if name in names[:i]]:
             raise ValueError(f"metrics: {twice[0]} stands there twice, and they would share a column: keep one of them")
         object.__setattr__(self, "metrics", tuple(self._about(metric) for metric in given))
         object.__setattr__(self, "title", self.title or self.name)
@@ -123,15 +135,26 @@ class Task(BaseModel):
 
     @property
     def identity(self) -> str:
-        """A hash of what decides training: columns, label column, label names in their order, standardisation."""
-        decided = [self.columns, self.label, self.labels, self.standardise]
+        """A hash of what decides training: columns, label column, label names in their order, standardisation; and the
+        range, by whose fifths rows are drawn, where no published rows settle what it is."""
+        decided: list[Any] = [self.columns, self.label, self.labels, self.standardise]
+        if self.range and not self.digest:
+            decided.append(self.range)
         return hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:12]
 
-    def scores(self, labels, answers, probabilities=None) -> dict[str, float]:
-        """All metrics, main one first; NaN where one needs probabilities that are not there."""
-        read = {"classes": answers, "values": answers, "probabilities": probabilities}
-        return {metric.name: math.nan if read[metric.reads] is None else metric.score(labels, read[metric.reads])
-                for metric in self.metrics}
+    def scores(self, labels, answers, probabilities=None, refused: dict[str, str] | None = None) -> dict[str, float]:
+        """All metrics, main one first; NaN where one needs probabilities that are not there. Where a metric refuses a score
+        it is NaN too, and ``refused`` holds why, by the metric's name; without such a dict, ``ValueError`` is raised."""
+        read, scores = {"classes": answers, "values": answers, "probabilities": probabilities}, {}
+        for metric in self.metrics:
+            try:
+                there = read[metric.reads] is not None
+                scores[metric.name] = metric.score(labels, read[metric.reads]) if there else math.nan
+            except ValueError as error:
+                if refused is None:
+                    raise
+                scores[metric.name], refused[metric.name] = math.nan, str(error)
+        return scores
 
 
 def get(task: str | Path | Task) -> Task:
@@ -147,13 +170,15 @@ def get(task: str | Path | Task) -> Task:
 
 
 class _Plain(yaml.SafeLoader):
-    """YAML whose yes, no, on and off are text, as in its newer edition: labels are often called so."""
+    """YAML whose yes, no, on and off are text, as in its newer edition, and 007, +1, 1:30 and 1_000 too, which it would read
+    as other numbers: labels are often called so."""
 
 
-TRUTH = "tag:yaml.org,2002:bool"
-_Plain.yaml_implicit_resolvers = {first: [pair for pair in pairs if pair[0] != TRUTH]
+TRUTH, WHOLE = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int"
+_Plain.yaml_implicit_resolvers = {first: [pair for pair in pairs if pair[0] not in (TRUTH, WHOLE)]
                                   for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 _Plain.add_implicit_resolver(TRUTH, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Plain.add_implicit_resolver(WHOLE, re.compile("^-?(?:0|[1-9][0-9]*)$"), list("-0123456789"))
 
 
 def read(file: Path) -> Task:
@@ -175,17 +200,21 @@ def read(file: Path) -> Task:
 def made(settings: dict, where: str) -> Task:
     """A task from its settings; a mistake in them is one sentence that begins with where it is."""
     try:
-        return Task(**settings)
-    except (ValidationError, TypeError) as error:
+        return Task.model_validate(settings)
+    except ValidationError as error:
         raise ValueError(f"{where}: {sentence(error)}") from None
 
 
-def sentence(error: Exception) -> str:
-    """What pydantic found wrong, in a sentence: the place and what is wrong there."""
+def sentence(error: Exception, names: Mapping[str, Sequence] | None = None) -> str:
+    """What pydantic found wrong, in a sentence: the place and what is wrong there. ``names`` are those of the parts of a
+    setting that are named rather than counted."""
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
-    place = ": ".join(str(part) for part in first["loc"])
+    setting, *parts = first["loc"] or ("",)
+    if parts and isinstance(parts[0], int) and names and setting in names:
+        parts[0] = names[str(setting)][parts[0]]
+    place = ": ".join(str(part) for part in (setting, *parts))
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         return f"unknown setting {place}"
@@ -193,4 +222,4 @@ def sentence(error: Exception) -> str:
         return f"{place} is missing: give it a value"
     if first["type"] == "value_error":
         return f"{place}: {message}" if place else message
-    return f"{place}: {message[0].lower()}{message[1:]}, got {first['input']!r:.80}"
+    return f"{place}{': ' * bool(place)}{message[0].lower()}{message[1:]}, got {first['input']!r:.80}"

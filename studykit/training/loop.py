@@ -4,7 +4,9 @@ import contextlib
 import itertools
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from studykit import methods
+from studykit.tasks import Encodings
 from studykit.training import budgets, checkpoints, fast, lighter, machine
 
 WARMUP = 0.1  # share of the budget over which the learning rate rises
@@ -38,8 +41,10 @@ class Outcome:
     step_tokens: list = field(default_factory=list)
 
 
-def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", device=None, ledger=None, score=None,
-          points=0, timed=False, deadline=math.inf, unfinished=None):
+def train(model: nn.Module, data: Encodings, budget: budgets.Budget, *, lr: float, batch_size: int = 16, seed: int = 0,
+          precision: str = "auto", device: torch.device | None = None, ledger: machine.Ledger | None = None,
+          score: Callable[[nn.Module], float | None] | None = None, points: int = 0, timed: bool = False,
+          deadline: float = math.inf, unfinished: Path | None = None) -> Outcome:
     """Train what ``methods.apply`` left trainable, in place, and return the ``Outcome``.
 
     ``budget`` is a ``budgets.Budget`` and ``data`` are ``tasks.Encodings``; ``seed`` is the order seed: it decides batches
@@ -65,13 +70,14 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
         with light.whole():
             features = fast.features(model, data, device, outcome.precision) if alone else None
         if features is not None:
-            data = features
+            data = features  # type: ignore[assignment]  # of examples in the same order
             outcome.shortcuts.append("features")
         spent, limit = _clock(budget, total, ledger, outcome)
         optimizer, schedule = make_optimizer(groups(model.parameters()), lr, total, lambda: spent() / limit)
         light.follow(optimizer)
         batches = budgets.batch_order(data.lengths, batch_size, total, seed)
-        moments, losses = [limit * (i + 1) / points for i in range(points)], []
+        moments: list[float] = [limit * (i + 1) / points for i in range(points)]
+        losses: list[torch.Tensor] = []
         kept = checkpoints.Checkpoint(unfinished, model, optimizer, schedule, outcome, ledger, losses, features)
         begun = kept.read()
         batches = itertools.islice(batches, outcome.steps, None)
@@ -101,7 +107,7 @@ def train(model, data, budget, *, lr, batch_size=16, seed=0, precision="auto", d
     outcome.tokens = sum(outcome.step_tokens)
     if outcome.step_seconds:
         outcome.parts = dict(zip(PARTS, map(float, np.sum(outcome.step_seconds, axis=0)), strict=True))
-    outcome.flops = token_flops * (data.tokens if features else outcome.tokens)
+    outcome.flops = token_flops * (features.tokens if features else outcome.tokens)
     outcome.losses = tenths(torch.stack(losses))
     model.eval()
     return outcome
@@ -198,7 +204,7 @@ def make_optimizer(groups, lr, total, share=None):
 
 
 @torch.no_grad()
-def logits(model, data, device=None, batch_size=64):
+def logits(model: nn.Module, data: Encodings, device: torch.device | None = None, batch_size: int = 64) -> np.ndarray:
     """Outputs of shape (n, outputs) in the order of ``data``, in evaluation mode and fp32, longest batches first."""
     device = device or next(model.parameters()).device
     model.eval()
@@ -213,7 +219,7 @@ def logits(model, data, device=None, batch_size=64):
     return found.numpy()
 
 
-def predict(model, data, device=None):
+def predict(model: nn.Module, data: Encodings, device: torch.device | None = None) -> np.ndarray:
     """Classes, or values for one output, of shape (n,)."""
     outputs = logits(model, data, device)
     return outputs[:, 0] if outputs.shape[1] == 1 else outputs.argmax(1)

@@ -48,10 +48,10 @@ def described(path: str | Path, text: str | Sequence[str] = "", label: str = "")
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder at {path}: give one with rows of your own")
     found = _parts(path)
-    for sheets_ in found.values():
-        if not any(map(len, sheets_)):
-            raise ValueError(f"{sheets_[0].source} has no rows: give it some, with different labels")
-    parts = [part for sheets_ in found.values() for part in sheets_ if len(part)]
+    for split in found.values():
+        if not any(map(len, split)):
+            raise ValueError(f"{split[0].source} has no rows: give it some, with different labels")
+    parts = [part for split in found.values() for part in split if len(part)]
     texts, named = _asked(text, parts), bool(text or label)
     for part in parts:
         sheets.need((*texts, *([label] if label else [])), part.columns, part.head, part.unread)

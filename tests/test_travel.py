@@ -206,6 +206,7 @@ def test_gaps_of_two_studies_differ_by_welch_s_interval():
     assert "(-5.0 and -1.0, apart by -4.0, -7.3 to -0.7)" in told.sentence
     assert facts.side_by_side(here, here, ("one", "two"))[-1].kind == "alike"
     assert travel.apart(here, there.iloc[:0]).empty
+    assert travel.apart(here, there.assign(gap=np.nan)).empty  # without a pair there is no gap
 
 
 def test_the_figure_shows_every_task_and_the_new_one():

@@ -9,7 +9,7 @@ import pytest
 
 from studykit import tasks
 from studykit.models import encoders
-from studykit.tasks.guessing import account, described, oddities
+from studykit.tasks import account, described, oddities
 
 BEYOND = Path(__file__).parents[2] / "shared" / "beyond"
 WORDS = ("red", "green", "blue", "small", "large", "old", "house", "tree", "river", "road", "bird", "sees", "likes", "near")

@@ -2,7 +2,8 @@
 
 from studykit.tasks.encoding import Encodings, Scale, encode
 from studykit.tasks.floors import baselines
-from studykit.tasks.guessing import Oddity, account, described, oddities
+from studykit.tasks.guessing import described
+from studykit.tasks.looking import Oddity, account, oddities
 from studykit.tasks.metrics import KNOWN, Metric, known
 from studykit.tasks.reading import digest, load
 from studykit.tasks.splits import (

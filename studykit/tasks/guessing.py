@@ -1,41 +1,25 @@
-"""A task from a file that says nothing of itself: its columns guessed, what was guessed, and what is odd about its rows."""
+"""A task from a file that says nothing of itself: its columns guessed."""
 
 import re
-import textwrap
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from studykit import paths
-from studykit.tasks import reading, sheets, splits
+from studykit.tasks import reading, sheets
 from studykit.tasks.sheets import Sheet
 from studykit.tasks.task import Task, made
 
 CLASSES = 20  # numbers with more different values than this are no classes
 WORDS = 3  # texts have at least as many, in the mean
 FEW = 5  # rows of a class
-PIECES = 4  # of a word, in the mean: a text with more is broken to pieces
-SHOWN = 80  # characters of an example
 MOSTLY = 0.9  # of a column: where so much is text or numbers, the rest is a mistake
 TEXTS = ("text", "texts", "sentence", "review", "message", "body", "title", "question", "answer", "comment", "content",
          "tweet", "description", "document", "premise", "hypothesis", "utterance")  # usual names
 NONE = ("na", "n/a", "#n/a", "nan", "none", "null", "-", "?", "inf", "-inf")  # how programs write a number that is none
 LABELS = ("label", "labels", "class", "category", "target", "intent", "sentiment", "score", "rating", "y")  # usual names
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
-
-
-@dataclass(frozen=True)
-class Oddity:
-    """Something odd about a data set: how many rows (or classes) of how many, a few of them, what it means."""
-
-    kind: str
-    count: int
-    total: int
-    examples: tuple[str, ...]
-    meaning: str
 
 
 def described(path: str | Path, text: str | Sequence[str] = "", label: str = "") -> Task:
@@ -47,7 +31,7 @@ def described(path: str | Path, text: str | Sequence[str] = "", label: str = "")
     path = Path(path).expanduser().resolve()
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder at {path}: give one with rows of your own")
-    found = _parts(path)
+    found = parts_of(path)
     for split in found.values():
         if not any(map(len, split)):
             raise ValueError(f"{split[0].source} has no rows: give it some, with different labels")
@@ -136,7 +120,7 @@ def _names_above(parts: list[Sheet], texts: tuple[str, ...], label: str) -> None
                              "names, give them as --text and --label")
 
 
-def _parts(path: Path, wanted: tuple[str, ...] = ()) -> dict[str, list[Sheet]]:
+def parts_of(path: Path, wanted: tuple[str, ...] = ()) -> dict[str, list[Sheet]]:
     """What the files hold, by split."""
     if path.is_file():
         return {"": [sheets.sheet(path, wanted)]}
@@ -153,7 +137,7 @@ def _words(values: list) -> float:
 
 def _texts(columns: dict[str, list], path: Path) -> tuple[str, ...]:
     """The columns with many different values of several words; or the only one with many different values."""
-    read = {name: _words(values) for name, values in columns.items() if not _numbers(values)}
+    read = {name: _words(values) for name, values in columns.items() if not numbers_of(values)}
     many = {name: words for name, words in read.items()
             if words and len({*map(str, columns[name])}) > min(CLASSES, len(columns[name]) / 2)}
     texts = [name for name, words in many.items() if words >= WORDS] or list(many)
@@ -191,7 +175,7 @@ def _two(label: str, names: set[str], path: Path) -> None:
 
 def _is_label(values: list) -> bool:
     """Whether these can be labels: a few different values, each for several rows, or numbers that do not count the rows."""
-    different, numbers = len({*map(str, values)}), _numbers(values)
+    different, numbers = len({*map(str, values)}), numbers_of(values)
     counting = numbers and all(value % 1 == 0 for value in numbers) and different == len(values) > 2
     return different > 1 and not counting and (bool(numbers) or different <= max(2, len(values) / 2))
 
@@ -200,7 +184,7 @@ def _given(value: Any) -> bool:
     return value is not None and value == value and bool(str(value).strip())
 
 
-def _numbers(values: list, comma: bool = True) -> list[float]:
+def numbers_of(values: list, comma: bool = True) -> list[float]:
     """What the values read as, without those that are missing; none where too few are numbers."""
     read = [sheets.number(value, comma) for value in values if _given(value)]
     numbers = [number for number in read if number is not None]
@@ -214,7 +198,7 @@ def _classes(label: str, parts: list[Sheet], path: Path) -> list[str]:
     _each_a_name(label, parts)
     _two(label, {*counts}, path)
     most = min(CLASSES, sum(map(len, parts)) / 2)
-    if numbers := _numbers(values, comma):
+    if numbers := numbers_of(values, comma):
         is_number = (len(counts) > most and len(counts) > 2) or any(number % 1 for number in numbers)
 
         def stray(value: Any) -> bool:
@@ -229,7 +213,7 @@ def _classes(label: str, parts: list[Sheet], path: Path) -> list[str]:
                              f"numbers: mend it, or take the row out{otherwise}")
         return [] if is_number else sorted(counts, key=lambda name: (
             (number := sheets.number(name, comma)) is None, number or 0, name))
-    if len(counts) > most and _numbers(values):
+    if len(counts) > most and numbers_of(values):
         raise ValueError(f"{path}: label {label} has numbers with a decimal comma, such as {values[0]!r:.80}, which are "
                          "read only where semicolons separate: write them with a point")
     if len(counts) > max(2, sum(map(len, parts)) / 2):
@@ -256,108 +240,3 @@ def _each_a_name(label: str, parts: list[Sheet]) -> None:
         (numbers, number), (names, name) = kinds[True], kinds[False]
         raise ValueError(f"{numbers}: its labels are numbers, such as {number!r:.80}, where {Path(names).name} has names, "
                          f"such as {name!r:.80}: give all files the one or the other")
-
-
-def account(task: Task) -> list[str]:
-    """What was found in the files of a task that names its data, a sentence each: rows and layout, columns, labels."""
-    parts = _parts(Path(task.data))
-    for part in [part for found in parts.values() for part in found if len(part)]:
-        sheets.need((*task.columns, task.label), part.columns, part.head, part.unread)
-    told = [f"{Path(part.source).name}: {len(part):,} rows, {part.layout}." for found in parts.values() for part in found]
-    if "" in parts:
-        kept, held = map(len, reading.parted(task, parts[""][0]))
-        told.append(f"Its rows are split: {kept:,} to train on, {held:,} held out to score on, the same each time.")
-    unread = {name: why for found in parts.values() for part in found for name, why in part.unread.items()}
-    told += [f"Left out: column {name}, which {why}." for name, why in unread.items()]
-    names = [name for name in next(iter(parts.values()))[0].columns if name not in (*task.columns, task.label)]
-    alone = "" if len(task.columns) == 1 else \
-        " (a pair: to read one alone, name it as --text, or as columns: in the task's YAML)"
-    told.append(f"Text is read from {' and '.join(task.columns)}{alone}, the label from {task.label}; "
-                + (f"not used: {sheets.listed(names)}." if names else "no column is left over."))
-    values = [value for found in parts.values() for part in found if len(part) for value in part.columns[task.label]]
-    otherwise = f"to have it otherwise, write a YAML file with data: {Path(task.data).name}, columns:, label: and "
-    if not task.labels:
-        numbers = _numbers(values)
-        broken = next((number for number in numbers if number % 1), None)
-        why = f", {broken:g} among them" if len({*numbers}) <= CLASSES and broken else ""
-        return [*told, f"{task.label} has {len({*numbers})} different values from {min(numbers):g} to {max(numbers):g}"
-                f"{why}, so it is a number to predict; {otherwise}labels:, and its values are classes."]
-    rows = Counter(sheets.name(value) for value in values)
-    rare = [name for name in task.labels if 0 < rows[name] < FEW]
-    if 2 * len(rare) > len(task.labels):
-        told.append(f"{len(rare)} of the {len(task.labels)} classes have fewer than {FEW} rows, as dates or order numbers "
-                    f"have: where {task.label} is not the label, name another.")
-    kinds = f"{task.label} names {len(task.labels)} classes: {textwrap.shorten(', '.join(task.labels), 200)}"
-    return [*told, kinds + (f"; {otherwise}no labels:, and it is a number to predict." if _numbers(values) else ".")]
-
-
-def oddities(task: Task, data, tokenizer=None, max_length: int = 128) -> list[Oddity]:
-    """What is odd about a task's rows, as ``reading.load`` gives them; nothing is taken out. With a tokenizer also what the
-    encoder does not see of them."""
-    train, validation = ([tuple(row[column] for column in task.columns) for row in data[split]]
-                         for split in ("train", "validation"))
-    labels = data["train"]["label"][:]
-    given: dict[tuple, list] = {}
-    for texts, label in zip(train, labels, strict=True):
-        given.setdefault(texts, []).append(label)
-    counts, needed = Counter(labels), splits.rows_needed(labels)
-    rare = [f"{name} ({counts[place]})" for place, name in enumerate(task.labels) if counts[place] < FEW]
-    odd = [
-        _odd("duplicates", [texts for texts, all_ in given.items() for _ in all_[1:]], len(train),
-             "training rows that repeat an earlier one; they are kept, and count for more than the others"),
-        _odd("two labels", [texts for texts, all_ in given.items() if len({*all_}) > 1], len(given),
-             "texts that stand with two labels or more; one of them is wrong, or the text does not decide it: look at them"),
-        _odd("leaks", [texts for texts in validation if texts in given], len(validation),
-             "validation rows that also stand in train, which flatters the score: take them out of one of the two"),
-        _odd("rare classes", rare, len(task.labels),
-             f"classes with fewer than {FEW} rows to train on; they are kept, but can hardly be learnt, and chance decides "
-             "their scores: add rows, or join them to others"),
-        _odd("empty texts", [texts for texts in train + validation if not all(map(str.strip, texts))],
-             len(train) + len(validation), "rows with an empty text; they are kept, and nothing in them tells the label"),
-        Oddity("few rows", len(train) if len(train) < needed else 0, len(train), (),
-               f"too few rows to choose anything on a part of them: {needed} with these shares of the labels would do"),
-    ]
-    odd.insert(4, _alike(task, counts, Counter(data["validation"]["label"][:])))
-    return [oddity for oddity in odd + (_unseen(train + validation, tokenizer, max_length) if tokenizer else [])
-            if oddity.count]
-
-
-def _odd(kind: str, rows: Sequence[tuple | str], total: int, meaning: str) -> Oddity:
-    different = dict.fromkeys(" ".join((row if isinstance(row, str) else " | ".join(row)).split()) for row in rows)
-    examples = [row if len(row) <= SHOWN else row[: SHOWN - 1] + "…" for row in different]
-    return Oddity(kind, len(rows), total, tuple(examples[:3]), meaning)
-
-
-def _alike(task: Task, train: Counter, validation: Counter) -> Oddity:
-    """Classes whose names differ in case, form or a program's way to write truth alone."""
-    folded: dict[str, list[int]] = {}
-    for place, name in enumerate(task.labels):
-        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-        folded.setdefault({"true": "1", "false": "0"}.get(plain, plain), []).append(place)
-    alike = sorted((places for places in folded.values() if len(places) > 1),
-                   key=lambda places: all(train[place] and validation[place] for place in places))
-    return _odd("classes alike",
-                [", ".join(f"{task.labels[place]} ({train[place]} + {validation[place]})" for place in places)
-                 for places in alike],
-                len(task.labels), "names that differ in case or form alone (rows in train + in validation); they are kept "
-                                  "apart as classes: where they are one, give it one spelling")
-
-
-def _unseen(rows: list[tuple], tokenizer, max_length: int) -> list[Oddity]:
-    """Rows that the encoder sees in part, or in pieces."""
-    encoded = tokenizer(*map(list, zip(*rows, strict=True)), verbose=False)
-    cut, broken = [], []
-    for place, (row, tokens) in enumerate(zip(rows, encoded["input_ids"], strict=True)):
-        words = encoded.word_ids(place)  # None for special tokens
-        starts = sum(word is not None and word != before for word, before in zip(words, [None, *words], strict=False))
-        if len(tokens) > max_length:
-            cut.append(row)
-        if tokenizer.unk_token_id in tokens or len(words) - words.count(None) > PIECES * starts:
-            broken.append(row)
-    longest = max(map(len, encoded["input_ids"]))
-    return [_odd("cut texts", cut, len(rows),
-                 f"rows with more than the {max_length} tokens that the encoder is given, the longest {longest}; it does "
-                 "not see what comes after: a larger max_length sees more and takes longer"),
-            _odd("broken words", broken, len(rows),
-                 f"rows with characters that the encoder's vocabulary lacks, or more than {PIECES} pieces a word; it knows "
-                 "little of them: one that was trained on this language or kind of text would know more")]

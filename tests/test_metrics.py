@@ -9,7 +9,8 @@ import scipy.stats
 import sklearn.metrics
 
 from studykit.tasks import KNOWN, Metric, Task, known
-from studykit.tasks.metrics import packed, unpacked, written
+from studykit.tasks.metrics import written
+from studykit.tasks.packing import packed, unpacked
 
 LIBRARY = {  # name -> the same by hand from the library: of labels and answers; with two classes, of class 1
     "accuracy": sklearn.metrics.accuracy_score,

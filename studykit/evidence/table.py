@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from studykit.tasks import Metric, Task
-from studykit.tasks.metrics import packed, unpacked, written
+from studykit.tasks.metrics import written
+from studykit.tasks.packing import packed, unpacked
 
 __all__ = ["COLLAPSED", "LEARNT", "collapsed", "constant", "packed", "table", "tuples", "unpacked"]
 

@@ -4,12 +4,9 @@ Scores come from scikit-learn and SciPy. Resampled ones come from ``resampling``
 library, resample by resample, where it has not.
 """
 
-import base64
 import importlib
-import inspect
 import math
 import warnings
-import zlib
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +14,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from studykit.tasks import resampling
+from studykit.tasks.packing import packed, unpacked
+from studykit.tasks.scoring import KNOWN, OF_A_CLASS, library
 
 GENERIC = 400  # resamples of a metric that has no quick way
 SHUFFLES = 199  # of such a metric
@@ -117,7 +116,7 @@ class Metric(BaseModel):
         with warnings.catch_warnings():  # what is odd about a run is told in its record
             warnings.simplefilter("ignore")
             try:
-                return float(_library(self, labels, answers))
+                return float(library(self, labels, answers))
             except (TypeError, ValueError, ArithmeticError, LookupError) as error:
                 raise ValueError(f"metric {self.name} gives no number here ({' '.join(str(error).split())}): see its "
                                  "documentation, and what the task's file says of it") from error
@@ -235,84 +234,6 @@ class Metric(BaseModel):
         return float((1 + better) / (1 + shuffles))
 
 
-def _library(metric: Metric, labels: np.ndarray, answers: np.ndarray) -> Any:
-    """The score as its library gives it."""
-    options = dict(metric.options)
-    if metric.function in KNOWN:
-        return KNOWN[metric.function][4](labels, answers, metric)
-    module, _, function = metric.function.rpartition(".")
-    classes = answers.shape[1] if metric.reads == "probabilities" else 0
-    if metric.reads == "probabilities" and (metric.of or answers.shape[1] == 2):  # of two classes it wants one column
-        labels, answers = (labels == metric.positive).astype(int), answers[:, metric.positive]
-    elif metric.of:
-        labels, answers = (labels == metric.positive).astype(int), (answers == metric.positive).astype(int)
-    if module == "evaluate":
-        import evaluate
-
-        return next(iter(evaluate.load(function).compute(predictions=answers, references=labels, **options).values()))
-    compute = getattr(importlib.import_module(module), function)
-    if module == "scipy.stats":
-        result = compute(answers, labels, **options)
-        return getattr(result, "statistic", result)
-    if classes and "labels" in inspect.signature(compute).parameters:  # or a class that these rows lack would be missed
-        options = {"labels": np.arange(2 if answers.ndim == 1 else classes), **options}
-    return compute(labels, answers, **options)
-
-
-def _sklearn(name: str, **fixed):
-    def compute(labels, answers, metric):
-        import sklearn.metrics
-
-        return getattr(sklearn.metrics, name)(labels, answers, **fixed)
-
-    return compute
-
-
-def _f1(labels, answers, metric):
-    return _sklearn("f1_score", zero_division=0)(labels == metric.positive, answers == metric.positive, metric)
-
-
-def _scipy(name: str):
-    def compute(labels, answers, metric):
-        import scipy.stats
-
-        return getattr(scipy.stats, name)(answers, labels).statistic
-
-    return compute
-
-
-def _ranking(name: str):
-    """Of one class against the rest: the one that it is of, the positive one where there are two, else the mean over those
-    classes that these labels have."""
-    def compute(labels, answers, metric):
-        import sklearn.metrics
-
-        score, there = getattr(sklearn.metrics, name), np.unique(labels)
-        kinds = [metric.positive] if metric.of or answers.shape[1] == 2 else there
-        if len(there) < 2 or not set(kinds) <= set(there):
-            return math.nan
-        return np.mean([score(labels == kind, answers[:, int(kind)]) for kind in kinds])
-
-    return compute
-
-
-# name -> (title, what it reads, range, what is better, how the library computes it)
-KNOWN: dict[str, tuple] = {
-    "accuracy": ("accuracy", "classes", (0, 1), "more", _sklearn("accuracy_score")),
-    "balanced_accuracy": ("balanced accuracy", "classes", (0, 1), "more", _sklearn("balanced_accuracy_score")),
-    "f1": ("F1", "classes", (0, 1), "more", _f1),
-    "macro_f1": ("macro F1", "classes", (0, 1), "more", _sklearn("f1_score", average="macro", zero_division=0)),
-    "matthews_correlation": ("Matthews correlation", "classes", (-1, 1), "more", _sklearn("matthews_corrcoef")),
-    "roc_auc": ("area under the ROC curve", "probabilities", (0, 1), "more", _ranking("roc_auc_score")),
-    "average_precision": ("average precision", "probabilities", (0, 1), "more", _ranking("average_precision_score")),
-    "pearson": ("Pearson correlation", "values", (-1, 1), "more", _scipy("pearsonr")),
-    "spearmanr": ("Spearman correlation", "values", (-1, 1), "more", _scipy("spearmanr")),
-    "r2": ("R²", "values", (-math.inf, 1), "more", _sklearn("r2_score")),
-    "mean_absolute_error": ("mean absolute error", "values", (0, math.inf), "less", _sklearn("mean_absolute_error")),
-}
-OF_A_CLASS = ("f1", "roc_auc", "average_precision")  # that may be of a class by name
-
-
 def known(name: str, *, title: str = "", of: Any = "", number: bool = False, **options: Any) -> Metric:
     """The metric of that name in ``KNOWN``, or any function of ``sklearn.metrics``, ``scipy.stats`` or ``evaluate`` by its
     full name; then ``range`` must be among the options, and ``reads`` and ``better`` may be. Without them it reads values
@@ -390,24 +311,3 @@ def written(value: Any, number: bool = False) -> Metric:
 def recorded(value: Any) -> bool:
     """Whether it is a metric as a record holds it, or one already, rather than as somebody writes it."""
     return isinstance(value, Metric) or (isinstance(value, dict) and "reads" in value and "name" in value)
-
-
-SMALL = 0.004  # probabilities below are kept by their logarithm, which errs less there than four decimals
-
-
-def packed(probabilities: np.ndarray) -> dict:
-    """Probabilities, shape (n, classes), as text for JSON, compressed: to four decimals, and below ``SMALL`` to a hundredth
-    of their logarithm to base ten, which is to 1.2 %, so that a small one is not nought."""
-    with np.errstate(divide="ignore"):
-        powers = np.minimum(np.rint(-100 * np.log10(probabilities)), 50_000)
-    codes = np.where((probabilities > 0) & (probabilities < SMALL), 10_000 + powers, np.rint(probabilities * 10_000))
-    text = base64.b85encode(zlib.compress(codes.astype("<u2").tobytes(), 9)).decode()
-    return {"shape": list(probabilities.shape), "zlib": text}
-
-
-def unpacked(kept: dict) -> np.ndarray:
-    """``packed`` probabilities again, those of an example adding up to 1. Records of before have all to four decimals."""
-    codes = np.frombuffer(zlib.decompress(base64.b85decode(kept["zlib"])), dtype="<u2").reshape(kept["shape"])
-    values = np.where(codes > 10_000, 10.0 ** ((10_000.0 - codes) / 100), codes / 10_000)
-    total = values.sum(-1, keepdims=True)
-    return values / np.where(total > 0, total, 1)

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,12 +14,15 @@ from studykit.tasks import splits
 from studykit.tasks.sheets import KINDS, LINE_END, Sheet, by_name, name, need, number, sheet, sound
 from studykit.tasks.task import Task, get
 
+if TYPE_CHECKING:
+    import datasets
+
 NAMES = {"validation": ("validation", "valid", "val", "dev")}  # what people call a split
 YEARS = 1000  # numbers from here on may be years or dates, which have gaps
 TRUTH = {"true": ("true", "True"), "false": ("false", "False")}  # how programs write it
 
 
-def load(task: str | Path | Task, source: str | Path = "hub"):
+def load(task: str | Path | Task, source: str | Path = "hub") -> "datasets.DatasetDict":
     """A task's rows as a ``datasets.DatasetDict``: ``train``, ``validation`` and what the task scores ``also``, with its
     text columns and ``label``, a class's number or a number. Line breaks within texts are ``\\n``.
 

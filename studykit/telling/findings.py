@@ -114,6 +114,8 @@ def costs(clock: "Clock", baseline: str = "") -> list[Fact]:
     steps = clock.table.assign(step=clock.table[["forward_ms", "backward_ms", "update_ms"]].sum(axis=1))
     by_arm = steps.pivot(index="task", columns="arm", values="step")
     baseline = baseline or arms_of(steps)[0]
+    if baseline not in by_arm:
+        raise ValueError(f"no pace of the baseline {baseline!r}: the clock has {', '.join(by_arm)}")
     own = by_arm[baseline]
     ratios = {arm: (by_arm[arm] / own).dropna() for arm in arms_of(steps) if arm != baseline}
     others = [f"{words.arm(arm)} {_range(ratio, '.2f')}" for arm, ratio in ratios.items()]

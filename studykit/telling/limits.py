@@ -43,7 +43,7 @@ def set_on(ax: Axes, low: float, high: float, x: Iterable, values: Iterable[floa
     many lie beyond."""
     room = 0.05 * ((high - low) or 1.0)
     line = 0.085 * (high - low + 2 * room)
-    marks = list(zip(x, values, colours, strict=True))
+    marks = [mark for mark in zip(x, values, colours, strict=True) if mark[1] == mark[1]]  # without those that are no number
     edges = [low - room, high + room]
     for side, outside in enumerate((lambda value: value < low, lambda value: value > high)):
         sign = 2 * side - 1

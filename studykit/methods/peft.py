@@ -65,7 +65,7 @@ def ia3(model: "PreTrainedModel", roles: Sequence[str] = ("key", "value", "outpu
     _inject(model, IA3Config(target_modules=names, feedforward_modules=inner, fan_in_fan_out=_transposed(model, names)))
     for layer in model.modules():
         if isinstance(layer, IA3Layer):
-            layer.ia3_l["default"].undecayed = True  # weight decay draws to zero, and these start at one
+            plain.mark(layer.ia3_l["default"])  # weight decay draws to zero, and these start at one
 
 
 def prefix(model: "PreTrainedModel", tokens: int = 20, seed: int = 0) -> None:

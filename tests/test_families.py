@@ -379,6 +379,14 @@ def test_segments_are_given_to_encoders_that_know_them(kind, kept):
     assert ("token_type_ids" in pair) == kept and "attention_mask" in pair
 
 
+@pytest.mark.parametrize("method", ["full", "bitfit"])
+def test_training_in_a_precision_that_a_family_cannot_take_says_which_it_can(method):
+    at = folder("deberta")
+    model = methods.apply(method, encoders.load(at))
+    with pytest.raises(ValueError, match=r'Deberta\w+ cannot be trained in bf16 \(.*BFloat16.*\): say precision="fp32"$'):
+        training.train(model, encodings(at), budgets.Budget(steps=1), lr=1e-3, precision="bf16", device=CPU)
+
+
 @pytest.mark.parametrize("place", ["answers", "gradients"])
 def test_numbers_that_overflow_in_bf16_are_found(place):
     at = folder("bert")

@@ -122,8 +122,9 @@ def _strange(model, unexpected, encoder):
     """Names of an encoder's file that the encoder does not know, in order; heads of other tasks, poolers that the classifier
     leaves out and buffers of old files are none of them."""
     prefix, parts = f"{model.base_model_prefix}.", {name for name, _ in model.base_model.named_children()}
+    unread = ("pooler.", "decoder.") if model.config.model_type == "funnel" else ("pooler.",)
     unknown = [name for name in sorted(unexpected)
-               if not STRAY.search(name) and not name.removeprefix(prefix).startswith("pooler.")]
+               if not STRAY.search(name) and not name.removeprefix(prefix).startswith(unread)]
     if not unknown:
         return []
     alone = not any(name.startswith(prefix) for name in names(encoder))  # its names have no prefix

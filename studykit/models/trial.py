@@ -30,7 +30,7 @@ def passed(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", encod
     inputs = batch(tokenizer, model)
     try:
         _train_once(model, inputs)  # some ask for certain lengths in training alone
-        if not _leaves_padding_out(model.eval(), inputs):
+        if not leaves_padding_out(model.eval(), inputs):
             model.forward = functools.partial(by_length, model.forward)  # type: ignore[method-assign]
     except Exception as error:  # whatever a family raises
         raise ValueError(f"{encoder}, a {model.config.model_type}, cannot be trained on texts as they come "
@@ -59,8 +59,8 @@ def _train_once(model, inputs):
 
 
 @torch.no_grad()
-def _leaves_padding_out(model, inputs):
-    """Whether each text says the same alone, to rounding."""
+def leaves_padding_out(model: "PreTrainedModel", inputs: dict[str, torch.Tensor]) -> bool:
+    """Whether each text of a batch, padded at the right, says the same alone, to rounding."""
     logits, lengths = model(**inputs).logits, inputs["attention_mask"].sum(1)
     alone = [model(**{name: values[[i], :length] for name, values in inputs.items()}).logits
              for i, length in enumerate(lengths)]

@@ -250,7 +250,7 @@ def _prove(model, name, weight):
     model.eval()
     try:
         logits = model(**inputs).logits
-        given = lengths == [6] or getattr(model.forward, "func", None) is trial.by_length
+        given = lengths in ([6], [3, 6])  # at once, or one length at a time
         reached = logits.requires_grad and _all_reach(model, name, torch.autograd.grad(logits.square().sum(), [weight])[0])
         if given and reached and trial.leaves_padding_out(model, inputs):
             return

@@ -17,7 +17,7 @@ ROLES = ("query", "key", "value", "attention_output", "intermediate", "output")
 GLOBAL = ("query_global", "key_global", "value_global")  # Longformer's, for tokens that attend to all, as the first one does
 MORE_ROLES = ("qkv", "gate", *GLOBAL)  # query, key and value in one product; what a gated feed-forward multiplies by
 POOLER_UNREAD = ("big_bird",)  # kinds whose own classifier does not read the pooler that their base model has
-SEGMENTED = ("funnel", "xlnet")  # kinds that know segments, though their configurations do not say how many
+SEGMENTED = ("funnel", "tapas", "xlnet")  # kinds that know segments, though their configurations do not say how many
 READINGS = ("first", "mean", "last")
 
 

@@ -3,13 +3,14 @@ import json
 import shutil
 from pathlib import Path
 
+import datasets
 import pytest
 import safetensors.torch
 import torch
 import transformers
 from conftest import save_encoder, tiny_config, tiny_model
 
-from studykit import methods
+from studykit import methods, tasks
 from studykit.models import encoders
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert")
@@ -293,3 +294,55 @@ def test_from_config_is_decided_by_its_seed_and_moves_no_other_draw():
     one = encoders.from_config(tiny_config(), seed=4).state_dict()
     assert torch.equal(torch.rand(3), expected)
     assert equal(one, encoders.from_config(tiny_config(), seed=4).state_dict())
+
+
+# Files that hold more, or less, than the encoder
+
+@pytest.mark.parametrize("whole", [True, False], ids=["with its head", "the base alone"])
+@pytest.mark.parametrize("method", ["prompt", "prefix", "lora", "ia3", "adapter"])
+def test_a_folder_that_holds_what_a_method_inserted_is_refused(method, whole, tiny_encoder, copied):
+    """Or virtual tokens would be dropped without a word."""
+    model = methods.apply(method, encoders.load(tiny_encoder))
+    (model if whole else model.base_model).save_pretrained(copied)
+    with pytest.raises(ValueError, match=r"the weights of .* hold .*, which the encoder of its config\.json has not"):
+        encoders.load(copied)
+
+
+@pytest.mark.parametrize("name", ["attn.bias", "attn.attention.bias", "attn.attention.masked_bias"])
+def test_buffers_that_old_files_hold_are_no_matter(name, tiny_encoder, copied):
+    stored = safetensors.torch.load_file(copied / "model.safetensors")
+    stored[f"encoder.layer.0.{name}"] = torch.ones(1)
+    safetensors.torch.save_file(stored, copied / "model.safetensors", metadata={"format": "pt"})
+    assert equal(encoders.load(copied).state_dict(), encoders.load(tiny_encoder).state_dict())
+
+
+def test_half_a_model_is_refused_with_what_it_lacks(tmp_path):
+    config = transformers.T5Config(d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, vocab_size=60)
+    save_encoder(tmp_path)
+    transformers.T5EncoderModel(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"lack transformer\.decoder\..* random: give the whole model, with its decoder$"):
+        encoders.load(tmp_path)
+
+
+def test_an_error_of_others_is_cut_at_its_first_sentence(copied):
+    (copied / "config.json").write_text(json.dumps({"model_type": "none such"}))
+    with pytest.raises(ValueError, match=r"the config\.json of .* cannot be read \(.*\): fetch its folder anew") as caught:
+        encoders.load(copied)
+    assert ". " not in str(caught.value)
+
+
+def test_a_feed_forward_in_pieces_is_made_in_one(copied):
+    settings = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps({**settings, "chunk_size_feed_forward": 4}))
+    assert encoders.load(copied)(input_ids=torch.tensor([[2, 5, 3]])).logits.shape == (1, 2)
+
+
+def test_a_tokenizer_that_leaves_the_mask_out_gives_it_all_the_same(copied):
+    file = copied / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_input_names": ["input_ids"]}))
+    tokenizer = encoders.tokenizer(copied)
+    assert tokenizer("the cat")["attention_mask"] == [1] * 4
+    task = tasks.Task(name="one", columns=("text",), labels=("no", "yes"), metrics=("accuracy",))
+    rows = datasets.Dataset.from_dict({"text": ["the cat", "a dog near the house"], "label": [0, 1]})
+    tokenizer.model_input_names = ["input_ids"]
+    assert tasks.encode(task, rows, tokenizer).batch([0, 1])["attention_mask"].tolist() == [[1] * 4 + [0] * 3, [1] * 7]

@@ -43,6 +43,9 @@ UNKNOWN = {  # encoders without a row
     "xlnet": {"d_model": WIDTH, "n_layer": 2, "n_head": 2, "d_inner": INNER, "vocab_size": 60, "pad_token_id": 0},
     "nystromformer": {**SIZES, "num_landmarks": 4, "segment_means_seq_len": 4}, "roformer": {**SIZES, "embedding_size": 16},
     "canine": {**SIZES, "num_hash_buckets": 32, "local_transformer_stride": 16, "downsampling_rate": 2},
+    "gpt_neo": {"hidden_size": WIDTH, "num_layers": 2, "num_heads": 2, "intermediate_size": INNER, "vocab_size": 60,
+                "max_position_embeddings": 80, "attention_types": [[["global", "local"], 1]], **ENDS},
+    "rembert": {**SIZES, "input_embedding_size": 16, "output_embedding_size": 16},
     "big_bird": {**SIZES, "attention_type": "original_full"}, "ibert": SIZES, "esm": {**SIZES, "mask_token_id": 1},
     "t5": {"d_model": WIDTH, "d_kv": 16, "d_ff": INNER, "num_layers": 2, "num_heads": 2, "vocab_size": 60, "pad_token_id": 0,
            "eos_token_id": 3, "decoder_start_token_id": 0}}
@@ -314,6 +317,74 @@ def test_a_step_in_bf16_is_tried(kind, reason):
     found = trial.fails_in_bf16(model, encoders.tokenizer(at), CPU)
     assert re.search(reason, found) and bool(found) == bool(reason)
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("method", ["full", "prompt"])
+@pytest.mark.parametrize("kind", ["bert", "rembert"])
+def test_the_trial_s_texts_fit_a_small_encoder(kind, method):
+    at = folder(kind, max_position_embeddings=16)
+    model = methods.apply(method, encoders.load(at), **({"tokens": 5} if method == "prompt" else {}))
+    assert trial.batch(encoders.tokenizer(at), model)["input_ids"].shape[1] == (11 if method == "prompt" else 16)
+    assert trial.fails_in_bf16(model, encoders.tokenizer(at), CPU) == ""
+
+
+def test_what_fails_in_fp32_too_is_not_laid_to_bf16():
+    at = folder("bert")
+    model = encoders.load(at)
+    model.bert.encoder.layer[0].output.dense.weight.data = torch.zeros(WIDTH, 7)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        trial.fails_in_bf16(model, encoders.tokenizer(at), CPU)
+
+
+def test_the_trial_leaves_buffers_as_they_were():
+    """I-BERT counts ranges in training, which only its quantised mode reads: that is refused."""
+    fresh = encoders.from_config(transformers.AutoConfig.for_model("ibert", **SIZES)).state_dict()
+    own = {name: values for name, values in encoders.load(folder("ibert")).state_dict().items() if name.endswith(".x_max")}
+    assert own and all(torch.equal(values, fresh[name]) for name, values in own.items())
+    with pytest.raises(ValueError, match=r"a ibert, cannot be .*training moves its .*, which is no parameter and would"):
+        encoders.load(folder("ibert", quant_mode=True))
+
+
+def test_an_encoder_within_which_its_head_is_cannot_be_told_apart():
+    sizes = {"d_model": 16, "d_latents": 16, "num_latents": 4, "num_blocks": 1, "num_self_attends_per_block": 1,
+             "num_self_attention_heads": 2, "num_cross_attention_heads": 2, "vocab_size": 60, "max_position_embeddings": 80}
+    model = transformers.PerceiverForSequenceClassification(transformers.AutoConfig.for_model("perceiver", **sizes))
+    with pytest.raises(ValueError, match="PerceiverForSequenceClassification does not keep its encoder apart from its head"):
+        encoders.head_parameters(model)
+
+
+@pytest.mark.parametrize("kind", ["fnet", "xlnet"])
+def test_one_length_at_a_time_takes_labels_and_flags(kind):
+    model, data = encoders.load(folder(kind)).eval(), encodings(folder(kind))
+    batch, labels = data.batch(np.arange(8)), torch.arange(8) % 2
+    output = model(**batch, labels=labels, output_hidden_states=True)
+    torch.testing.assert_close(output.loss, torch.nn.functional.cross_entropy(output.logits, labels))
+    torch.testing.assert_close(output.logits, model(**batch).logits)
+    loss, logits = model(**batch, labels=labels, return_dict=False)
+    assert loss == output.loss and torch.equal(logits, output.logits)
+
+
+def test_a_pooler_that_is_not_read_may_be_lacking_and_is_the_same_every_time():
+    at = tempfile.mkdtemp(prefix="big_bird-")
+    whole = transformers.AutoModel.from_pretrained(folder("big_bird"), add_pooling_layer=False)
+    whole.save_pretrained(at)
+    encoders.tokenizer(folder("big_bird")).save_pretrained(at)
+    one, other = (encoders.load(at, pooler=pooler, seed=seed) for seed, pooler in enumerate(("new", "pretrained")))
+    assert torch.equal(one.bert.pooler.weight, other.bert.pooler.weight)
+
+
+@pytest.mark.parametrize("kind, kept", [("gpt_neo", False), ("xlm", False), ("xlnet", True), ("roformer", True)])
+def test_segments_are_given_to_encoders_that_know_them(kind, kept):
+    pair = encoders.tokenizer(folder(kind))("a", "b")
+    assert ("token_type_ids" in pair) == kept and "attention_mask" in pair
+
+
+@pytest.mark.parametrize("method", ["full", "bitfit"])
+def test_training_in_a_precision_that_a_family_cannot_take_says_which_it_can(method):
+    at = folder("deberta")
+    model = methods.apply(method, encoders.load(at))
+    with pytest.raises(ValueError, match=r'Deberta\w+ cannot be trained in bf16 \(.*BFloat16.*\): say precision="fp32"$'):
+        training.train(model, encodings(at), budgets.Budget(steps=1), lr=1e-3, precision="bf16", device=CPU)
 
 
 @pytest.mark.parametrize("place", ["answers", "gradients"])

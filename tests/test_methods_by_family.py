@@ -1,5 +1,6 @@
 """Every method with a tiny model of every family: what trains, what stays, what a file holds; and the page that says so."""
 
+import copy
 import json
 import re
 import shutil
@@ -11,10 +12,11 @@ import torch
 import transformers
 from conftest import save_encoder, tiny_config
 
-from studykit import methods
+from studykit import methods, training
 from studykit.methods import __main__ as by_family
 from studykit.methods import plain
 from studykit.models import encoders, families
+from studykit.training import fleet
 
 KINDS = by_family.kinds()
 BIASED = [kind for kind in KINDS if kind not in ("modernbert", "llama", "mistral", "qwen3")]
@@ -38,7 +40,8 @@ def test_what_does_not_train_is_bit_identical_after_a_step(kind):
             assert f"{error}".count(". ") == 0, "one sentence"
             continue
         before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-        by_family.step(model)
+        lower = method in ("bitfit", "lora", "prefix", "prompt") and kind != "deberta"  # which cannot be trained in bf16
+        by_family.step(model, precision="bf16" if lower else "fp32")
         for name, parameter in model.named_parameters():
             moved = parameter != before[name]
             allowed = getattr(parameter, "trained", torch.full_like(moved, parameter.requires_grad))
@@ -123,6 +126,45 @@ def test_terms_of_a_family_that_fuses_them_are_refused():
         methods.apply("bitfit", tiny("gpt2"), terms=("query",))
 
 
+# Weight decay
+
+@pytest.mark.parametrize("kind, bias", [("xlnet", "r_w_bias"), ("convbert", "key_conv_attn_layer.bias")])
+def test_a_bias_of_two_dimensions_does_not_decay(kind, bias):
+    model = methods.apply("full", tiny(kind))
+    decayed, spared = ({id(p) for p in group} for group in training.groups(model.parameters()))
+    own = [p for name, p in model.named_parameters() if name.endswith(bias)]
+    assert own and all(p.ndim == 2 and id(p) in spared and id(p) not in decayed for p in own)
+    assert {id(p) for p in spared_by_dimension(model)} == spared - {id(p) for p in model.parameters() if p.ndim >= 2}
+    stacked = {name: torch.stack([p.detach()] * 3) for name, p in model.named_parameters()}
+    assert [len(group) for group in fleet._groups(model, stacked)] == [len(decayed), len(spared)]
+
+
+def spared_by_dimension(model):
+    return [p for p in model.parameters() if p.ndim < 2]
+
+
+@pytest.mark.parametrize("kind", ["bert", "mpnet", "roberta", "electra"])
+def test_in_bert_s_kin_what_decays_goes_by_dimension(kind):
+    model = methods.apply("full", tiny(kind))
+    assert [id(p) for p in training.groups(model.parameters())[1]] == [id(p) for p in spared_by_dimension(model)]
+
+
+# Copies
+
+@pytest.mark.parametrize("method", ["random", "ia3"])
+def test_a_copy_of_a_model_trains_what_the_model_trains(method):
+    model = methods.apply(method, tiny("bert"))
+    other = copy.deepcopy(copy.deepcopy(model))
+    assert methods.counts(other) == methods.counts(model)
+    steps = []
+    for each in (model, other):
+        torch.manual_seed(0)  # of dropout
+        steps.append([len(group) for group in training.groups(each.parameters())])
+        by_family.step(each)
+    assert steps[0] == steps[1]
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
+
+
 # Files
 
 @pytest.fixture
@@ -166,6 +208,57 @@ def test_a_file_of_before_names_no_encoder_and_opens(two, tmp_path):
     assert methods.load(tmp_path / "trained.safetensors", two[1])
 
 
+def resettled(folder, at, **settings):
+    """A copy of an encoder's folder whose configuration says something else."""
+    shutil.copytree(folder, at)
+    file = at / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    return at
+
+
+@pytest.mark.parametrize("kind, setting, value", [
+    ("bert", "num_attention_heads", 4), ("bert", "hidden_act", "relu"), ("modernbert", "classifier_pooling", "mean")])
+@pytest.mark.parametrize("method", ["bitfit", "full", "lora"])
+def test_a_file_is_refused_on_the_same_weights_under_another_configuration(method, kind, setting, value, tmp_path):
+    if (kind, method) == ("modernbert", "bitfit"):  # it has no biases
+        return
+    folder = by_family.encoder(kind, tmp_path / "encoder")
+    model = methods.apply(method, encoders.load(folder, pooler="new"))
+    methods.save(model, file := tmp_path / "trained.safetensors")
+    other = resettled(folder, tmp_path / "other", **{setting: value})
+    with pytest.raises(ValueError, match=rf"was trained with another {setting} than the config\.json of .* has: give the"):
+        methods.load(file, other)
+    with pytest.raises(ValueError, match=r"is of another configuration than this model: open it"):
+        methods.switch(methods.apply(method, encoders.load(other, pooler="new")), file)
+    named = resettled(folder, tmp_path / "named", architectures=["Other"], transformers_version="4.0", dtype="float16")
+    assert torch.equal(by_family.logits(methods.load(file, named)), by_family.logits(model))
+
+
+def test_a_file_of_before_says_nothing_of_a_configuration_and_opens(two, tmp_path):
+    model = methods.apply("bitfit", encoders.load(two[0]))
+    methods.save(model, tmp_path / "trained.safetensors", config={})
+    assert methods.load(tmp_path / "trained.safetensors", two[0])
+    assert methods.switch(model, tmp_path / "trained.safetensors") is model
+
+
+@pytest.mark.parametrize("sizes", [{"num_hidden_layers": 3}, {"hidden_size": 48}], ids=str)
+def test_a_file_of_full_is_refused_by_a_model_of_another_shape(sizes, two, tmp_path):
+    """Also one of before, which does not say its configuration."""
+    other = save_encoder(tmp_path / "other", tiny_config(**sizes))
+    for about in ({}, {"config": {}}):
+        methods.save(methods.apply("full", encoders.load(other)), tmp_path / "trained.safetensors", **about)
+        with pytest.raises(ValueError, match=r"than this model: open it|does not fit this model \(.*\): open it with"):
+            methods.switch(methods.apply("full", encoders.load(two[0])), tmp_path / "trained.safetensors")
+
+
+def test_a_file_of_another_family_is_refused(two, tmp_path):
+    """Their names differ, so not one tensor would change."""
+    roberta = by_family.encoder("roberta", tmp_path / "roberta")
+    methods.save(methods.apply("full", encoders.load(roberta)), tmp_path / "trained.safetensors", config={})
+    with pytest.raises(ValueError, match=r"does not fit this model"):
+        methods.switch(methods.apply("full", encoders.load(two[0])), tmp_path / "trained.safetensors")
+
+
 @pytest.mark.parametrize("reads", ["mean", "last"])
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_what_the_head_reads_is_kept(method, reads, two, tmp_path):
@@ -182,6 +275,7 @@ def test_a_file_says_what_was_done(two, tmp_path):
     with safetensors.safe_open(tmp_path / "trained.safetensors", "pt") as opened:
         names, about = list(opened.keys()), json.loads(opened.metadata()["studykit"])
     assert len(about.pop("frozen")) == 16
+    assert about["config"].pop("reading") == "first" and about.pop("config")["num_attention_heads"] == 2
     assert about == {"method": "lora", "options": {"rank": 2}, "labels": ["no", "yes"], "num_labels": 2, "pooler": "new",
                      "reads": "", "task": "mrpc"}
     assert all(".lora_" in name or name.startswith(("classifier", "bert.pooler")) for name in names)

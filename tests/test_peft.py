@@ -350,6 +350,65 @@ def test_a_family_that_takes_no_prefix_says_so(kind):
         methods.apply("prefix", tiny(kind))
 
 
+STRANGERS = {
+    "big_bird": {"attention_type": "original_full"}, "ibert": {},
+    "t5": {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0},
+    "bart": {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64,
+             "decoder_attention_heads": 2, "decoder_ffn_dim": 64}}
+FUNNEL = {"d_model": 32, "block_sizes": [1, 1], "n_head": 2, "d_head": 16, "d_inner": 64, "vocab_size": 60}
+
+
+@pytest.mark.parametrize("kind, method, reason", [
+    ("big_bird", "prompt", ""), ("ibert", "prompt", ""), ("t5", "prompt", ""), ("big_bird", "prefix", ""),
+    ("t5", "prefix", "do not take"), ("bart", "prefix", "do not take")])
+def test_other_families_take_virtual_tokens_with_padding_or_say_why_not(kind, method, reason):
+    model = tiny(kind, **STRANGERS[kind])
+    if reason:
+        with pytest.raises(ValueError, match=f"{method} cannot be used with .*{reason}.*: use full or head in its place"):
+            methods.apply(method, model)
+        return
+    model = shaken(methods.apply(method, model, tokens=5))
+    short, padded = (torch.tensor([[5, 6, 3, *[0] * more]]) for more in (0, 4))
+    alone, among = (model(input_ids=ids, attention_mask=(ids > 0).long()).logits for ids in (short, padded))
+    torch.testing.assert_close(among, alone)
+
+
+def test_a_model_whose_outputs_are_pooled_takes_no_prompt():
+    model = encoders.from_config(transformers.FunnelConfig(**FUNNEL))
+    with pytest.raises(ValueError, match=r"prompt cannot .*Funnel.*, whose outputs are not one for each token: use"):
+        methods.apply("prompt", model)
+
+
+def test_a_prompt_of_an_encoder_decoder_stands_before_what_the_encoder_reads():
+    model = methods.apply("prompt", tiny("t5", **STRANGERS["t5"]), tokens=5)
+    ids = torch.tensor([[5, 6, 7, 3]])
+    inner, base = model.get_input_embeddings(), model.base_model
+    longer = torch.cat([base.prompt.embedding.weight[None], inner(ids)], dim=1)
+    found = base(input_ids=ids, attention_mask=torch.ones_like(ids), decoder_input_ids=ids).last_hidden_state
+    for hooks in (base._forward_pre_hooks, base._forward_hooks):
+        hooks.clear()
+    torch.testing.assert_close(found, base(inputs_embeds=longer, decoder_input_ids=ids).last_hidden_state)
+
+
+def test_a_configuration_without_heads_is_refused_in_a_sentence():
+    model = tiny("bert")
+    model.config = transformers.PerceiverConfig()
+    with pytest.raises(ValueError, match=r"prefix cannot be .* does not say how many heads its layers have: use "):
+        methods.apply("prefix", model)
+
+
+@pytest.mark.parametrize("kind", ["bert", "electra", "gpt2"])
+@pytest.mark.parametrize("method", ["prefix", "prompt"])
+def test_virtual_tokens_train_in_bf16(method, kind):
+    """Keys that come from a cache are in fp32 there."""
+    model = methods.apply(method, tiny(kind), tokens=5)
+    before = model.base_model.get_submodule(method).embedding.weight.detach().clone()
+    outcome = training.train(model, encodings(), budgets.Budget(steps=2), lr=1e-2, batch_size=8, precision="bf16",
+                             device=torch.device("cpu"))
+    assert outcome.status == "ok" and "attention" in outcome.shortcuts
+    assert (model.base_model.get_submodule(method).embedding.weight != before).any(1).all()
+
+
 @pytest.mark.parametrize("method", ["lora", "ia3", "adapter", "last_k"])
 def test_a_family_without_a_row_is_refused_by_what_goes_by_roles(method):
     with pytest.raises(ValueError, match=r"MobileBert.* has no layers that this study knows, so what goes by layers"):

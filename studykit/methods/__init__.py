@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from studykit import Later, checks
 from studykit.methods import options as _options
 from studykit.methods.peft import ia3, lora, merged, prefix, prompt
-from studykit.methods.plain import adapter, bitfit, full, head, is_norm, last_k, layernorm, random, train
+from studykit.methods.plain import adapter, biases, bitfit, full, head, is_norm, last_k, layernorm, mark, random, train
 from studykit.methods.saving import load, save, switch
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ def apply(name: str, model: "PreTrainedModel", seed: int = 0, **options) -> "Pre
     model.requires_grad_(False)
     method(model, **options, **drawn)
     train(parameter for _, parameter in encoders.head_parameters(model))
+    for bias in biases(model):
+        if bias.ndim >= 2:  # XLNet's are of shape (heads, width), and no weight matrices
+            mark(bias)
     vars(model)["method"] = {"method": name, "options": options}
     return model
 

@@ -7,13 +7,15 @@ import copy
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from studykit import methods, paths
+from studykit import methods, paths, tasks, training
 from studykit.models import encoders, families
+from studykit.training import budgets
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
          "max_position_embeddings": 80, "vocab_size": 60, "pad_token_id": 0}
@@ -35,9 +37,10 @@ TITLE = """\
 # Which method works with which encoder
 
 Written by `python -m studykit.methods`, which makes a tiny model of each kind's own configuration, applies the method,
-takes a step, saves what was trained, opens it on the same encoder, and compares the answers. Rows are the model types that
-`studykit/models/families.py` knows, and one that it does not; columns are the methods with their options left alone.
-A number stands for the sentence below with which the method is refused, before anything trains.
+trains it for a step on a padded batch as a study does, saves what was trained, opens it on the same encoder, and compares
+the answers. Rows are the model types that `studykit/models/families.py` knows, and one that it does not; columns are the
+methods with their options left alone. A number stands for the sentence below with which the method is refused, before
+anything trains.
 
 Where a family keeps query, key and value in one layer (DeBERTa, ModernBERT, GPT-2), `lora` and `ia3` change that layer
 whole. In Longformer they also change the projections of the first token, which attends to all.
@@ -72,13 +75,14 @@ def logits(model: PreTrainedModel) -> torch.Tensor:
     return model.eval()(input_ids=TOKENS, attention_mask=MASK).logits
 
 
-def step(model: PreTrainedModel, rate: float = 1e-2) -> None:
-    """One step on the four texts."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=rate)
-    model.train()(input_ids=TOKENS, attention_mask=MASK).logits.square().mean().backward()
-    optimizer.step()
-    optimizer.zero_grad()
+def step(model: PreTrainedModel, rate: float = 1e-2, precision: str = "fp32") -> None:
+    """One step of training on the four texts, which are padded in its one batch."""
+    columns = {"input_ids": [row[:length].tolist() for row, length in zip(TOKENS, MASK.sum(1), strict=True)],
+               "attention_mask": [[1] * length for length in MASK.sum(1).tolist()]}
+    data = tasks.Encodings(columns, np.array([0, 1, 0, 1]), {"input_ids": model.config.pad_token_id or 0,
+                                                              "attention_mask": 0})
+    training.train(model, data, budgets.Budget(steps=1), lr=rate, batch_size=4, precision=precision,
+                   device=torch.device("cpu"))
 
 
 def tried(method: str, untrained: PreTrainedModel, folder: str) -> str:

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-    from studykit.models import encoders, families
+    from studykit.models import encoders, families, trial
 else:
-    torch, nn, encoders, families = map(Later, ("torch", "torch.nn", "studykit.models.encoders", "studykit.models.families"))
+    torch, nn, encoders, families, trial = map(Later, ("torch", "torch.nn", "studykit.models.encoders",
+                                                       "studykit.models.families", "studykit.models.trial"))
 
 READ = {"first": "the first token", "mean": "the mean", "last": "the last token"}
 FUSED = ("query", "key", "value")  # roles that some families keep in one layer, ``qkv``
@@ -65,7 +66,7 @@ def ia3(model: "PreTrainedModel", roles: Sequence[str] = ("key", "value", "outpu
     _inject(model, IA3Config(target_modules=names, feedforward_modules=inner, fan_in_fan_out=_transposed(model, names)))
     for layer in model.modules():
         if isinstance(layer, IA3Layer):
-            layer.ia3_l["default"].undecayed = True  # weight decay draws to zero, and these start at one
+            plain.mark(layer.ia3_l["default"])  # weight decay draws to zero, and these start at one
 
 
 def prefix(model: "PreTrainedModel", tokens: int = 20, seed: int = 0) -> None:
@@ -74,10 +75,14 @@ def prefix(model: "PreTrainedModel", tokens: int = 20, seed: int = 0) -> None:
     from peft import PrefixEncoder, PrefixTuningConfig
 
     options.check(prefix, {"tokens": tokens})
-    heads, width = _heads(model.config)
+    try:
+        heads, width = _heads(model.config)
+        layers = model.config.num_hidden_layers
+    except AttributeError as error:
+        raise _refusal(model, "prefix", "whose configuration does not say how many heads its layers have") from error
     with _drawing_nothing():
         encoder = PrefixEncoder(PrefixTuningConfig(num_virtual_tokens=tokens, token_dim=heads * width,
-                                                   num_layers=model.config.num_hidden_layers, num_attention_heads=heads))
+                                                   num_layers=layers, num_attention_heads=heads))
     nn.init.normal_(encoder.embedding.weight, generator=encoders.generator(seed, 4))  # as peft draws it
     base = _added(model, "prefix", encoder)
     base.register_forward_pre_hook(functools.partial(_with_prefix, heads=heads, tokens=tokens), with_kwargs=True)
@@ -194,15 +199,17 @@ def _with_prompt(base, args, kwargs, tokens):
     _check_room(base, shape[1], tokens)
     words = given.pop("inputs_embeds", None)
     words = base.get_input_embeddings()(given.pop("input_ids")) if words is None else words
+    words = words[0] if isinstance(words, tuple) else words  # I-BERT's come with their scale
     virtual = base.prompt(torch.arange(tokens, device=device)).to(words.dtype).expand(shape[0], -1, -1)
     mask = _longer(given.pop("attention_mask", None), shape, tokens, device)
-    other = {name: nn.functional.pad(value, (tokens, 0)) if _is_per_token(value, shape) else value
+    other = {name: nn.functional.pad(value, (tokens, 0)) if _is_per_token(name, value, shape) else value
              for name, value in given.items()}
     return (), {**other, "inputs_embeds": torch.cat([virtual, words], dim=1), "attention_mask": mask}
 
 
-def _is_per_token(value, shape):
-    return isinstance(value, torch.Tensor) and value.shape == shape
+def _is_per_token(name, value, shape):
+    """Whether an argument says something of each token that an encoder reads; a decoder's gets no virtual ones."""
+    return isinstance(value, torch.Tensor) and value.shape == shape and not name.startswith("decoder_")
 
 
 def _without_prefix(base, _, given, output, tokens):
@@ -213,7 +220,8 @@ def _without_prefix(base, _, given, output, tokens):
 
 def _without_prompt(base, _, given, output, tokens):
     """The base model's output for the text's own tokens."""
-    output.last_hidden_state = output.last_hidden_state[:, tokens:]
+    if output.last_hidden_state.shape[1] == given["inputs_embeds"].shape[1]:  # a decoder's has the text's own tokens
+        output.last_hidden_state = output.last_hidden_state[:, tokens:]
     if output.get("pooler_output") is not None:
         output.pooler_output = families.pooled(base, output.last_hidden_state)
     return _without_prefix(base, _, given, output, tokens)
@@ -224,31 +232,54 @@ def _check_room(base, length, tokens):
     table = getattr(base, "wpe", None) or getattr(getattr(base, "embeddings", None), "position_embeddings", None)
     if table is None:  # positions are relative, or turned
         return
-    positions = table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    positions = len(table.weight) - (0 if table.padding_idx is None else table.padding_idx + 1)
     if length + tokens > positions:
         raise ValueError(f"{type(base).__name__} has {positions} positions, too few for {tokens} virtual tokens and a text "
                          f"of {length}: max_length must be at most {positions - tokens}, or there must be fewer tokens")
 
 
 def _prove(model, name, weight):
-    """Raise ``ValueError`` unless one pass shows that every virtual token reaches the logits (and, with prefix, in every
-    layer): some families cannot take what they are given, others leave it out without a word."""
+    """Raise ``ValueError`` unless a pass over two texts shows that every virtual token reaches the logits (and, with prefix,
+    in every layer), that the base model gives something for each of the texts' own tokens, and that padding moves nothing:
+    some families cannot take what they are given, others leave it out without a word."""
     if weight.device.type == "meta":  # nothing there can be computed
         return
-    tokens = torch.tensor([[word for word in range(9) if word != model.config.pad_token_id][:6]], device=weight.device)
-    training, cause = model.training, None
+    inputs = {name: values.to(weight.device) for name, values in _two_texts(model.config).items()}
+    training, why, lengths = model.training, "whose layers do not take the virtual tokens", []
+    hook = model.base_model.register_forward_hook(lambda *given: lengths.append(given[-1].last_hidden_state.shape[1]))
     model.eval()
     try:
-        logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits
+        logits = model(**inputs).logits
+        given = lengths in ([6], [3, 6])  # at once, or one length at a time
         reached = logits.requires_grad and _all_reach(model, name, torch.autograd.grad(logits.square().sum(), [weight])[0])
+        if given and reached and trial.leaves_padding_out(model, inputs):
+            return
+        cause = None
+        if reached:
+            why = "whose answers padding moves then" if given else "whose outputs are not one for each token"
     except Exception as error:  # whatever a family raises where it cannot take them
-        reached, cause = False, error
+        cause = error
     finally:
         model.train(training)
-    if not reached:
-        others = "lora, ia3 or adapter" if families.family(model.config) else "full or head"
-        raise ValueError(f"{name} cannot be used with {type(model).__name__} in this version of transformers, whose layers "
-                         f"do not take the virtual tokens: use {others} in its place") from cause
+        hook.remove()
+    raise _refusal(model, name, why) from cause
+
+
+def _two_texts(config):
+    """A batch of six tokens and of three, which is padded. An encoder–decoder reads at the text's end, so each has one."""
+    padding, end = config.pad_token_id or 0, config.eos_token_id if config.is_encoder_decoder else None
+    words = torch.tensor([word for word in range(15) if word not in (padding, end)][:12]).view(2, 6)
+    mask = (torch.arange(6) < torch.tensor([[6], [3]])).long()
+    words[1, 3:] = padding
+    if end is not None:
+        words[[0, 1], [5, 2]] = end
+    return {"input_ids": words, "attention_mask": mask}
+
+
+def _refusal(model, name, why):
+    others = "lora, ia3 or adapter" if families.family(model.config) else "full or head"
+    return ValueError(f"{name} cannot be used with {type(model).__name__} in this version of transformers, {why}: use "
+                      f"{others} in its place")
 
 
 def _all_reach(model, name, gradient):

@@ -1,5 +1,7 @@
 """The methods that need no library: each says which of the model's own parameters train, or inserts adapters."""
 
+import functools
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -72,9 +74,7 @@ def random(model: "PreTrainedModel", seed: int = 0) -> None:
         chosen[torch.randint(len(chosen), (missing,), generator=generator)] = True
     train(weights)
     for weight, flat in zip(weights, chosen.split([weight.numel() for weight in weights]), strict=True):
-        mask = flat.view_as(weight)
-        weight.trained = mask  # type: ignore[attr-defined]
-        weight.register_hook(lambda gradient, mask=mask: gradient * mask.to(gradient.device))
+        mark(weight, flat.view_as(weight))
 
 
 def last_k(model: "PreTrainedModel", k: int = 1) -> None:
@@ -90,6 +90,25 @@ def train(parameters: Iterable["nn.Parameter"]) -> None:
     """Let these parameters train."""
     for parameter in parameters:
         parameter.requires_grad_(True)
+
+
+def mark(parameter: "nn.Parameter", trained: "torch.Tensor | None" = None) -> None:
+    """Let no weight decay fall on a parameter, and, where ``trained`` says of each of its weights whether it trains, no
+    gradient on the others. A copy of the parameter is marked as well."""
+    if trained is None:
+        parameter.undecayed = True  # type: ignore[attr-defined]
+    else:
+        parameter.trained = trained  # type: ignore[attr-defined]
+        if parameter.requires_grad:
+            parameter.register_hook(lambda gradient: gradient * trained.to(gradient.device))
+    vars(parameter)["__deepcopy__"] = functools.partial(_copied, weakref.ref(parameter))  # torch's own drops all this
+
+
+def _copied(own, memo):
+    parameter = own()
+    copied = type(parameter).__deepcopy__(parameter, memo)
+    mark(copied, getattr(parameter, "trained", None))
+    return copied
 
 
 def encoder_parameters(model: "PreTrainedModel") -> list[tuple["nn.Module", str, "nn.Parameter"]]:

@@ -12,19 +12,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from studykit import methods
-    from studykit.models import encoders
+    from studykit.models import encoders, families
 else:
-    methods, encoders = map(Later, ("studykit.methods", "studykit.models.encoders"))
+    methods, encoders, families = map(Later, ("studykit.methods", "studykit.models.encoders", "studykit.models.families"))
 
 
-OTHER = {"options": "choice of options", "num_labels": "number of outputs", "reads": "reading", "frozen": "encoder"}
+OTHER = {"options": "choice of options", "num_labels": "number of outputs", "reads": "reading", "frozen": "encoder",
+         "config": "configuration"}
+APART = ("id2label", "label2id", "problem_type", "dtype", "torch_dtype", "transformers_version", "architectures",
+         "_name_or_path", "reads", "new_pooler", "return_dict", "chunk_size_feed_forward")  # settings that change no answer,
+# or are said apart
 
 
 def save(model: "PreTrainedModel", file: str | Path, labels: Sequence[str] = (), **notes) -> None:
     """Write what was trained, and nothing else, to a safetensors file.
 
-    Its metadata hold label names, method and options, what the head reads, and a digest of the weights that were frozen;
-    ``notes`` are added.
+    Its metadata hold label names, method and options, what the head reads, the encoder's configuration, and a digest of the
+    weights that were frozen; ``notes`` are added.
     """
     from safetensors.torch import save_file
 
@@ -38,8 +42,8 @@ def save(model: "PreTrainedModel", file: str | Path, labels: Sequence[str] = (),
 def load(file: str | Path, encoder: str | Path) -> "PreTrainedModel":
     """The fine-tuned model again: the encoder's weights with the saved ones on top, in evaluation mode.
 
-    ``encoder`` must be the one that was fine-tuned. Raises ``ValueError`` where its weights are others, or tensors do not
-    fit.
+    ``encoder`` must be the one that was fine-tuned. Raises ``ValueError`` where its weights or its configuration are others,
+    or tensors do not fit.
     """
     about, tensors = _read(file)
     _check_labels(about["labels"], about["num_labels"], f"{file}: ")
@@ -47,11 +51,12 @@ def load(file: str | Path, encoder: str | Path) -> "PreTrainedModel":
     model = encoders.load(encoder, about["num_labels"], pooler=about["pooler"], **reads)
     name_labels(model, about["labels"])
     methods.apply(about["method"], model, **about["options"])
-    own = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
-    stored = {name: tensor.shape for name, tensor in tensors.items()}
-    if wrong := sorted(name for name in own.keys() | stored.keys() if own.get(name) != stored.get(name)):
-        raise ValueError(f"{file} does not fit {encoder} ({wrong[0]} is in one of them only, or has another shape): give "
+    if wrong := _misfit(model, tensors):
+        raise ValueError(f"{file} does not fit {encoder} ({wrong} is in one of them only, or has another shape): give "
                          "the encoder that was fine-tuned")
+    if other := _differing(about.get("config", {}), _settings(model.config)):  # files of before have none
+        raise ValueError(f"{file} was trained with another {other} than the config.json of {encoder} has: give the encoder "
+                         "that was fine-tuned")
     if about.get("frozen") and about["frozen"] != _frozen(model):  # files of before have none
         raise ValueError(f"{file} was trained on other weights than those of {encoder}: give the encoder that was "
                          "fine-tuned")
@@ -66,21 +71,46 @@ def switch(model: "PreTrainedModel", file: str | Path) -> "PreTrainedModel":
     Raises ``ValueError`` where the file is of another method, encoder or number of outputs than the model.
     """
     about, tensors = _read(file)
-    kept = vars(model).setdefault("about", _about(model))
-    for name, value in json.loads(json.dumps(kept)).items():
-        if about.get(name) != value:
+    if "about" not in vars(model):
+        vars(model)["about"] = json.loads(json.dumps(_about(model)))
+    for name, value in vars(model)["about"].items():
+        same = not _differing(about.get(name, {}), value) if name == "config" else about.get(name) == value
+        if not same:
             raise ValueError(f"{file} is of another {OTHER.get(name, name)} than this model: open it with methods.load")
+    if wrong := _misfit(model, tensors):
+        raise ValueError(f"{file} does not fit this model ({wrong} is in one of them only, or has another shape): open it "
+                         "with methods.load")
     model.load_state_dict(tensors, strict=False)
     name_labels(model, about["labels"])
     return model.eval()
 
 
 def _about(model):
-    """What a file and a model must have in common: method and options, outputs, what the head is and reads, and a digest of
-    what is frozen."""
+    """What a file and a model must have in common: method and options, outputs, what the head is and reads, the encoder's
+    configuration, and a digest of what is frozen."""
     return {**vars(model)["method"], "num_labels": model.config.num_labels,
             "pooler": "new" if getattr(model.config, "new_pooler", False) else "pretrained",
-            "reads": getattr(model.config, "reads", ""), "frozen": _frozen(model)}
+            "reads": getattr(model.config, "reads", ""), "frozen": _frozen(model),
+            "config": _settings(model.config)}
+
+
+def _settings(config):
+    """The settings of a configuration that a model's answers may depend on, with what its own classifier reads."""
+    settings = {name: value for name, value in config.to_dict().items() if name not in APART}
+    return json.loads(json.dumps({**settings, "reading": families.reading(config)}, default=str))
+
+
+def _differing(stored, own):
+    """The first setting that both know, and that is not the same; ``""`` where there is none. Versions of transformers come
+    to know others."""
+    return next((name for name in sorted(stored.keys() & own.keys()) if stored[name] != own[name]), "")
+
+
+def _misfit(model, tensors):
+    """The first name that is not both a tensor and a parameter that trains, of one shape; ``""`` where there is none."""
+    own = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
+    stored = {name: tensor.shape for name, tensor in tensors.items()}
+    return min((name for name in own.keys() | stored.keys() if own.get(name) != stored.get(name)), default="")
 
 
 def _frozen(model):

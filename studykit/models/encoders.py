@@ -9,8 +9,8 @@ from torch import Generator, nn
 
 from studykit import checks
 from studykit.models import families, trial
-from studykit.models.families import MORE_ROLES, READINGS, ROLES, Block, blocks, head_parameters
-from studykit.models.files import digest, located, opening, quiet, weights_file
+from studykit.models.families import MORE_ROLES, READINGS, ROLES, Block, blocks, head_parameters, positions
+from studykit.models.files import digest, located, names, opening, quiet, weights_file
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["MORE_ROLES", "READINGS", "ROLES", "Block", "blocks", "check_fit", "digest", "draw_head", "from_config",
            "generator", "head_parameters", "load", "located", "opening", "positions", "quiet", "tokenizer", "weights_file"]
 DEVIATION = 0.02  # of a head's weights, where the encoder's configuration names none
-STRAY = re.compile(r"(position_ids|inv_freq|attn\.(masked_)?bias|word_embeddings\._weight)$")  # as older versions saved
+STRAY = re.compile(r"(position_ids|inv_freq|attn(\.attention)?\.(masked_)?bias|word_embeddings\._weight)$")  # of old files
+HEADS = re.compile(r"(cls|score|\w*head|\w*classifier|\w*predictions?|qa_\w+|vocab_\w+|lm_loss|pred_layer|final_logits_bias)"
+                   r"(\.|$)")  # of other tasks
 
 
 def load(encoder: str | Path, num_labels: int = 2, seed: int = 0, pooler: str = "pretrained",
@@ -46,6 +48,8 @@ def load(encoder: str | Path, num_labels: int = 2, seed: int = 0, pooler: str = 
                          f"encoder, such as one of {families.KNOWN}")
     config.new_pooler = pooler == "new" and config.model_type not in families.POOLER_UNREAD
     config.return_dict = True
+    if getattr(config, "chunk_size_feed_forward", 0):  # the same numbers in one piece: some batches cannot be cut so
+        config.chunk_size_feed_forward = 0
     _set_reading(config, reads, encoder)
     if families.own_reading(config) in ("last", ""):  # it may look for the last token that is no padding: the tokenizer's
         config.pad_token_id, config.use_cache = tokenizer(encoder).pad_token_id, False
@@ -95,18 +99,37 @@ def _presented(model):
 
 def _check_weights(model, loading, encoder):
     """Raise ``ValueError`` where the encoder's weights are not exactly those of the file."""
-    prefix, parts = f"{model.base_model_prefix}.", {name for name, _ in model.base_model.named_children()}
-    strange = [name for name in sorted(loading["unexpected_keys"])
-               if name.removeprefix(prefix).split(".")[0] in parts and not STRAY.search(name)]
-    if strange:
+    if strange := _strange(model, loading["unexpected_keys"], encoder):
         raise ValueError(f"the weights of {encoder} hold {strange[0]}, which the encoder of its config.json has not: it "
                          "would be dropped; give a folder with the encoder alone (methods.load opens what was saved)")
     head = {name for name, _ in head_parameters(model)}
-    lost = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
-    if lost := sorted(lost & {name for name, _ in model.named_parameters()} - head):
-        raise ValueError(f"the weights of {encoder} lack {lost[0]} in the shape of its config.json: it would stay random"
-                         + (": say pooler: new, so that it is part of the head" if "pooler" in lost[0]
-                            else ": fetch its folder anew"))
+    lost = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])} - head
+    own, prefix = dict(model.named_parameters()), f"{model.base_model_prefix}."
+    if model.config.model_type in families.POOLER_UNREAD:  # nothing depends on it
+        for name in (unread := {name for name in lost & own.keys() if name.startswith(f"{prefix}pooler.")}):
+            nn.init.zeros_(own[name])
+        lost -= unread
+    if lost := lost & own.keys():
+        first = min(lost)
+        part = first.removeprefix(prefix).split(".")[0]
+        whole = lost >= {name for name in own if name.startswith(f"{prefix}{part}.")}
+        raise ValueError(f"the weights of {encoder} lack {first} in the shape of its config.json: it would stay random: "
+                         + ("say pooler: new, so that it is part of the head" if part == "pooler"
+                            else f"give the whole model, with its {part}" if whole else "fetch its folder anew"))
+
+
+def _strange(model, unexpected, encoder):
+    """Names of an encoder's file that the encoder does not know, in order; heads of other tasks, poolers that the classifier
+    leaves out and buffers of old files are none of them."""
+    prefix, parts = f"{model.base_model_prefix}.", {name for name, _ in model.base_model.named_children()}
+    unread = ("pooler.", "decoder.") if model.config.model_type == "funnel" else ("pooler.",)
+    unknown = [name for name in sorted(unexpected)
+               if not STRAY.search(name) and not name.removeprefix(prefix).startswith(unread)]
+    if not unknown:
+        return []
+    alone = not any(name.startswith(prefix) for name in names(encoder))  # its names have no prefix
+    return [name for name in unknown
+            if name.startswith(prefix) or name.split(".")[0] in parts or (alone and not HEADS.match(name))]
 
 
 def from_config(config: "PretrainedConfig", seed: int = 0, output_bias: float | None = None) -> "PreTrainedModel":
@@ -160,9 +183,11 @@ def tokenizer(encoder: str | Path) -> "PreTrainedTokenizerBase":
     if loaded.pad_token_id is None:
         raise ValueError(f"the tokenizer of {encoder} has no padding token, so batches cannot be made: name one as "
                          "pad_token in its tokenizer_config.json")
-    segments = getattr(config, "type_vocab_size", 0 if families.family(config) else None)
+    segments = getattr(config, "type_vocab_size", None if config.model_type in families.SEGMENTED else 0)
     if segments is not None and max(loaded("a", "a").get("token_type_ids", [0])) >= segments:
         loaded.model_input_names = [name for name in loaded.model_input_names if name != "token_type_ids"]
+    if "attention_mask" not in loaded.model_input_names:  # FNet's own leaves it out, and padding is not to be read
+        loaded.model_input_names = [*loaded.model_input_names, "attention_mask"]
     return loaded
 
 
@@ -180,13 +205,3 @@ def check_fit(encoder: str | Path, model: "PreTrainedModel", tokenizer: "PreTrai
                          f"{special} tokens, and each text needs one")
     if (most := positions(model)) and max_length > most:
         raise ValueError(f"max_length must be at most {most}, the positions that {encoder} has, got {max_length}")
-
-
-def positions(model: "PreTrainedModel") -> int | None:
-    """How many tokens the encoder has positions for; ``None`` where positions are relative alone."""
-    most = getattr(model.config, "max_position_embeddings", None)
-    if most is None or most < 1:
-        return None
-    table = getattr(getattr(families.classifier(model).base_model, "embeddings", None), "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)  # RoBERTa counts its positions from after the padding's
-    return most if padding is None else most - padding - 1

@@ -17,6 +17,7 @@ ROLES = ("query", "key", "value", "attention_output", "intermediate", "output")
 GLOBAL = ("query_global", "key_global", "value_global")  # Longformer's, for tokens that attend to all, as the first one does
 MORE_ROLES = ("qkv", "gate", *GLOBAL)  # query, key and value in one product; what a gated feed-forward multiplies by
 POOLER_UNREAD = ("big_bird",)  # kinds whose own classifier does not read the pooler that their base model has
+SEGMENTED = ("funnel", "tapas", "xlnet")  # kinds that know segments, though their configurations do not say how many
 READINGS = ("first", "mean", "last")
 
 
@@ -150,6 +151,16 @@ def words(model: "PreTrainedModel") -> Tensor | None:
         return None
 
 
+def positions(model: "PreTrainedModel") -> int | None:
+    """How many tokens the encoder has positions for; ``None`` where positions are relative alone."""
+    most = getattr(model.config, "max_position_embeddings", None)
+    if most is None or most < 1:
+        return None
+    table = getattr(getattr(classifier(model).base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)  # RoBERTa counts its positions from after the padding's
+    return most if padding is None else most - padding - 1
+
+
 def _layers(base: Any, path: str) -> list[nn.Module]:
     modules: list[Any] = [base]
     for name in path.split("."):
@@ -184,7 +195,7 @@ def head_parameters(model: "PreTrainedModel") -> list[tuple[str, nn.Parameter]]:
     base's pooler where the study says that it is new."""
     plain = classifier(model)
     base = getattr(plain, plain.base_model_prefix, None)
-    if base is None:
+    if base is None or {id(parameter) for parameter in plain.parameters()} <= {id(p) for p in base.parameters()}:
         raise ValueError(f"{type(plain).__name__} does not keep its encoder apart from its head: give another encoder")
     encoder = {id(parameter) for parameter in base.parameters()}
     if getattr(plain.config, "new_pooler", False) and (pooler := getattr(base, "pooler", None)) is not None:
@@ -213,7 +224,8 @@ def pooled(base: Any, hidden: Tensor) -> Tensor | None:
     if pooler is None:
         return None
     if isinstance(pooler, nn.Linear):  # ALBERT's
-        return base.pooler_activation(pooler(hidden[:, 0]))
+        activation = getattr(base, "pooler_activation", None) or base.activation  # BigBird's
+        return activation(pooler(hidden[:, 0]))
     return pooler(hidden)
 
 

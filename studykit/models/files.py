@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import re
 from pathlib import Path
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"  # in one file, or in parts
@@ -81,6 +82,19 @@ def _fetched(encoder, name):
         return None
 
 
+def names(encoder: str | Path) -> list[str]:
+    """The names of the tensors in an encoder's files, which are here."""
+    from safetensors import safe_open
+
+    file = weights_file(encoder) or _fetched(encoder, WEIGHTS) or _fetched(encoder, INDEX)
+    if file is None:
+        return []
+    if file.name == INDEX:
+        return list(json.loads(file.read_text())["weight_map"])
+    with safe_open(file, "np") as opened:
+        return list(opened.keys())
+
+
 @contextlib.contextmanager
 def opening(part, encoder):
     """Within, transformers is quiet, and an error of the many kinds that it raises is one sentence."""
@@ -88,9 +102,14 @@ def opening(part, encoder):
         try:
             yield
         except Exception as error:
-            reason, *_ = (str(error).strip() or type(error).__name__).splitlines()
-            raise ValueError(f"the {part} of {encoder} cannot be read ({reason}): fetch its folder anew, or write it with "
-                             "save_pretrained") from error
+            raise ValueError(f"the {part} of {encoder} cannot be read ({reason(error)}): fetch its folder anew, or write it "
+                             "with save_pretrained") from error
+
+
+def reason(error: Exception) -> str:
+    """The first sentence of what an error says, without its full stop: a part of a sentence of ours."""
+    line, *_ = (str(error).strip() or type(error).__name__).splitlines()
+    return re.split(r"[.!?](?=\s|$)", line)[0]
 
 
 class quiet:

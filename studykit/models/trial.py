@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from studykit.models import families
+from studykit.models.files import reason
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TEXTS = ("one", "now two", "here are three", "of four words even",
          "and a text of more words than any of the others has, and so of more tokens")
+LONGEST = 128  # tokens of a text, where the encoder has positions for so many
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -25,23 +27,40 @@ def passed(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", encod
     (FNet, ConvBERT, XLNet): these get texts of one length at a time from then on. Raises ``ValueError`` for a model that
     can do neither.
     """
-    inputs = batch(tokenizer)
+    inputs = batch(tokenizer, model)
     try:
-        _backward(model, inputs)  # some ask for certain lengths in training alone
-        if not _leaves_padding_out(model.eval(), inputs):
+        _train_once(model, inputs)  # some ask for certain lengths in training alone
+        if not leaves_padding_out(model.eval(), inputs):
             model.forward = functools.partial(by_length, model.forward)  # type: ignore[method-assign]
     except Exception as error:  # whatever a family raises
-        reason, *_ = (str(error).strip() or type(error).__name__).splitlines()
-        raise ValueError(f"{encoder}, a {model.config.model_type}, cannot be trained on texts as they come ({reason}): give "
-                         f"another encoder, such as one of {families.KNOWN}") from error
+        raise ValueError(f"{encoder}, a {model.config.model_type}, cannot be trained on texts as they come "
+                         f"({reason(error)}): give another encoder, such as one of {families.KNOWN}") from error
     finally:
         model.zero_grad(set_to_none=True)
     return model
 
 
+def _train_once(model, inputs):
+    """A pass in training, after which buffers are as they were. Raises ``ValueError`` where what it does to them is read:
+    only parameters are kept (I-BERT's quantised mode)."""
+    own = {name: values for name, values in model.state_dict().items() if name in dict(model.named_buffers())}
+    before = {name: values.clone() for name, values in own.items()}
+    _backward(model, inputs)
+    after = model.state_dict()
+    if not (moved := [name for name, values in before.items() if not torch.equal(values, after[name])]):
+        return
+    answers = []
+    for _ in range(2):  # as the pass left them, and as they were
+        with torch.no_grad():
+            answers.append(model.eval()(**inputs).logits)
+        model.load_state_dict(before, strict=False)
+    if not torch.equal(*answers):
+        raise ValueError(f"training moves its {moved[0]}, which is no parameter and would not be kept")
+
+
 @torch.no_grad()
-def _leaves_padding_out(model, inputs):
-    """Whether each text says the same alone, to rounding."""
+def leaves_padding_out(model: "PreTrainedModel", inputs: dict[str, torch.Tensor]) -> bool:
+    """Whether each text of a batch, padded at the right, says the same alone, to rounding."""
     logits, lengths = model(**inputs).logits, inputs["attention_mask"].sum(1)
     alone = [model(**{name: values[[i], :length] for name, values in inputs.items()}).logits
              for i, length in enumerate(lengths)]
@@ -50,29 +69,48 @@ def _leaves_padding_out(model, inputs):
     return bool((torch.cat(alone) - logits).abs().max() <= 1e-3 * spread + 1e-5 * logits.abs().max())
 
 
-def by_length(forward: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **given: Any) -> Any:
-    """What ``forward`` gives of texts, run once for each length that they have, so that none of them is padded."""
+def by_length(forward: Any, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, *,
+              labels: torch.Tensor | None = None, **given: Any) -> Any:
+    """What ``forward``, a classifier's own, gives of texts, run once for each length that they have, so that none of them is
+    padded: their logits, and with ``labels`` the loss. What is given for each token, of shape (texts, tokens, …), is cut."""
+    from transformers.loss.loss_utils import ForSequenceClassificationLoss
     from transformers.modeling_outputs import SequenceClassifierOutput
 
-    if attention_mask is None:
-        return forward(input_ids=input_ids, **given)
+    if attention_mask is None or input_ids is None:
+        return forward(input_ids=input_ids, attention_mask=attention_mask, labels=labels, **given)
+    plainly = given.pop("return_dict", None) is not False
     inputs, lengths = {"input_ids": input_ids, "attention_mask": attention_mask, **given}, attention_mask.sum(1)
     rows = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
-    parts = [forward(**{name: values[own, :int(lengths[own[0]])] for name, values in inputs.items()}).logits for own in rows]
-    return SequenceClassifierOutput(logits=torch.cat(parts)[torch.cat(rows).argsort()])
+    parts = [forward(**{name: _cut(values, own, int(lengths[own[0]]), input_ids.shape) for name, values in inputs.items()},
+                     return_dict=True).logits for own in rows]
+    logits = torch.cat(parts)[torch.cat(rows).argsort()]
+    loss = None if labels is None else ForSequenceClassificationLoss(labels, logits, config=forward.__self__.config)
+    output = SequenceClassifierOutput(loss=loss, logits=logits)
+    return output if plainly else output.to_tuple()
+
+
+def _cut(values, rows, length, shape):
+    """What is given of these texts, no longer than they are; anything that is not by text and token is left as it is."""
+    per_token = isinstance(values, torch.Tensor) and values.ndim >= 2 and values.shape[:2] == shape
+    return values[rows, :length] if per_token else values
 
 
 def fails_in_bf16(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", device: torch.device) -> str:
-    """Why a step on texts, most of them padded, cannot be made in bf16; ``""`` where it can."""
-    inputs = {name: values.to(device) for name, values in batch(tokenizer).items()}
-    training = model.training
+    """Why a step on texts, most of them padded, cannot be made in bf16 as the training loop makes it; ``""`` where it can.
+    What fails in fp32 as well is raised."""
+    from studykit.training import fast
+
+    inputs = {name: values.to(device) for name, values in batch(tokenizer, model).items()}
+    training, fused = model.training, model.to(device).config._attn_implementation == "sdpa"
     try:
-        with torch.autocast(device.type, torch.bfloat16):
-            logits = _backward(model.to(device), inputs)
+        multiplied = fused and fast.proven(model, inputs, fast.multiplied_out(model))
+        with fast.on_cpu(model, 0, multiplied), torch.autocast(device.type, torch.bfloat16):
+            logits = _backward(model, inputs)
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         return "" if all(bool(values.isfinite().all()) for values in (logits, *gradients)) else "its numbers overflow"
     except (RuntimeError, NotImplementedError) as error:  # an operation that there is no bf16 of
-        return str(error).strip().splitlines()[0]
+        _backward(model, inputs)
+        return reason(error)
     finally:
         model.train(training)
         model.zero_grad(set_to_none=True)
@@ -86,7 +124,11 @@ def _backward(model, inputs):
     return logits.detach()
 
 
-def batch(tokenizer: "PreTrainedTokenizerBase") -> dict[str, torch.Tensor]:
-    """The texts as a batch of this study: padded at the right, whatever the tokenizer's own side is."""
-    padded = tokenizer(list(TEXTS), padding=True, padding_side="right", return_attention_mask=True, return_tensors="pt")
+def batch(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel | None" = None) -> dict[str, torch.Tensor]:
+    """The texts as a batch of this study: padded at the right, whatever the tokenizer's own side is, and no longer than a
+    ``model``, with its virtual tokens, has positions for."""
+    room = model and families.positions(model)
+    longest = min(LONGEST, room - getattr(model, "virtual_tokens", 0)) if room else LONGEST
+    padded = tokenizer(list(TEXTS), padding=True, padding_side="right", return_attention_mask=True, return_tensors="pt",
+                       truncation=True, max_length=longest)
     return {name: padded[name] for name in INPUTS if name in padded}

@@ -67,7 +67,8 @@ def encode(task: str | Path | Task, data: "Dataset", tokenizer: "PreTrainedToken
     if max_length < special + len(task.columns):
         raise ValueError(f"max_length must be at least {special + len(task.columns)}, for {special} special tokens and one "
                          f"of each text, got {max_length}")
-    tokens = tokenizer(*[data[column][:] for column in task.columns], truncation=True, max_length=max_length)
+    tokens = tokenizer(*[data[column][:] for column in task.columns], truncation=True, max_length=max_length,
+                       return_attention_mask=True)
     pad = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id, "attention_mask": 0}
     columns = {key: values for key, values in tokens.items() if key in pad}
     labels = np.array(data[task.label if task.label in data.column_names else "label"][:],

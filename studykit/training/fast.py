@@ -102,6 +102,7 @@ def _attention(module, query, key, value, attention_mask, scaling=None, dropout=
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if key.shape[1] != query.shape[1]:  # several queries share a key
         key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
+    key, value = key.to(query.dtype), value.to(query.dtype)  # a prefix's are in fp32
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill_(
             ~attention_mask, torch.finfo(query.dtype).min)
@@ -136,12 +137,11 @@ def proven(model: PreTrainedModel, inputs: dict, shortcut, instead: dict | None 
     model.eval()
     try:
         plain = model(**inputs).logits
-        try:
-            with shortcut:
-                quick = model(**(instead or inputs)).logits
-        except Exception:  # a model of another build: the plain way it is
-            return False
+        with shortcut:
+            quick = model(**(instead or inputs)).logits
         return same(quick, plain)
+    except Exception:  # a model of another build: the plain way it is, and what fails there is said when it trains
+        return False
     finally:
         model.train(before)
 
@@ -329,7 +329,7 @@ class _Done(nn.Module):
 
     def __init__(self, base):
         super().__init__()
-        for name in ("pooler", "pooler_activation"):
+        for name in ("pooler", "pooler_activation", "activation"):
             setattr(self, name, getattr(base, name, None))
         self.config = base.config
 

@@ -55,7 +55,7 @@ def train(models, sets, budget, *, lr, batch_size=16, seeds, precision="auto", d
         sets = [fast.Features(base, data, device, precision) for data in sets] if alone else sets
         stacked = _stacked(models, device)
         _check(base, stacked, fast.Features(base, few, device, "fp32") if alone else few, plain, device, len(models))
-        optimizer, schedule = training.make_optimizer(_groups(stacked), lr, total)
+        optimizer, schedule = training.make_optimizer(_groups(base, stacked), lr, total)
         orders = [budgets.batch_order(data.lengths, batch_size, total, seed) for data, seed in zip(sets, seeds, strict=True)]
         losses = vmap(_loss(base, device, precision), randomness="different")
         with ledger("train"), fast.on_features(base) if alone else contextlib.nullcontext():
@@ -126,12 +126,11 @@ def _stacked(models, device):
     return {name: torch.stack([each[name] for each in every]).requires_grad_() for name in every[0]}
 
 
-def _groups(stacked):
+def _groups(base, stacked):
     """Stacked parameters as ``training.groups`` has one model's: the members' axis is no axis of a weight matrix."""
-    decayed, plain = [], []
-    for values in stacked.values():
-        (decayed if values.ndim >= 3 else plain).append(values)
-    return decayed, plain
+    names = {id(p): name for name, p in base.named_parameters()}
+    decayed, plain = training.groups(base.parameters())
+    return [stacked[names[id(p)]] for p in decayed], [stacked[names[id(p)]] for p in plain]
 
 
 def _loss(base, device, precision):

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from studykit import methods
+from studykit.models import files
 from studykit.tasks import Encodings
 from studykit.training import budgets, checkpoints, fast, lighter, machine
 
@@ -65,7 +66,7 @@ def train(model: nn.Module, data: Encodings, budget: budgets.Budget, *, lr: floa
             model, data, device, outcome.precision, outcome.shortcuts) as light:
         torch.manual_seed(seed)
         with ledger("warmup"):
-            token_flops = warm_up(model, data, batch_size, device, outcome.precision)
+            token_flops = _warmed(model, data, batch_size, device, outcome.precision, light)
         torch.manual_seed(seed)
         with light.whole():
             features = fast.features(model, data, device, outcome.precision) if alone else None
@@ -160,6 +161,21 @@ def batch_loss(model, data, rows, device, precision):
     if logits.shape[1] == 1:
         return nn.functional.mse_loss(logits.float()[:, 0], labels)
     return nn.functional.cross_entropy(logits.float(), labels)
+
+
+def _warmed(model, data, batch_size, device, precision, light):
+    """What ``warm_up`` gives. Raises ``ValueError`` where the model can be trained in fp32 and not in bf16."""
+    try:
+        return warm_up(model, data, batch_size, device, precision)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, NotImplementedError) as error:  # an operation that there is no bf16 of
+        if precision != "bf16":
+            raise
+        with light.whole():
+            warm_up(model, data, batch_size, device, "fp32")
+        raise ValueError(f"{type(model).__name__} cannot be trained in bf16 ({files.reason(error)}): say precision=\"fp32\""
+                         ) from error
 
 
 def warm_up(model, data, batch_size, device, precision):

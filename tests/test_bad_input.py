@@ -226,6 +226,7 @@ STUDIES = [(lambda here, text=text: load(here, text), said) for text, said in [
     (spoilt(weights=123), "weights: .*string, got 123"),
     (spoilt(weights="0" * 16), "the encoder at .* has weights .*, but study tiny is about tiny-bert .*copy tiny.yaml"),
     (spoilt(data="mine"), "data: .*'published', got 'mine'"),
+    (spoilt(tasks=["cola", "qnli"], data="published"), "data: published holds no task .*: give qnli a digest in its YAML"),
     (spoilt(seeds=[0, -1]), "seeds: 1: .*greater than or equal to 0, got -1"),
     (spoilt(seeds=[2 ** 32]), "seeds: 0: .*less than 4294967296, got 4294967296"),
     (spoilt(seeds=[0, 1000]), "trials: seeds: 1000 is a seed of the report too: choose rates from others"),

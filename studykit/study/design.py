@@ -96,6 +96,9 @@ class Design(BaseModel):
         if self.baseline and self.baseline not in [arm.label for arm in self.arms]:
             raise ValueError(f"baseline: there is no arm {self.baseline!r}: choose from "
                              f"{', '.join(arm.label for arm in self.arms)}")
+        if self.data and (unknown := [task.name for task in self.tasks if not task.digest]):
+            raise ValueError(f"data: published holds no task to rows whose digest is not known: give {', '.join(unknown)} a "
+                             "digest in its YAML, or leave data out")
         if shared := set(self.seeds) & {*self.trials.seeds, *self.trials.close}:
             raise ValueError(f"trials: seeds: {', '.join(map(str, sorted(shared)))} is a seed of the report too: choose "
                              "rates from others")

@@ -10,6 +10,7 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from studykit import advise, methods, paths, tasks, training
@@ -17,6 +18,7 @@ from studykit.advise import advice as values
 from studykit.advise import asking, planning, racing, running, session
 from studykit.advise.planning import Pace
 from studykit.study import runs
+from studykit.tasks import known
 from studykit.telling import advised
 
 WORDS = {"calm": ("gentle", "quiet", "slow"), "soon": ("later", "week", "month"), "urgent": ("now", "fire", "help")}
@@ -280,6 +282,12 @@ def test_where_time_is_up_before_the_race_the_floors_are_compared(quick, monkeyp
     assert told.decision.kind == "floor" and told.stopped == "time was up in the race"
     assert told.promise.rows == told.rows["validation"] and told.promise.low <= told.promise.score <= told.promise.high
     assert {contender.kind for contender in told.contenders} == {"floor"} and told.model
+
+
+def test_a_metric_that_refuses_a_score_is_named():
+    row = pd.Series({"score": float("nan"), "better": 1, "scored_by": known("accuracy"), "labels": np.zeros(3)})
+    with pytest.raises(ValueError, match="accuracy gives the answers of lora no score: name another metric first"):
+        racing._round({"full": pd.Series({**row, "score": 1.0}), "lora": row})
 
 
 def test_labels_by_chance_are_worth_no_fine_tuning(quick):

@@ -86,8 +86,8 @@ def _round(rows: dict[str, pd.Series]) -> deciding.Round:
     """Scores of rows of a table on the same examples, and on resampled ones."""
     table = pd.DataFrame(list(rows.values()))
     if unscored := [name for name, row in rows.items() if row["score"] != row["score"]]:
-        raise ValueError(f"{table['scored_by'].iloc[0].title} gives the answers of {', '.join(unscored)} no score: name another "
-                         "metric first in the task's YAML")
+        raise ValueError(f"{table['scored_by'].iloc[0].title} gives the answers of {', '.join(unscored)} no score: name "
+                         "another metric first in the task's YAML")
     scores = (table["better"] * table["score"]).astype(float)
     metric, count = table["scored_by"].iloc[0], len(table["labels"].iloc[0])
     width = metric.factor * (metric.range[1] - metric.range[0])  # of the range; one without an end gives no unit

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from studykit import methods, tasks, training
 from studykit.models import encoders, families, trial
-from studykit.training import budgets, fast, fleet
+from studykit.training import bf16, budgets, fast, fleet
 
 CPU, WIDTH, INNER = torch.device("cpu"), 32, 64
 SIZES = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": INNER,
@@ -314,7 +314,7 @@ def test_a_pooler_that_is_not_read_is_no_part_of_the_head():
 def test_a_step_in_bf16_is_tried(kind, reason):
     at = folder(kind)
     model = methods.apply("full", encoders.load(at))
-    found = trial.fails_in_bf16(model, encoders.tokenizer(at), CPU)
+    found = bf16.fails(model, encoders.tokenizer(at), CPU)
     assert re.search(reason, found) and bool(found) == bool(reason)
     assert all(p.grad is None for p in model.parameters())
 
@@ -325,7 +325,7 @@ def test_the_trial_s_texts_fit_a_small_encoder(kind, method):
     at = folder(kind, max_position_embeddings=16)
     model = methods.apply(method, encoders.load(at), **({"tokens": 5} if method == "prompt" else {}))
     assert trial.batch(encoders.tokenizer(at), model)["input_ids"].shape[1] == (11 if method == "prompt" else 16)
-    assert trial.fails_in_bf16(model, encoders.tokenizer(at), CPU) == ""
+    assert bf16.fails(model, encoders.tokenizer(at), CPU) == ""
 
 
 def test_what_fails_in_fp32_too_is_not_laid_to_bf16():
@@ -333,7 +333,7 @@ def test_what_fails_in_fp32_too_is_not_laid_to_bf16():
     model = encoders.load(at)
     model.bert.encoder.layer[0].output.dense.weight.data = torch.zeros(WIDTH, 7)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        trial.fails_in_bf16(model, encoders.tokenizer(at), CPU)
+        bf16.fails(model, encoders.tokenizer(at), CPU)
 
 
 def test_the_trial_leaves_buffers_as_they_were():
@@ -401,7 +401,7 @@ def test_numbers_that_overflow_in_bf16_are_found(place):
         layer.register_forward_hook(spoilt)
     else:
         layer.register_forward_hook(lambda *given: given[-1].register_hook(spoilt) and None)
-    assert trial.fails_in_bf16(model, encoders.tokenizer(at), CPU) == "its numbers overflow"
+    assert bf16.fails(model, encoders.tokenizer(at), CPU) == "its numbers overflow"
 
 
 def test_an_unknown_reading_is_an_error():

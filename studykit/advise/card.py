@@ -113,7 +113,7 @@ def _certainty(advice: Advice, about: dict[str, Any]) -> list[str]:
         sure = "over 99 %" if decision.sure > 0.995 else f"{100 * decision.sure:.0f} %"
         lines += [f"{DECIDED[decision.kind]} The probability that it is within {_points(advice, decision.margin)} of the "
                   f"best is {sure}{rounds}."
-                  if about.get("title", decision.choice) == decision.choice else
+                  if decision.kind == "floor" or about.get("title", decision.choice) == decision.choice else
                   f"It is the best floor: of `{decision.choice}`, the choice so far, nothing was trained to its end."]
     if advice.task["labels"]:
         lines += [f"Probabilities are calibrated, at temperature {about['temperature']:.3g}"]

@@ -132,7 +132,7 @@ def _plain(model: "PreTrainedModel", task: Task, method: str, temperature: float
         return None
     factor = scale.deviation / temperature
     device = output.weight.device
-    inputs = {name: values.to(device) for name, values in trial.batch(tokenizer).items()}
+    inputs = {name: values.to(device) for name, values in trial.batch(tokenizer, model).items()}
     with torch.no_grad():
         wanted = model.to(device)(**inputs).logits.float() * factor + scale.mean
         output.weight.mul_(factor)

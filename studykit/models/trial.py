@@ -45,7 +45,7 @@ def _train_once(model, inputs):
     only parameters are kept (I-BERT's quantised mode)."""
     own = {name: values for name, values in model.state_dict().items() if name in dict(model.named_buffers())}
     before = {name: values.clone() for name, values in own.items()}
-    _backward(model, inputs)
+    backward(model, inputs)
     after = model.state_dict()
     if not (moved := [name for name, values in before.items() if not torch.equal(values, after[name])]):
         return
@@ -95,28 +95,7 @@ def _cut(values, rows, length, shape):
     return values[rows, :length] if per_token else values
 
 
-def fails_in_bf16(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", device: torch.device) -> str:
-    """Why a step on texts, most of them padded, cannot be made in bf16 as the training loop makes it; ``""`` where it can.
-    What fails in fp32 as well is raised."""
-    from studykit.training import fast
-
-    inputs = {name: values.to(device) for name, values in batch(tokenizer, model).items()}
-    training, fused = model.training, model.to(device).config._attn_implementation == "sdpa"
-    try:
-        multiplied = fused and fast.proven(model, inputs, fast.multiplied_out(model))
-        with fast.on_cpu(model, 0, multiplied), torch.autocast(device.type, torch.bfloat16):
-            logits = _backward(model, inputs)
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        return "" if all(bool(values.isfinite().all()) for values in (logits, *gradients)) else "its numbers overflow"
-    except (RuntimeError, NotImplementedError) as error:  # an operation that there is no bf16 of
-        _backward(model, inputs)
-        return reason(error)
-    finally:
-        model.train(training)
-        model.zero_grad(set_to_none=True)
-
-
-def _backward(model, inputs):
+def backward(model: "PreTrainedModel", inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """The logits of a pass in training, whose gradients the model then has; it moves no random draw of others."""
     with torch.random.fork_rng(devices=[inputs["input_ids"].device] if inputs["input_ids"].is_cuda else []):
         logits = model.train()(**inputs).logits.float()

@@ -382,8 +382,7 @@ def _check_models(study: Study, wanted: list[Run]) -> None:
 
 def _check_bf16(study: Study, model, tokenizer) -> None:
     """That the encoder can be trained in bf16: in some families numbers overflow there."""
-    from studykit.models import trial
-    from studykit.training import machine
+    from studykit.training import bf16, machine
 
-    if reason := trial.fails_in_bf16(model, tokenizer, machine.best_device()):
+    if reason := bf16.fails(model, tokenizer, machine.best_device()):
         raise ValueError(f"{study.encoder} cannot be trained in bf16 ({reason}): say precision: fp32 in study {study.name}")

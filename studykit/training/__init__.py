@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from studykit.training.loop import Outcome, batch_loss, logits, predict, train
 
 __all__ = ["Outcome", "batch_loss", "logits", "predict", "train"]
-MODULES = ("budgets", "checkpoints", "fast", "fleet", "frozen", "lighter", "loop", "machine", "rows")
+MODULES = ("bf16", "budgets", "checkpoints", "fast", "fleet", "frozen", "lighter", "loop", "machine", "rows")
 
 
 def __getattr__(name: str):

@@ -163,9 +163,9 @@ def advice_markdown(reports: pd.DataFrame, budgets: pd.DataFrame) -> str:
         groups = pd.cut(found["examples"], [0, *EXAMPLES, float("inf")], labels=[
             few, f"{EXAMPLES[0]:,} to {EXAMPLES[1]:,} examples", f"over {EXAMPLES[1]:,} examples"]).astype(str)
         order = [*dict.fromkeys(groups[found["examples"].argsort()])]
-        passes = f"{reports['epochs'].max():g} passes over them"
-        floor = f", at least {least:,.0f} steps" if (least := reports["min_steps"].max()) > 0 else ""
-        rows += _advised(found, groups, dict.fromkeys(order, passes + floor), order)
+        largest = found["examples"].groupby(groups).max()
+        rows += _advised(found, groups, {group: _length(reports[reports["examples"] <= largest[group]]) for group in order},
+                         order)
     if len(budgets):
         found = advice.chances(budgets, by=("task", "seconds"))
         groups = found["seconds"].map(lambda seconds: f"{seconds:g} s of training")
@@ -175,6 +175,14 @@ def advice_markdown(reports: pd.DataFrame, budgets: pd.DataFrame) -> str:
         besides = {group: f"{own.min():,} to {own.max():,} examples" for group, own in sizes.items() if len(own)}
         rows += _advised(found, groups, besides, order)
     return _markdown(["you have", "take", "within a point of the best with a chance of"], rows)
+
+
+def _length(runs: pd.DataFrame) -> str:
+    """How long runs trained: so many steps where the floor decided of all of them, else passes and the floor."""
+    floor = runs["min_steps"].max()
+    if floor > 0 and runs["steps"].max() <= floor:
+        return f"{floor:,.0f} steps of {runs['batch_size'].max()}"
+    return f"{runs['epochs'].max():g} passes over them" + (f", at least {floor:,.0f} steps" if floor > 0 else "")
 
 
 def _advised(found: pd.DataFrame, groups: pd.Series, besides: dict[str, str], order: list[str]) -> list[list[str]]:

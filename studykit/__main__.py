@@ -128,14 +128,18 @@ def _student(options):
 def _data(options):
     from studykit import tasks
     from studykit.advise import asking
+    from studykit.models import files
     from studykit.telling import door, story
 
     encoder = paths.callers(options.encoder)
     is_folder = options.encoder not in ("", "mini") and encoder.is_dir()
     parameters = {name: getattr(options, name) for name in ("text", "label", "minutes", "arms", "margin")}
     parameters |= {"data": str(paths.callers(options.data)), "encoder": str(encoder) if is_folder else options.encoder}
-    task, _ = asking.asked(**parameters)  # mistakes are said at once, before what an earlier call left is touched
+    task, wishes = asking.asked(**parameters)  # mistakes are said at once, before what an earlier call left is touched
     tasks.selection_split(task, tasks.load(task)["train"]["label"][:])
+    began = time.time()
+    files.digest(asking.place(wishes.encoder))  # fetching the encoder is set-up: no minute is spent on it
+    os.environ["STUDYKIT_STARTED"] = str(float(os.environ.get("STUDYKIT_STARTED") or began) + time.time() - began)
     notebook, = _chosen(paths.OWN)
     target = paths.made(paths.runs(task.name)) / notebook.name
     story.kept_in(task.name, notebook.stem).unlink(missing_ok=True)  # an earlier call's

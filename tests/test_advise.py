@@ -120,7 +120,7 @@ def test_a_file_that_is_called_as_a_study_has_a_folder_of_its_own(tmp_path):
 def test_another_file_of_the_same_name_has_a_folder_of_its_own(quick):
     first, second = (tickets(paths.made(quick / name)) for name in ("a", "b"))
     known, _ = asking.asked(first)
-    paths.write(paths.runs(known.name) / "advice.json", json.dumps({"task": {"data": known.data}}))
+    paths.write(paths.runs(known.name) / session.PLACE, known.data)
     assert known.name == "tickets" and asking.asked(first)[0].name == "tickets"
     assert re.fullmatch("tickets-[0-9a-f]{6}", asking.asked(second)[0].name)
     first.unlink()  # the file has moved: what was found of it is gone on with
@@ -227,6 +227,23 @@ def test_a_stop_gives_the_best_so_far(quick, monkeypatch, after):
     if after == 2:  # nothing of an arm was trained to its end
         assert told.model["kind"] == "floor" and ("nothing of" in sentence) == (told.model["choice"] != told.decision.choice)
     assert not (paths.results("tickets") / "answered.json").exists(), "so the next call goes on"
+
+
+def test_what_an_earlier_call_found_stands_until_a_later_one_has_finals(quick, monkeypatch):
+    rows = tickets(quick)
+    first = advise.run(rows, minutes=3, encoder="mini", arms=["full", "head"])
+    files = [paths.runs("tickets") / name for name in ("advice.json", "model/studykit.json")]
+    kept = {file: file.read_bytes() for file in files}
+
+    def stopped(self, run, reserve, keep=None):
+        if self.purse.seconds:
+            raise KeyboardInterrupt
+        raise running.TimeUp
+
+    monkeypatch.setattr(running.Bench, "result", stopped)
+    again = advise.run(rows, minutes=9, encoder="mini", arms=["full", "head"])
+    assert (again.decision, again.model) == (first.decision, first.model) and again.stopped.startswith("interrupted")
+    assert first.decision.rounds and all(file.read_bytes() == content for file, content in kept.items())
 
 
 def test_whoever_is_killed_before_anything_is_trained_has_the_floors(quick, monkeypatch):

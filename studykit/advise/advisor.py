@@ -68,7 +68,9 @@ def _staged(work: Session, stage: str, function: Callable[[Session], None]) -> N
 
 
 def _tell(work: Session) -> Advice:
-    """Write and tell what is known now."""
+    """Write and tell what is known now, unless an earlier call knew more."""
+    if standing := settling.earlier(work):
+        return standing
     settling.provisional(work)
     told, texts = settling.advice(work)
     told.write(paths.runs(work.question.name) / "advice.json")

@@ -1,7 +1,6 @@
 """What somebody asks: a task of their own, an encoder, arms with rates to try, and so many minutes."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +74,7 @@ def question(data: str | Path, text: str = "", label: str = "", minutes: float =
     from studykit.models import encoders
 
     task, wishes = asked(data, text, label, minutes, encoder, arms, margin)
-    at = wishes.encoder if wishes.encoder == "mini" else _place(wishes.encoder)
+    at = place(wishes.encoder)
     weights = encoders.digest(at)
     known = _study_of(weights)
     name = known.encoder if known else wishes.encoder
@@ -108,11 +107,9 @@ def _free(task: Task, path: Path) -> str:
     name = task.name
     if name in paths.studies() or (name == paths.EXAMPLE.stem and path != paths.EXAMPLE.resolve()):
         name = f"{name}-data"
-    file = paths.runs(name) / "advice.json"
-    known = json.loads(file.read_text(encoding="utf-8"))["task"]["data"] if file.is_file() else ""
-    own = Path(known).is_relative_to(file.parent)  # a sample of it, kept there
-    moved = not Path(known).exists()
-    if known in ("", task.data) or own or moved:
+    file = paths.runs(name) / "data.txt"
+    known = file.read_text(encoding="utf-8") if file.is_file() else ""
+    if known in ("", task.data) or not Path(known).exists():  # or it has moved
         return name
     return f"{name}-{hashlib.sha256(task.data.encode()).hexdigest()[:6]}"
 
@@ -139,10 +136,10 @@ def _checked(own: dict, given: dict, where: str) -> Wishes:
         raise ValueError(f"{where}: {tasks.sentence(error)}") from None
 
 
-def _place(encoder: str) -> str:
-    """A folder made whole, or the hub's id."""
+def place(encoder: str) -> str:
+    """A folder made whole, or the hub's id, or ``"mini"``."""
     there = paths.callers(encoder)
-    return str(there) if there.is_dir() else encoder
+    return str(there) if encoder != "mini" and there.is_dir() else encoder
 
 
 def _study_of(weights: str) -> Design | None:

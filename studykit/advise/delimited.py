@@ -22,12 +22,15 @@ def fill(source: Path, given: TextIO, written: TextIO, columns: Sequence[str], a
     if len(head) == HEAD:  # no half line
         head = head[: max(head.rfind("\n"), head.rfind("\r")) + 1]
     files.some(source, len(head.removeprefix("\ufeff").strip()))
-    mark, names = sheets.separated(head.removeprefix("\ufeff"), source.suffix.lower(), columns)
-    quoted = sheets.quotes_enclose(head.removeprefix("\ufeff"), mark, len(names))
+    head = head.lstrip("\ufeff")
+    text, mark, names = sheets.layout(head, source.suffix.lower(), columns)
+    quoted = sheets.quotes_enclose(text, mark, len(names))
     files.need(source, columns, names, twice=True)
     given.seek(0)
     called, places = files.free([name for name, _ in added], names), [names.index(column) for column in columns]
     records, width = _records(source, given, mark, quoted), 0
+    if len(text) < len(head):  # it begins with a line that says what separates
+        written.write(next(records)[0])
     while not width:  # what stands before the header stays there
         raw, values, _ = next(records)
         width = len(values) if any(values) else 0
@@ -53,7 +56,7 @@ def _records(source: Path, given: TextIO, mark: str, quoted: bool) -> Iterator[t
     def lines() -> Iterator[str]:
         for number, line in enumerate(given):
             raw.append(line)
-            yield line.removeprefix("\ufeff") if number == 0 else line
+            yield line.lstrip("\ufeff") if number == 0 else line
 
     reader = csv.reader(lines(), delimiter=mark, strict=True, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
     begin = 1

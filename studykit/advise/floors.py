@@ -172,7 +172,7 @@ def _score(task: Task, labels: np.ndarray, found: np.ndarray) -> float:
     from scipy.special import softmax
 
     answers = {"values": lambda: found[:, 0], "classes": lambda: found.argmax(1), "probabilities": lambda: softmax(found, 1)}
-    score = task.metric.sign * task.metric.score(labels, answers[task.metric.reads]())
+    score = task.metric.worth(labels, answers[task.metric.reads]())
     return -np.inf if np.isnan(score) else score
 
 

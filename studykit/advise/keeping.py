@@ -104,6 +104,9 @@ def _about(advice: Advice, task: Task, encoder_at: str, max_length: int, rows: i
 def _finish(new: Path, advice: Advice, about: dict[str, Any], tokenizer: "PreTrainedTokenizerBase | None") -> None:
     """Tokenizer, description and model card."""
     if tokenizer:
+        if backend := getattr(tokenizer, "backend_tokenizer", None):  # what earlier calls asked for would be kept
+            backend.no_truncation()
+            backend.no_padding()
         tokenizer.model_max_length = about["max_length"]
         tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # else its class's own come back
         tokenizer.save_pretrained(new)

@@ -25,6 +25,7 @@ from studykit.study.progress import Line
 from studykit.tasks import Encodings, Oddity, Task
 
 ANSWERED = "answered.json"  # beside the records: what has been asked, and how many minutes it was given
+PLACE = "data.txt"  # under ``runs/<name>``: whose the folder is
 KEPT = 0.97  # of the minutes are planned with
 ROWS = {"train": 2000, "validation": 500}  # a minute; of more rows a stratified part is read
 
@@ -85,6 +86,7 @@ def begun(question: Question, purse: Purse, told: Callable[[Advice, Texts], None
     task, at, line = question.task, question.encoder_at, Line()
     line.show(f"reading {task.name} …")
     account = tuple(tasks.account(task)) if task.data else ()
+    paths.write(paths.runs(question.name) / PLACE, task.data)
     question, data, more = _sampled(question)
     task, digest = question.task, tasks.digest(data)
     tokenizer = encoders.tokenizer(at)

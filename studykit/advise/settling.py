@@ -132,17 +132,31 @@ def model(session: Session) -> None:
     choice = session.decision.choice
     if session.bench.read_only and (before := _before(session, advice(session)[0])):
         session.model = before
+    elif earlier(session):
+        return
     elif choice in session.study.arms:
         _kept(session, choice, *_last(session, choice))
     else:
         _kept(session, choice, _on_all(session, choice))
 
 
+def earlier(session: Session) -> Advice | None:
+    """What an earlier call found on the same data, with this encoder and margin, where this one has no round of the finals
+    yet: it stands until then."""
+    file = paths.runs(session.question.name) / "advice.json"
+    if session.bench.read_only or session.rounds or not file.is_file():
+        return None
+    known = read(file)
+    asked = session.study.data_digest(session.question.name), session.question.encoder, session.question.margin
+    found = known.decision and (known.digest, known.encoder, known.decision.margin) == asked and known.decision.rounds > 0
+    return dataclasses.replace(known, stopped=session.stopped) if found else None
+
+
 def provisional(session: Session) -> None:
     """Keep the choice as it came out of the finals, so that whatever happens there is a model; where nothing of it is here,
     the best floor."""
     choice = session.decision.choice
-    if session.bench.read_only or session.model.get("choice") == choice:
+    if session.bench.read_only or session.model.get("choice") == choice or earlier(session):
         return
     if choice in session.study.arms and racing.tuned(session, choice):
         _kept(session, choice, *_of_finals(session, choice))

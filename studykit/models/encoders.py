@@ -10,7 +10,7 @@ from torch import Generator, nn
 from studykit import checks
 from studykit.models import families, trial
 from studykit.models.families import MORE_ROLES, READINGS, ROLES, Block, blocks, head_parameters, positions
-from studykit.models.files import digest, located, names, opening, quiet, weights_file
+from studykit.models.files import digest, located, opening, quiet, weights_file
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -19,8 +19,7 @@ __all__ = ["MORE_ROLES", "READINGS", "ROLES", "Block", "blocks", "check_fit", "d
            "generator", "head_parameters", "load", "located", "opening", "positions", "quiet", "tokenizer", "weights_file"]
 DEVIATION = 0.02  # of a head's weights, where the encoder's configuration names none
 STRAY = re.compile(r"(position_ids|inv_freq|attn(\.attention)?\.(masked_)?bias|word_embeddings\._weight)$")  # of old files
-HEADS = re.compile(r"(cls|score|\w*head|\w*classifier|\w*predictions?|qa_\w+|vocab_\w+|lm_loss|pred_layer|final_logits_bias)"
-                   r"(\.|$)")  # of other tasks
+INSERTED = re.compile(r"(^|\.)(prompt|prefix|adapters?|lora_\w+|ia3_\w+)(\.|$)")  # what methods put into an encoder
 
 
 def load(encoder: str | Path, num_labels: int = 2, seed: int = 0, pooler: str = "pretrained",
@@ -99,7 +98,7 @@ def _presented(model):
 
 def _check_weights(model, loading, encoder):
     """Raise ``ValueError`` where the encoder's weights are not exactly those of the file."""
-    if strange := _strange(model, loading["unexpected_keys"], encoder):
+    if strange := _strange(model, loading["unexpected_keys"]):
         raise ValueError(f"the weights of {encoder} hold {strange[0]}, which the encoder of its config.json has not: it "
                          "would be dropped; give a folder with the encoder alone (methods.load opens what was saved)")
     head = {name for name, _ in head_parameters(model)}
@@ -118,18 +117,15 @@ def _check_weights(model, loading, encoder):
                             else f"give the whole model, with its {part}" if whole else "fetch its folder anew"))
 
 
-def _strange(model, unexpected, encoder):
+def _strange(model, unexpected):
     """Names of an encoder's file that the encoder does not know, in order; heads of other tasks, poolers that the classifier
     leaves out and buffers of old files are none of them."""
     prefix, parts = f"{model.base_model_prefix}.", {name for name, _ in model.base_model.named_children()}
     unread = ("pooler.", "decoder.") if model.config.model_type == "funnel" else ("pooler.",)
     unknown = [name for name in sorted(unexpected)
                if not STRAY.search(name) and not name.removeprefix(prefix).startswith(unread)]
-    if not unknown:
-        return []
-    alone = not any(name.startswith(prefix) for name in names(encoder))  # its names have no prefix
     return [name for name in unknown
-            if name.startswith(prefix) or name.split(".")[0] in parts or (alone and not HEADS.match(name))]
+            if name.startswith(prefix) or name.split(".")[0] in parts or INSERTED.search(name)]
 
 
 def from_config(config: "PretrainedConfig", seed: int = 0, output_bias: float | None = None) -> "PreTrainedModel":

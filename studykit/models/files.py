@@ -82,19 +82,6 @@ def _fetched(encoder, name):
         return None
 
 
-def names(encoder: str | Path) -> list[str]:
-    """The names of the tensors in an encoder's files, which are here."""
-    from safetensors import safe_open
-
-    file = weights_file(encoder) or _fetched(encoder, WEIGHTS) or _fetched(encoder, INDEX)
-    if file is None:
-        return []
-    if file.name == INDEX:
-        return list(json.loads(file.read_text())["weight_map"])
-    with safe_open(file, "np") as opened:
-        return list(opened.keys())
-
-
 @contextlib.contextmanager
 def opening(part, encoder):
     """Within, transformers is quiet, and an error of the many kinds that it raises is one sentence."""

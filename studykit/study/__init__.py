@@ -166,9 +166,11 @@ class Study:
             if trials.empty:
                 return {}, trials
             choices = rates.judged(trials, self.design.trials.rule)
-            more = self.wider(trials, choices) if widened < rates.WIDEN else []
-            widened += 1
-            if not (more := more or self.closer(trials, choices)) or set(more) <= set(wanted):
+            wider = self.wider(trials, choices) if widened < rates.WIDEN else []
+            widened, known = widened + 1, set(wanted)
+            more = [run for run in wider if run not in known] or [run for run in self.closer(trials, choices)
+                                                                  if run not in known]
+            if not more:
                 break
             wanted += more
         return {(choice.task, choice.arm): choice.rate for choice in choices.itertuples()}, trials

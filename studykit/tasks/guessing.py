@@ -1,6 +1,7 @@
 """A task from a file that says nothing of itself: its columns guessed."""
 
 import re
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -112,8 +113,9 @@ def _names_above(parts: list[Sheet], texts: tuple[str, ...], label: str) -> None
         if not part.header or usual or names == counted:
             continue
         labels, held = part.columns[label], {word for text in part.columns[texts[0]] for word in text.lower().split()}
-        words = texts[0].lower().split()
-        like_text = len(words) >= WORDS and not texts[0].endswith(("?", ":")) and 2 * len({*words} & held) > len(words)
+        words, usually = texts[0].lower().split(), statistics.median(len(text.split()) for text in part.columns[texts[0]])
+        as_long = len(words) >= max(WORDS, usually / 2) and not texts[0].endswith(("?", ":"))
+        like_text = as_long and 2 * len({*words} & held) > len(words)
         if like_text or sheets.number(label, part.comma) is not None or sheets.name(label) in map(sheets.name, labels):
             raise ValueError(f"{part.head}: it looks like a row, not column names "
                              f"({sheets.listed(names)}): put names above it, such as text and label; or, where these are "
@@ -153,7 +155,8 @@ def _label(columns: dict[str, list], path: Path) -> str:
     """The column with few different values, or numbers; of several the one that is called as labels usually are."""
     possible = [name for name, values in columns.items() if _is_label(values)]
     plain = [name for name in possible if not any(isinstance(value, list | dict) for value in columns[name])]
-    chosen = [name for name in possible if name.lower() in LABELS] or plain or possible
+    whole = [name for name in plain if len(numbers_of(columns[name])) in (0, sum(map(_given, columns[name])))]
+    chosen = [name for name in possible if name.lower() in LABELS] or whole or plain or possible
     if len(chosen) == 1:
         return chosen[0]
     if chosen:

@@ -103,7 +103,7 @@ class Metric(BaseModel):
         """
         value, (low, high) = self._number(labels, answers), self.range
         rounding = 1e-9 * max(1.0, abs(value))
-        if value < low - rounding or value > high + rounding:
+        if value < low - rounding or value > high + rounding or (math.isinf(value) and value not in (low, high)):
             raise ValueError(f"metric {self.name} is {value:g} here, outside its range [{low:g}, {high:g}]: state a range "
                              "that holds all its scores in the task's file")
         return value

@@ -19,9 +19,7 @@ QUOTED = r'(?<![^{0}\r\n])"[^"]*(?:""[^"]*)*"(?![^{0}\r\n])'  # a whole quoted v
 def delimited(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
     """CSV or TSV, whatever separates. Rows of empty values alone are no rows, and empty columns at the end are none."""
     csv.field_size_limit(2 ** 31 - 1)  # a long text is no error: it is cut at max_length tokens
-    declared = DECLARED.match(text)
-    text = text[declared.end():] if declared else text  # its line stays, empty
-    mark, names = (declared[1], _header(text, declared[1])) if declared else separated(text, file.suffix.lower(), wanted)
+    text, mark, names = layout(text, file.suffix.lower(), wanted)
     _names_first(file, text, names)
     quoted = quotes_enclose(text, mark, len(names))
     unread = twice(names)
@@ -57,6 +55,15 @@ def delimited(file: Path, text: str, wanted: tuple[str, ...]) -> Sheet:
         _nothing_swallowed(file, text, mark, names.index(wanted[-1]), len(names), columns[wanted[-1]], spans)
     return Sheet(str(file), columns, f"separated by {DELIMITERS[mark]}" + ("" if quoted else ", quotes are text"),
                  [line for line, _ in spans], mark == ";", unread, header)
+
+
+def layout(text: str, suffix: str, wanted: Iterable[str]) -> tuple[str, str, list[str]]:
+    """``(text, mark, names)``: a text without the line that says what separates, if it has one (that line stays, empty);
+    what separates its values; and its columns."""
+    if declared := DECLARED.match(text):
+        text = text[declared.end():]
+        return text, declared[1], _header(text, declared[1])
+    return text, *separated(text, suffix, wanted)
 
 
 def separated(text: str, suffix: str, wanted: Iterable[str]) -> tuple[str, list[str]]:

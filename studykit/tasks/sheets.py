@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from studykit.tasks.cells import LINE_END, Sheet, listed, name, need, number, sound, twice
-from studykit.tasks.separated import DELIMITERS, SAMPLE, delimited, quotes_enclose, separated
+from studykit.tasks.separated import DELIMITERS, SAMPLE, delimited, layout, quotes_enclose, separated
 
-__all__ = ["DELIMITERS", "KINDS", "LINE_END", "Sheet", "by_name", "listed", "name", "need", "number", "quotes_enclose",
-           "separated", "sheet", "sound"]
+__all__ = ["DELIMITERS", "KINDS", "LINE_END", "Sheet", "by_name", "layout", "listed", "name", "need", "number",
+           "quotes_enclose", "separated", "sheet", "sound"]
 KINDS = ("csv", "tsv", "jsonl", "json", "parquet")
 
 

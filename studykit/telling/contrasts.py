@@ -32,12 +32,13 @@ def gap_by_fraction(gaps: pd.DataFrame, about: str = "", margin: comparisons.Mar
         colours = [styled[arm][0] for arm in rows["arm"]]
         beyond += limits.set_on(ax, *within, ticks.middle(rows[axis]), rows["gap"], colours)
     style.key(drawn, styled)
-    pairs = sorted(set(gaps["pairs"]))
+    told = gaps[gaps["pairs"] > 0]
+    pairs = sorted(set(told["pairs"])) or [0]
     size = f", ±{margin:g} point{'s' * (margin != 1)}" if isinstance(margin, float | int) else ""
     style.footer(drawn.fig, about, f"{pairs[0]}{f'–{pairs[-1]}' if len(pairs) > 1 else ''} pairs of runs a bar",
                  "bar: 95 %, seeds and test examples", f"band: the margin{size}",
                  "arrow: a gap beyond the panel" if beyond else "",
-                 "" if gaps["learnt"].all() else f"hollow: {gaps['baseline'].iloc[0]} has not learnt there")
+                 "" if told["learnt"].all() else f"hollow: {gaps['baseline'].iloc[0]} has not learnt there")
     return drawn.fig
 
 
@@ -67,7 +68,7 @@ def gap_by_task(gaps: pd.DataFrame, new: pd.DataFrame, about: str = "", margin: 
     places = {task: len(titles) - number for number, task in enumerate(titles)}
     drawn = style.panels(len(styled), style.ROOMY + 1, height=0.75 + 0.17 * len(titles))
     for number, (ax, (arm, look)) in enumerate(zip(drawn.axes, styled.items(), strict=True)):
-        rows, ahead = gaps[gaps["arm"] == arm], new[new["arm"] == arm]
+        rows, ahead = gaps[gaps["arm"].eq(arm) & gaps["gap"].notna()], new[new["arm"] == arm]
         held = np.array([-2 * margin, 2 * margin, *rows["gap"], *ahead["gap"]])
         held = held + 0.06 * np.ptp(held) * np.sign(held - held.mean())  # an arrowhead stays clear of a mark
         ends = np.concatenate([rows[["low", "high"]].to_numpy().ravel(), ahead[["new_low", "new_high"]].to_numpy().ravel()])
@@ -88,11 +89,12 @@ def gap_by_task(gaps: pd.DataFrame, new: pd.DataFrame, about: str = "", margin: 
                xlabel=f"gap to {gaps['baseline'].iloc[0]}, points", yticks=[*places.values(), 0])
         ax.set_yticklabels([*titles.values(), "a new task"] if number % drawn.columns == 0 else [])
         ax.tick_params(axis="y", length=0)
-    pairs = sorted(set(gaps["pairs"]))
+    told = gaps[gaps["pairs"] > 0]
+    pairs = sorted(set(told["pairs"])) or [0]
     style.footer(drawn.fig, about, f"{pairs[0]}{f'–{pairs[-1]}' if len(pairs) > 1 else ''} pairs of runs a bar",
                  "bar: 95 %, seeds and test examples", f"band: the margin, ±{margin:g} point{'s' * (margin != 1)}",
                  "a new task: mean over tasks; thick: its 95 %, thin: that of one more task" if len(new) else "",
-                 "" if gaps["learnt"].all() else f"hollow, and left out of the new task: {gaps['baseline'].iloc[0]} has not "
+                 "" if told["learnt"].all() else f"hollow, and left out of the new task: {gaps['baseline'].iloc[0]} has not "
                                                  "learnt there")
     return drawn.fig
 

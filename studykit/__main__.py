@@ -139,12 +139,12 @@ def _data(options):
     tasks.selection_split(task, tasks.load(task)["train"]["label"][:])
     began = time.time()
     files.digest(asking.place(wishes.encoder))  # fetching the encoder is set-up: no minute is spent on it
-    os.environ["STUDYKIT_STARTED"] = str(float(os.environ.get("STUDYKIT_STARTED") or began) + time.time() - began)
+    started = str(float(os.environ.get("STUDYKIT_STARTED") or began) + time.time() - began)
     notebook, = _chosen(paths.OWN)
     target = paths.made(paths.runs(task.name)) / notebook.name
     story.kept_in(task.name, notebook.stem).unlink(missing_ok=True)  # an earlier call's
     with door.interruptible():
-        status = _execute(notebook, target, parameters)
+        status = _execute(notebook, target, parameters, STUDYKIT_STARTED=started)
     if status != "failed" or door.answered(task.name):
         print(door.said(task.name, target))
     return int(status == "failed")
@@ -285,14 +285,15 @@ def run_all(experiment, plan):
     return 1 if failed else 0
 
 
-def _execute(notebook, target, parameters):
-    """Run one notebook; ``"passed"`` or ``"failed"``, with the error on stderr."""
+def _execute(notebook, target, parameters, **environment):
+    """Run one notebook, with more in its environment; ``"passed"`` or ``"failed"``, with the error on stderr."""
     import papermill
 
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "progress"
         log.touch()
-        os.environ["STUDYKIT_PROGRESS"] = str(log)
+        environment["STUDYKIT_PROGRESS"] = str(log)
+        os.environ.update(environment)
         done = threading.Event()
         follower = threading.Thread(target=_follow, args=(log, done), daemon=True)
         follower.start()
@@ -308,7 +309,8 @@ def _execute(notebook, target, parameters):
         finally:
             done.set()
             follower.join()
-            del os.environ["STUDYKIT_PROGRESS"]
+            for name in environment:
+                del os.environ[name]
     return status
 
 

@@ -141,6 +141,19 @@ def test_what_looks_like_a_row_may_be_said_to_be_names(tmp_path):
     assert described(file, text(-1), "calm").label == "calm"
 
 
+def test_long_names_of_columns_are_names(tmp_path):
+    """A name is no row because its words stand in the texts, of which each is far longer."""
+    long = [f"{text(i)} and this consumer has a complaint, a long narrative of what the bank did {i}" for i in COUNT]
+    file = written(tmp_path, {"Consumer complaint narrative": long, "Product": columns()["label"]})
+    assert described(file).columns == ("Consumer complaint narrative",)
+
+
+def test_of_labels_and_partial_numbers_labels_are_chosen(tmp_path):
+    prices = [f"{i}.5" if i % 20 else "n/a" for i in COUNT]
+    file = written(tmp_path, {"text": columns()["text"], "verdict": columns()["label"], "price": prices})
+    assert described(file).label == "verdict"
+
+
 def test_columns_that_nobody_needs_may_stand_twice(tmp_path):
     frame = pd.DataFrame(columns(note="x", more="y")).rename(columns={"more": "note"})
     frame.to_csv(tmp_path / "x.csv", index=False)

@@ -155,6 +155,13 @@ def test_a_csv_keeps_its_bytes_and_has_answers_at_its_end(at, models, kind, name
         assert line.startswith(old)
 
 
+def test_a_line_that_says_what_separates_stays_first(at, models):
+    (at / "x.csv").write_bytes(b"sep=;\r\n" + written_csv(";").encode())
+    (at / "y.csv").write_bytes(written_csv(";").encode())
+    assert predict("x.csv", "--model", models / "classes") == predict("y.csv", "--model", models / "classes") == 0
+    assert (at / "x.predicted.csv").read_bytes() == b"sep=;\r\n" + (at / "y.predicted.csv").read_bytes()
+
+
 def test_tabs_with_quotes_as_text_stay_so(at, models):
     (at / "x.tsv").write_text('text\tnote\nthe "girl waits\ta\nthe dogs"\tb\n')
     assert predict("x.tsv", "--model", models / "quick") == 0

@@ -175,9 +175,10 @@ def test_committed_figures_are_drawn_from_the_committed_records(name):
 
 def test_clock_and_budgets_come_with_the_project_from_any_home(tmp_path, monkeypatch):
     here = study.load("minilm")
-    runs, clock = here.timed(0.001), here.clock(measure=False)
+    runs, clock = here.timed(0.001), here.clock(arms=here.moving, measure=False)
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path))
-    assert runs and here.timed(0.001) == runs and here.clock(measure=False) == clock and not clock.refusal
+    assert runs and here.timed(0.001) == runs
+    assert here.clock(arms=here.moving, measure=False) == clock and clock.paces and not clock.refusal
 
 
 def test_gaps_are_those_of_the_records(found):

@@ -348,7 +348,7 @@ def test_one_run_that_cannot_train_stops_those_before_it(tiny_study, wanted, tra
 
 
 @pytest.mark.parametrize("arm, message", [
-    ({"method": "adapter", "options": {"botleneck": 8}}, r"tiny\.yaml: arms: 0: adapter has no option botleneck"),
+    ({"method": "adapter", "options": {"botleneck": 8}}, r"tiny\.yaml: arms: odd: adapter has no option botleneck"),
     ({"method": "bitfit", "options": {"terms": ["quarry"]}}, "unknown bitfit term quarry"),
     ({"method": "last_k", "options": {"k": 7}}, "k must be 1 to 2")], ids=str)
 def test_arms_that_cannot_train_are_refused(tiny_yaml, tiny_glue, tiny_encoder, tiny_study, arm, message):

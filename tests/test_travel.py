@@ -218,6 +218,8 @@ def test_the_figure_shows_every_task_and_the_new_one():
     drawn = {round(float(x), 6) for line in left.lines for x in np.atleast_1d(line.get_xdata())}
     assert {-3.0, 3.0, -2.0, 2.0} <= drawn
     assert right.get_xlim()[0] < -60 < left.get_xlim()[0]
+    lost = gaps([np.nan], 0.3, pairs=0, learnt=False)  # the baseline has no run there
+    assert len(plots.gap_by_task(pd.concat([table, lost.assign(task="t9")]), travel.new_task(table)).axes) == 2
     with pytest.raises(ValueError, match="not in points"):
         plots.gap_by_task(table.assign(metric_axis="Accuracy"), travel.new_task(table))
     with pytest.raises(ValueError, match="several places"):

@@ -234,7 +234,8 @@ def scored(session: Session, floor: floors.Floor, split: str, rows: np.ndarray) 
     outputs = floors.outputs(floor, [session.rows[split][row] for row in rows], embedded)
     probabilities = runs.softmax(outputs) if task.labels else None
     answers = outputs.argmax(1) if task.labels else outputs[:, 0]
-    given = task.scores(labels, answers, probabilities, refused := {})
+    refused: dict[str, str] = {}
+    given = task.scores(labels, answers, probabilities, refused)
     scores = {metric.name: metric.factor * (np.nan if metric.name in refused else np.nan_to_num(given[metric.name]))
               for metric in task.metrics}  # 0: of one answer
     return pd.Series({"score": scores[task.metric.name], "better": task.metric.sign, "scored_by": task.metric,

@@ -111,7 +111,9 @@ def _check_weights(model, loading, encoder):
     if lost := lost & own.keys():
         first = min(lost)
         part = first.removeprefix(prefix).split(".")[0]
-        whole = lost >= {name for name in own if name.startswith(f"{prefix}{part}.")}
+        inside = {name for name in own if name.startswith(prefix)}
+        missing = set(loading["missing_keys"])
+        whole = not missing >= inside and missing >= {name for name in inside if name.startswith(f"{prefix}{part}.")}
         raise ValueError(f"the weights of {encoder} lack {first} in the shape of its config.json: it would stay random: "
                          + ("say pooler: new, so that it is part of the head" if part == "pooler"
                             else f"give the whole model, with its {part}" if whole else "fetch its folder anew"))

@@ -89,8 +89,9 @@ def opening(part, encoder):
         try:
             yield
         except Exception as error:
-            raise ValueError(f"the {part} of {encoder} cannot be read ({reason(error)}): fetch its folder anew, or write it "
-                             "with save_pretrained") from error
+            why = "its model_type is missing" if "`model_type`" in str(error) else reason(error)
+            raise ValueError(f"the {part} of {encoder} cannot be read ({why}): fetch its folder anew, or write it with "
+                             "save_pretrained") from error
 
 
 def reason(error: Exception) -> str:

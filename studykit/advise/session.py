@@ -14,7 +14,7 @@ import pandas as pd
 
 from studykit import methods, paths, tasks
 from studykit.advise import planning
-from studykit.advise.advice import Advice, Curve, Trial
+from studykit.advise.advice import Advice, Curve, Trial, read
 from studykit.advise.asking import Question
 from studykit.advise.floors import Floor
 from studykit.advise.planning import Plan
@@ -66,6 +66,7 @@ class Session:
     curve: Curve = field(default_factory=Curve)
     stopped: str = ""
     model: dict[str, Any] = field(default_factory=dict)
+    before: Advice | None = None  # what an earlier call left
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -108,6 +109,8 @@ def begun(question: Question, purse: Purse, told: Callable[[Advice, Texts], None
     rows = {split: list(zip(*(data[split][column][:] for column in task.columns), strict=True)) for split in sets}
     session = Session(question, identity, study, plan, bench, sets, rows, account + more + without,
                       tuple(tasks.oddities(task, data, tokenizer, length)), told)
+    file = paths.runs(question.name) / "advice.json"
+    session.before = read(file) if file.is_file() else None
     line.show(" ".join(planning.sentences(plan, question.minutes, len(question.arms), len(lengths))))
     return session
 

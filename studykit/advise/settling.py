@@ -141,15 +141,15 @@ def model(session: Session) -> None:
 
 
 def earlier(session: Session) -> Advice | None:
-    """What an earlier call found on the same data, with this encoder and margin, where this one has no round of the finals
-    yet: it stands until then."""
-    file = paths.runs(session.question.name) / "advice.json"
-    if session.bench.read_only or session.rounds or not file.is_file():
+    """What finals of an earlier call found on the same data, with this encoder and margin, where this one has no round of
+    its own yet: it stands until then."""
+    known, question = session.before, session.question
+    if session.bench.read_only or session.rounds or known is None or known.decision is None:
         return None
-    known = read(file)
-    asked = session.study.data_digest(session.question.name), session.question.encoder, session.question.margin
-    found = known.decision and (known.digest, known.encoder, known.decision.margin) == asked and known.decision.rounds > 0
-    return dataclasses.replace(known, stopped=session.stopped) if found else None
+    asked = session.study.data_digest(question.name), question.encoder, question.margin
+    if (known.digest, known.encoder, known.decision.margin) != asked or not any(row.trained for row in known.contenders):
+        return None
+    return dataclasses.replace(known, stopped=session.stopped)
 
 
 def provisional(session: Session) -> None:

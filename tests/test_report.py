@@ -76,11 +76,12 @@ def test_rates_and_parameters_of_any_study(table):
 
 
 def test_advice_has_a_row_for_amounts_and_for_budgets(table):
-    small = table.assign(examples=np.where(table["fraction"] == 1, 5000, 500))
+    small = table.assign(examples=np.where(table["fraction"] == 1, 5000, 500), batch_size=16,
+                         steps=np.where(table["fraction"] == 1, 626, 200))
     budgets = small[small["fraction"] == 1].assign(seconds=10.0)
     head, *rows = cells(report.advice_markdown(small, budgets))
     assert head[:2] == ["you have", "take"]
-    assert [row[0] for row in rows] == ["up to 1,000 examples, 2 passes over them, at least 200 steps",
+    assert [row[0] for row in rows] == ["up to 1,000 examples, 200 steps of 16",
                                         "over 3,000 examples, 2 passes over them, at least 200 steps",
                                         "10 s of training, 5,000 to 5,000 examples"]
     assert {row[1] for row in rows} == {"`all`"}

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from studykit.evidence.table import packed
 from studykit.tasks import Metric, metrics
+from studykit.tasks.packing import packed
 
 Cell = tuple  # (task, arm), or (task, arm, fraction)
 

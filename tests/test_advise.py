@@ -120,7 +120,7 @@ def test_a_file_that_is_called_as_a_study_has_a_folder_of_its_own(tmp_path):
 def test_another_file_of_the_same_name_has_a_folder_of_its_own(quick):
     first, second = (tickets(paths.made(quick / name)) for name in ("a", "b"))
     known, _ = asking.asked(first)
-    paths.write(paths.runs(known.name) / session.PLACE, known.data)
+    paths.write(paths.runs(known.name) / asking.PLACE, known.data)
     assert known.name == "tickets" and asking.asked(first)[0].name == "tickets"
     assert re.fullmatch("tickets-[0-9a-f]{6}", asking.asked(second)[0].name)
     first.unlink()  # the file has moved: what was found of it is gone on with

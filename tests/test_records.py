@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from studykit import tasks
-from studykit.evidence.table import packed, table
+from studykit.evidence.table import table
 from studykit.study import locks, records
 from studykit.study.arms import Arm
 from studykit.study.runs import Run
+from studykit.tasks.packing import packed
 
 COLA = tasks.get("cola")
 ARM = Arm(label="small adapter", method="adapter", options={"bottleneck": 8})

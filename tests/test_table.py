@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import sklearn.metrics
 
-from studykit.evidence.table import collapsed, packed, table, unpacked
+from studykit.evidence.table import collapsed, table
 from studykit.tasks import Task, known
+from studykit.tasks.packing import packed, unpacked
 
 RNG = np.random.default_rng(0)
 COLA = Task(name="cola", title="CoLA", columns=["text"], labels=["no", "yes"], metrics=["matthews_correlation", "accuracy"])

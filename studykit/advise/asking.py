@@ -15,6 +15,7 @@ from studykit.study.arms import Arm
 from studykit.study.design import Design, Trials
 from studykit.tasks import Task
 
+PLACE = "data.txt"  # under ``runs/<name>``: whose the folder is
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 MINUTES, MARGIN = 10.0, 1.0
 SLOW, QUICK = (3e-5, 1e-4, 3e-4), (1e-3, 3e-3, 1e-2)  # rates of arms that train whole matrices, and of those that train few
@@ -107,7 +108,7 @@ def _free(task: Task, path: Path) -> str:
     name = task.name
     if name in paths.studies() or (name == paths.EXAMPLE.stem and path != paths.EXAMPLE.resolve()):
         name = f"{name}-data"
-    file = paths.runs(name) / "data.txt"
+    file = paths.runs(name) / PLACE
     known = file.read_text(encoding="utf-8") if file.is_file() else ""
     if known in ("", task.data) or not Path(known).exists():  # or it has moved
         return name

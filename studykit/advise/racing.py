@@ -13,9 +13,9 @@ from studykit.advise.advice import Trial
 from studykit.advise.running import TimeUp
 from studykit.advise.session import Session
 from studykit.evidence import deciding, stats
-from studykit.evidence.table import packed
 from studykit.study import runs
 from studykit.study.arms import Arm
+from studykit.tasks.packing import packed
 
 RACE_SEED = 1000
 LOOKS = 6  # rounds of the finals, at most: together they score nine rows of ten
@@ -57,7 +57,7 @@ def _over(session: Session, rung: int) -> None:
         own = [(trial.rate, session.bench.row(record)) for trial, record in session.trials
                if (trial.arm, trial.rung) == (label, rung)]
         if own:
-            rates[label], rows[label] = max(own, key=lambda pair: (_better(pair[1]), pair[0] == _middle(arm)))
+            rates[label], rows[label] = max(own, key=lambda pair: (better(pair[1]), pair[0] == _middle(arm)))
     session.rates, session.rung, session.rungs = rates, _round(rows), rung + 1
     _decide(session)
 
@@ -77,7 +77,7 @@ def _trial(session: Session, rung: int, steps: int, label: str, rate: float) -> 
     session.bench.best = f"{best.arm} {best.score:.1f}"
 
 
-def _better(row: pd.Series) -> float:
+def better(row: pd.Series) -> float:
     """A row's score in points, more is better."""
     return float(row["better"] * row["score"])
 

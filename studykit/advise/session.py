@@ -15,7 +15,7 @@ import pandas as pd
 from studykit import methods, paths, tasks
 from studykit.advise import planning
 from studykit.advise.advice import Advice, Curve, Trial, read
-from studykit.advise.asking import Question
+from studykit.advise.asking import PLACE, Question
 from studykit.advise.floors import Floor
 from studykit.advise.planning import Plan
 from studykit.advise.running import Bench, Purse
@@ -25,7 +25,6 @@ from studykit.study.progress import Line
 from studykit.tasks import Encodings, Oddity, Task
 
 ANSWERED = "answered.json"  # beside the records: what has been asked, and how many minutes it was given
-PLACE = "data.txt"  # under ``runs/<name>``: whose the folder is
 KEPT = 0.97  # of the minutes are planned with
 ROWS = {"train": 2000, "validation": 500}  # a minute; of more rows a stratified part is read
 

@@ -9,13 +9,13 @@ import pandas as pd
 
 from studykit import methods, paths, tasks
 from studykit.advise import calibration, floors, keeping, planning, racing
-from studykit.advise.advice import Advice, Contender, Curve, Promise, read
+from studykit.advise.advice import Advice, Contender, Curve, Promise
 from studykit.advise.running import TimeUp
 from studykit.advise.session import Session, Texts
 from studykit.evidence import curves, stats
-from studykit.evidence.table import unpacked
 from studykit.study import runs
 from studykit.tasks import Encodings
+from studykit.tasks.packing import unpacked
 
 SHARES = (0.5, 0.25)  # of the rows, besides all, that the learning curve is drawn through
 FEW = 30  # rows that decided nothing: from fewer there is no promise
@@ -35,7 +35,7 @@ def curve(session: Session) -> None:
     if choice in session.study.arms and not plan.curve and not session.bench.read_only:
         session.curve = Curve(reason="there was no time for trainings on fewer labels: give it more minutes")
         return
-    points = [(rows, float(row["better"] * row["score"]), k) for k, row in _rounds_of(session, choice)]
+    points = [(rows, racing.better(row), k) for k, row in _rounds_of(session, choice)]
     with contextlib.suppress(TimeUp):
         for k in range(len(points)):
             for share in SHARES:
@@ -56,13 +56,13 @@ def _at(session: Session, choice: str, share: float, k: int) -> float:
         run, = session.study.plan(arms=[choice], rates=session.rates[choice], seeds=[k], steps=session.plan.steps, fold=k,
                                   fractions=[share], score_on="selection", score_rows=session.plan.score_rows)
         row = session.bench.row(session.bench.result(run, racing.reserve(session)))
-        return float(row["better"] * row["score"])
+        return racing.better(row)
     labels = session.sets["train"].labels
     rest, part = tasks.selection_split(session.task, labels, k)
     part = tasks.some(session.task, labels, part, session.plan.score_rows)
     some = rest[tasks.subset(session.task, labels[rest], share, k)]
     row = racing.scored(session, _floor(session, choice, "train", some), "train", part)
-    return float(row["better"] * row["score"])
+    return racing.better(row)
 
 
 def _floor(session: Session, title: str, split: str, rows: np.ndarray) -> floors.Floor:
@@ -72,7 +72,7 @@ def _floor(session: Session, title: str, split: str, rows: np.ndarray) -> floors
 def _curve(session: Session, points: list[tuple[int, float, int]]) -> Curve:
     metric = session.task.metric
     low, high = sorted(metric.sign * metric.factor * end for end in metric.range)
-    nothing = [float(row["better"] * row["score"]) for floor, row in session.floors.values()
+    nothing = [racing.better(row) for floor, row in session.floors.values()
                if floor.constant]
     found = curves.forecast(pd.DataFrame(points, columns=["labels", "score", "fold"]), bounds=(low, high),
                             margin=session.question.margin, chance=float(np.mean(nothing)))
@@ -161,7 +161,7 @@ def provisional(session: Session) -> None:
     if choice in session.study.arms and racing.tuned(session, choice):
         _kept(session, choice, *_of_finals(session, choice))
     elif choice not in session.study.arms or not session.model:
-        rows = {name: float(row["better"] * row["score"]) for (k, name), (_, row) in session.floors.items() if k == 0}
+        rows = {name: racing.better(row) for (k, name), (_, row) in session.floors.items() if k == 0}
         name = choice if choice in rows else max(rows, key=rows.__getitem__)
         rest, _ = tasks.selection_split(session.task, session.sets["train"].labels)
         _kept(session, name, session.floors[0, name][0], rows=len(rest))
@@ -181,11 +181,10 @@ def _kept(session: Session, choice: str, trained, scale: tasks.Scale | None = No
 
 def _before(session: Session, told: Advice) -> dict:
     """The model of an earlier call, where that gave the same advice on the same data."""
-    file = paths.runs(session.question.name) / "advice.json"
-    if not file.is_file() or not (paths.runs(session.question.name) / "model").is_dir():
+    known = session.before
+    if known is None or not (paths.runs(session.question.name) / "model").is_dir():
         return {}
-    earlier = read(file)
-    return earlier.model if (earlier.digest, earlier.decision) == (told.digest, told.decision) else {}
+    return known.model if (known.digest, known.decision) == (told.digest, told.decision) else {}
 
 
 def _on_all(session: Session, title: str) -> floors.Floor:

@@ -2,7 +2,7 @@
 
 import bisect
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,9 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 
-from studykit.evidence.table import unpacked
 from studykit.tasks import known
 from studykit.tasks.metrics import GENERIC
+from studykit.tasks.packing import unpacked
 
 RESAMPLES = 2000  # fewer of more than four thousand examples
 Interval = tuple[float, float, float]  # estimate, low, high
@@ -95,8 +95,7 @@ def paired_gaps(table: pd.DataFrame, baseline: str | None = None, by: Sequence[s
     by = list(by)
     order = table.drop_duplicates("arm").sort_values("arm_place", kind="stable")["arm"].tolist() if len(table) else []
     baseline = order[0] if baseline is None and order else baseline
-    if baseline not in order:
-        raise ValueError(f"no run of the baseline {baseline!r} in the table: it has {', '.join(order)}")
+    need_baseline(order, baseline)
     rows, table = [], table[[name for name in table if name in {*by, *PAIRED, *CARRIED}]]  # the fewer columns the quicker
     for group, part in table.groupby(by, sort=False):
         if (twice := part.duplicated(["arm", "seed"])).any():
@@ -113,6 +112,12 @@ def paired_gaps(table: pd.DataFrame, baseline: str | None = None, by: Sequence[s
                  for arm in order if arm in about and arm != baseline]
     return pd.DataFrame(sorted(rows, key=lambda row: order.index(row["arm"])),
                         columns=None if rows else [*by, *GAP, *CARRIED])
+
+
+def need_baseline(arms: Iterable[str], baseline: str | None) -> None:
+    """Raises ``ValueError`` where the baseline is none of the arms that a table has runs of."""
+    if baseline not in (there := list(arms)):
+        raise ValueError(f"no run of the baseline {baseline!r} in the table: it has {', '.join(there)}")
 
 
 PAIRED = ("arm", "seed", "score", "better", "status", "learnt", "metric_low", "metric_high", "scored_by", "labels",

@@ -11,8 +11,6 @@ from studykit.tasks import Metric, Task
 from studykit.tasks.metrics import written
 from studykit.tasks.packing import packed, unpacked
 
-__all__ = ["COLLAPSED", "LEARNT", "collapsed", "constant", "packed", "table", "tuples", "unpacked"]
-
 COLLAPSED = {"number": 1 / 50, "classes": 1 / 30}  # of the spread of labels, of the labels other than the commonest
 LEARNT = 0.01  # p value of the same answers shuffled over the rows
 

@@ -59,7 +59,7 @@ def ratios(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     runs, but none of the baseline."""
     rows = []
     if len(table):
-        _need(table, baseline)
+        stats.need_baseline(table["arm"].unique(), baseline)
     for task, runs in table.groupby("task", sort=False):
         scores = {arm: part["score"].dropna() for arm, part in runs.groupby("arm", sort=False)}
         for arm in [arm for arm in scores if arm != baseline and baseline in scores]:
@@ -69,14 +69,9 @@ def ratios(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "task_title", "arm", "times", "low", "high", "p"])
 
 
-def _need(table: pd.DataFrame, baseline: str) -> None:
-    if baseline not in set(table["arm"]):
-        raise ValueError(f"no run of the baseline {baseline!r} in the table: it has {', '.join(table['arm'].unique())}")
-
-
 def paired(table: pd.DataFrame, baseline: str) -> pd.Series:
     """The gaps of pairs of runs to the baseline, by task, arm and seed. Raises ``ValueError`` where it has no run."""
-    _need(table, baseline)
+    stats.need_baseline(table["arm"].unique(), baseline)
     wide = table.pivot(index=["task", "seed"], columns="arm", values="score")
     return wide.drop(columns=baseline).sub(wide[baseline], axis=0).stack().rename("gap").swaplevel("seed", "arm")
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from studykit import checks, tasks
-from studykit.evidence import table
 from studykit.study import provenance
 from studykit.tasks import Task
+from studykit.tasks.packing import packed
 from studykit.training import budgets
 
 RECIPE = 1  # raised whenever the same settings would give other numbers
@@ -285,7 +285,7 @@ def _scored(task: Task, scale: tasks.Scale, outputs: np.ndarray, labels: np.ndar
         return {"status": "diverged", "reason": "its answers are not finite", "scores": {}, "score": None}
     if task.labels:
         answers, probabilities = outputs.argmax(1), softmax(outputs)
-        kept = {"probabilities": table.packed(probabilities)}
+        kept = {"probabilities": packed(probabilities)}
     else:
         answers, probabilities, kept = scale.grown(outputs[:, 0]), None, {}
     refused: dict[str, str] = {}

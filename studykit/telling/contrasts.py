@@ -33,13 +33,18 @@ def gap_by_fraction(gaps: pd.DataFrame, about: str = "", margin: comparisons.Mar
         beyond += limits.set_on(ax, *within, ticks.middle(rows[axis]), rows["gap"], colours)
     style.key(drawn, styled)
     told = gaps[gaps["pairs"] > 0]
-    pairs = sorted(set(told["pairs"])) or [0]
     size = f", ±{margin:g} point{'s' * (margin != 1)}" if isinstance(margin, float | int) else ""
-    style.footer(drawn.fig, about, f"{pairs[0]}{f'–{pairs[-1]}' if len(pairs) > 1 else ''} pairs of runs a bar",
+    style.footer(drawn.fig, about, _pairs(told),
                  "bar: 95 %, seeds and test examples", f"band: the margin{size}",
                  "arrow: a gap beyond the panel" if beyond else "",
                  "" if told["learnt"].all() else f"hollow: {gaps['baseline'].iloc[0]} has not learnt there")
     return drawn.fig
+
+
+def _pairs(gaps: pd.DataFrame) -> str:
+    """How many pairs of runs a bar is of, the fewest to the most."""
+    pairs = sorted(set(gaps["pairs"])) or [0]
+    return f"{pairs[0]}{f'–{pairs[-1]}' if len(pairs) > 1 else ''} pairs of runs a bar"
 
 
 def _gap_label(row: pd.Series) -> str:
@@ -90,8 +95,7 @@ def gap_by_task(gaps: pd.DataFrame, new: pd.DataFrame, about: str = "", margin: 
         ax.set_yticklabels([*titles.values(), "a new task"] if number % drawn.columns == 0 else [])
         ax.tick_params(axis="y", length=0)
     told = gaps[gaps["pairs"] > 0]
-    pairs = sorted(set(told["pairs"])) or [0]
-    style.footer(drawn.fig, about, f"{pairs[0]}{f'–{pairs[-1]}' if len(pairs) > 1 else ''} pairs of runs a bar",
+    style.footer(drawn.fig, about, _pairs(told),
                  "bar: 95 %, seeds and test examples", f"band: the margin, ±{margin:g} point{'s' * (margin != 1)}",
                  "a new task: mean over tasks; thick: its 95 %, thin: that of one more task" if len(new) else "",
                  "" if told["learnt"].all() else f"hollow, and left out of the new task: {gaps['baseline'].iloc[0]} has not "

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import os
@@ -269,6 +270,21 @@ def test_each_process_has_a_gpu_of_its_own_and_a_third_waits(two_gpus, tmp_path)
             assert third.is_alive()
         third.join(5)
         assert not third.is_alive() and two_gpus == [0, 1, 1]
+
+
+def test_more_jobs_than_gpus_share_them_evenly(two_gpus):
+    """Four jobs on two GPUs: each has two, and a fifth process waits."""
+    assert [machine.share(jobs) for jobs in (1, 2, 3, 4, 5)] == [1, 1, 2, 2, 3]
+    with contextlib.ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(machine.leased(share=2))
+        assert two_gpus == [0, 1, 0, 1]
+        fifth = threading.Thread(target=lambda: machine.leased(share=2).__enter__())
+        fifth.start()
+        fifth.join(0.3)
+        assert fifth.is_alive()
+    fifth.join(5)
+    assert not fifth.is_alive()
 
 
 def test_a_lease_ends_with_its_process(two_gpus, tmp_path):

@@ -17,14 +17,15 @@ from studykit.tasks import Task
 
 @dataclass(frozen=True)
 class Place:
-    """What a worker knows of a study besides its runs: tasks by name, arms by what they do, where data and encoder lie, and
-    the folder for records."""
+    """What a worker knows of a study besides its runs: tasks by name, arms by what they do, where data and encoder lie, the
+    folder for records, and how many workers share a GPU."""
 
     tasks: dict[str, Task]
     arms: dict[tuple, Arm]
     source: str
     encoder_at: str
     folder: Path
+    share: int = 1
 
 
 def outcomes_of(place: Place, members: list[Run], wait: bool) -> list[dict]:
@@ -37,7 +38,7 @@ def outcomes_of(place: Place, members: list[Run], wait: bool) -> list[dict]:
             raise ValueError(f"data and weights at {place.source} and {place.encoder_at} have digests {given}, but "
                              f"{run.name} is about {run.data, run.weights}: give this machine the study's files")
     paths.made(place.folder)
-    with machine.leased():
+    with machine.leased(place.share):
         done = _together(place, members) if len(members) > 1 else {}
         outcomes = [done.get(run.key) or single(place, run, wait) for run in members]
     return [outcome for outcome in outcomes if outcome]

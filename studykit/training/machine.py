@@ -1,6 +1,7 @@
 """The device that a run trains on: which one, how precise, and what it takes of time and memory."""
 
 import contextlib
+import itertools
 import json
 import math
 import re
@@ -33,21 +34,23 @@ def best_device() -> torch.device:
 
 
 @contextlib.contextmanager
-def leased() -> Iterator[None]:
-    """Within, this process has one of the machine's GPUs for itself, and it is the current one: the first that no process of
-    this user holds so, waited for where all are. The system gives it back when a process dies. Without GPUs, nothing."""
+def leased(share: int = 1) -> Iterator[None]:
+    """Within, this process has one of the machine's GPUs, at most ``share`` of this user's processes on each, and it is the
+    current one: the one with the fewest of them, waited for where all are full. The system gives it back when a process
+    dies. Without GPUs, nothing."""
     with contextlib.ExitStack() as held:
-        while torch.cuda.is_available() and (number := _free_gpu(held)) is None:
+        while torch.cuda.is_available() and (number := _free_gpu(held, share)) is None:
             time.sleep(0.1)
         if torch.cuda.is_available():
             held.enter_context(torch.cuda.device(number))
         yield
 
 
-def _free_gpu(held):
+def _free_gpu(held, share):
     user = re.sub(r"\W", "-", psutil.Process().username())  # on Windows with its domain
-    for number in range(torch.cuda.device_count()):
-        name = f"studykit-{user}-{torch.cuda.get_device_properties(number).uuid}.lock"  # numbers differ by process
+    for place, number in itertools.product(range(share), range(torch.cuda.device_count())):
+        uuid = torch.cuda.get_device_properties(number).uuid  # numbers differ by process
+        name = f"studykit-{user}-{uuid}{f'-{place}' if place else ''}.lock"
         lock = filelock.FileLock(Path(tempfile.gettempdir()) / name, fallback_to_soft=False)
         with contextlib.suppress(filelock.Timeout):
             held.enter_context(lock.acquire(blocking=False))
@@ -58,6 +61,11 @@ def _free_gpu(held):
 def threads(jobs: int = 1) -> int:
     """How many threads each of so many processes gets, so that together they are no more than this process's cores."""
     return max(1, joblib.cpu_count() // jobs)
+
+
+def share(jobs: int) -> int:
+    """How many of so many runs at once are on each of this machine's GPUs; one where there are none."""
+    return max(1, math.ceil(jobs / (torch.cuda.device_count() or jobs)))
 
 
 def best_jobs(parameters: float, file: Path = JOBS) -> int:

@@ -37,6 +37,10 @@ def main(argv=None):
         from benchmarks import advice
 
         return advice.main((argv or sys.argv[1:])[1:])
+    if (argv or sys.argv[1:])[:1] == ["gpu"]:
+        from benchmarks import gpu
+
+        return gpu.main((argv or sys.argv[1:])[1:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", default="pairs", choices=["pairs", "jobs"])

@@ -134,6 +134,25 @@ def fleets(found):
     return "\n".join(lines)
 
 
+def gpu(found):
+    """Milliseconds a step on a GPU, this project's and Trainer's, and of a fleet's member: medians and ranges."""
+    table, fleets = pd.DataFrame(found["rows"]), {(row["study"], row["task"], row["method"]): row for row in found["fleets"]}
+    lines = _head("study", "task", "method", "studykit, ms a step", "Trainer", "times as fast", "a fleet's member", "MB",
+                  "Trainer's")
+    for (name, task, method), of in table.groupby(["study", "task", "method"], sort=False):
+        ms = of.assign(ms=1000 * of["seconds"] / of["steps"]).pivot(index="repeat", columns="system", values="ms")
+        mb, ratio = of.groupby("system")["mb"].median(), ms["trainer"] / ms["studykit"]
+        row = fleets.get((name, task, method))
+        member = f"{1000 * row['fleet'] / row['members'] / row['steps']:.1f} ({row['members']} at once)" if row else ""
+        lines.append(_row(name, task, method, *(f"{ms[s].median():.1f} ({ms[s].min():.1f} to {ms[s].max():.1f})"
+                                                for s in ("studykit", "trainer")), f"**{ratio.median():.2f}**", member,
+                          f"{mb['studykit']:.0f}", f"{mb['trainer']:.0f}"))
+    rows = found["rows"]
+    of = rows[0]["hardware"]["accelerator"], rows[0]["versions"]["torch"], rows[0]["when"], rows[0]["commit"]
+    return "\n".join([f"{of[0]}; torch {of[1]}; {of[2]}, commit {of[3]}; {rows[0]['precision']}, batches of "
+                      f"{rows[0]['batch_size']}.", "", *lines])
+
+
 def driver(found):
     """Cost by number of runs."""
     lines = _head("runs", "ms a run", "reading all again", "MB")

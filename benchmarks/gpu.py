@@ -1,7 +1,7 @@
 """``python -m benchmarks gpu``: this project's steps on this machine's GPU beside Hugging Face's Trainer, and its fleets.
 
-All in one process, since a GPU's memory is counted by what is asked of it: systems take turns, and a first turn, not counted,
-loads the kernels. It adds to ``benchmarks/gpu.json`` as it goes, and writes the table of ``benchmarks/README.md``.
+All in one process, since a GPU's memory is counted by what is asked of it: systems take turns, and a first turn, not
+counted, loads the kernels. It adds to ``benchmarks/gpu.json`` as it goes, and writes the table of ``benchmarks/README.md``.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """The device that a run trains on: which one, how precise, and what it takes of time and memory."""
 
 import contextlib
+import gc
 import itertools
 import json
 import math
@@ -36,14 +37,20 @@ def best_device() -> torch.device:
 @contextlib.contextmanager
 def leased(share: int = 1) -> Iterator[None]:
     """Within, this process has one of the machine's GPUs, at most ``share`` of this user's processes on each, and it is the
-    current one: the one with the fewest of them, waited for where all are full. The system gives it back when a process
-    dies. Without GPUs, nothing."""
+    current one: the one with the fewest of them, waited for where all are full. Left, it has no memory of the GPU that it does
+    not need. The system gives the lease back when a process dies. Without GPUs, nothing."""
     with contextlib.ExitStack() as held:
         while torch.cuda.is_available() and (number := _free_gpu(held, share)) is None:
             time.sleep(0.1)
         if torch.cuda.is_available():
             held.enter_context(torch.cuda.device(number))
+            held.callback(_let_go)
         yield
+
+
+def _let_go():
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _free_gpu(held, share):

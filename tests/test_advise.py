@@ -15,7 +15,7 @@ import pytest
 
 from studykit import advise, methods, paths, tasks, training
 from studykit.advise import advice as values
-from studykit.advise import asking, planning, racing, running, session
+from studykit.advise import asking, planning, racing, running, session, settling
 from studykit.advise.planning import Pace
 from studykit.study import runs
 from studykit.tasks import known
@@ -244,6 +244,16 @@ def test_what_an_earlier_call_found_stands_until_a_later_one_has_finals(quick, m
     again = advise.run(rows, minutes=9, encoder="mini", arms=["full", "head"])
     assert (again.decision, again.model) == (first.decision, first.model) and again.stopped.startswith("interrupted")
     assert first.decision.rounds and all(file.read_bytes() == content for file, content in kept.items())
+
+
+def test_a_curve_that_time_cut_off_says_so(quick, monkeypatch):
+    def late(*_):
+        raise running.TimeUp
+
+    monkeypatch.setattr(settling, "_at", late)
+    told = advise.run(tickets(quick), minutes=3, encoder="mini", arms=["full", "head"])
+    sentence, = (fact.sentence for fact in advised.curve(told))
+    assert told.curve.gain is None and "cannot be told: time was up before all trainings on fewer labels" in sentence
 
 
 def test_whoever_is_killed_before_anything_is_trained_has_the_floors(quick, monkeypatch):

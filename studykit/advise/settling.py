@@ -36,11 +36,15 @@ def curve(session: Session) -> None:
         session.curve = Curve(reason="there was no time for trainings on fewer labels: give it more minutes")
         return
     points = [(rows, racing.better(row), k) for k, row in _rounds_of(session, choice)]
+    rounds = len(points)
     with contextlib.suppress(TimeUp):
-        for k in range(len(points)):
+        for k in range(rounds):
             for share in SHARES:
                 points.append((round(share * rows), _at(session, choice, share, k), k))
     session.curve = _curve(session, points)
+    if len(points) < len(SHARES) * rounds + rounds and session.curve.gain is None:
+        session.curve = dataclasses.replace(session.curve, reason="time was up before all trainings on fewer labels were "
+                                            "made: give it more minutes")
 
 
 def _rounds_of(session: Session, choice: str) -> list[tuple[int, pd.Series]]:

@@ -6,7 +6,7 @@ shown to hold, and ``fails``, small where it is shown not to. Neither small: und
 has no score, or where the baseline has not learnt, decides nothing: its part has p values of 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -244,6 +244,16 @@ def judge(found: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame
             table.loc[i, ["verdict", "p"]] = "refuted", table.loc[[i, j], "p"].min()
     table.loc[table["verdict"] != "undecided", ["needs", "stuck"]] = [np.nan, 0]
     return table
+
+
+def across(judged: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The verdicts of several studies: a row per claim with its ``statement``, and a column per study, by name; ``untested``
+    where a study has no part of a claim, and a study without verdicts has no column."""
+    told = {name: verdicts.set_index("claim") for name, verdicts in judged.items() if len(verdicts)}
+    rows = [{"claim": claim.name, "statement": claim.statement,
+             **{name: rows.loc[claim.name, "verdict"] if rows.loc[claim.name, "parts"] else "untested"
+                for name, rows in told.items()}} for claim in CLAIMS]
+    return pd.DataFrame(rows)
 
 
 def _combined(found: pd.DataFrame, mixed: bool) -> tuple[float, float]:

@@ -1,5 +1,7 @@
 """Figures of what differs between arms besides scores: paired gaps, learning rates, curves in training, steps."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -39,6 +41,19 @@ def gap_by_fraction(gaps: pd.DataFrame, about: str = "", margin: comparisons.Mar
                  "arrow: a gap beyond the panel" if beyond else "",
                  "" if told["learnt"].all() else f"hollow: {gaps['baseline'].iloc[0]} has not learnt there")
     return drawn.fig
+
+
+def gap_by_study(gaps: Mapping[str, pd.DataFrame], margin: comparisons.Margin = 1.0) -> Figure:
+    """``gap_by_fraction`` for several studies, each by its title: a row of panels a study, of the tasks that all have."""
+    shared = set.intersection(*({*own["task"]} for own in gaps.values()))
+    first = next(iter(gaps.values()))
+    arms = dict(zip(first["arm"], first["arm_place"], strict=True))
+    parts = []
+    for row, (title, own) in enumerate(gaps.items()):
+        own = own[own["task"].isin(shared) & own["arm"].isin(arms)]
+        parts.append(own.assign(task=own["task"] + f" {row}", task_title=own["task_title"] + f"\n{title}",
+                                task_place=own["task_place"] + 1000 * row, arm_place=own["arm"].map(arms)))
+    return gap_by_fraction(pd.concat(parts, ignore_index=True), margin=margin)
 
 
 def _pairs(gaps: pd.DataFrame) -> str:

@@ -16,8 +16,9 @@ of ``stats.paired_gaps``  ``gaps``, ``beside``, ``tally``, ``crossings``, ``answ
                           over tasks ``turns``; of two studies' ``side_by_side``
 of other tables           ``spread`` (``variance.spread``), ``ratios`` (``variance.ratios``), ``rates``
                           (``rates.judged``), ``effort`` (``rates.effort``), ``costs`` (a ``Clock``), ``pace``
-                          (``clock.apart``), ``claims`` (``paper.judge``), ``spent`` (``evidence.costs.by_arm``),
-                          ``kept`` (``keeping.measure``), ``new_task`` (``travel.new_task``)
+                          (``clock.apart``), ``claims`` (``paper.judge``), ``across`` (``paper.across``),
+                          ``spent`` (``evidence.costs.by_arm``), ``kept`` (``keeping.measure``),
+                          ``new_task`` (``travel.new_task``)
 ========================  =====================================================================================
 
 For one place of several give the rows of it: ``facts.gaps(gaps[gaps["fraction"] == 1])``. What the page of a run
@@ -29,13 +30,27 @@ import pandas as pd
 from studykit.evidence import stats
 from studykit.telling import words
 from studykit.telling.comparisons import answer, beside, crossings, gaps, tally, verdict
-from studykit.telling.findings import arms_of, claims, costs, effort, frugal, kept, pace, rates, ratios, spent, spread
+from studykit.telling.findings import (
+    across,
+    arms_of,
+    claims,
+    costs,
+    effort,
+    frugal,
+    kept,
+    pace,
+    rates,
+    ratios,
+    spent,
+    spread,
+)
 from studykit.telling.story import EMPTY, Fact, Story
 from studykit.telling.travel import agreement, firsts, new_task, side_by_side, turns
 
-__all__ = ["EMPTY", "Fact", "Story", "agreement", "answer", "beside", "chance", "claims", "costs", "coverage", "crossings",
-           "effort", "ends", "firsts", "frugal", "gaps", "kept", "learnt", "new_task", "not_ok", "order", "pace",
-           "parameters", "rates", "ratios", "side_by_side", "spent", "spread", "tally", "turns", "verdict"]
+__all__ = ["EMPTY", "Fact", "Story", "across", "agreement", "answer", "beside", "chance", "claims", "costs",
+           "coverage", "crossings", "effort", "ends", "firsts", "frugal", "gaps", "kept", "learnt", "new_task",
+           "not_ok", "order", "pace", "parameters", "rates", "ratios", "side_by_side", "spent", "spread", "tally",
+           "turns", "verdict"]
 
 
 IN_MOST = " in most of its runs"

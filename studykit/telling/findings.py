@@ -202,6 +202,24 @@ def pace(apart: pd.DataFrame) -> list[Fact]:
                  numbers={f"{row['task']} {row['arm']}": row["ratio"] for row in rows})]
 
 
+def across(verdicts: pd.DataFrame) -> list[Fact]:
+    """Of ``paper.across``: which claims are decided alike in all studies, which one upholds and another refutes."""
+    studies = list(verdicts.columns[2:])
+    if len(studies) < 2:
+        return [Fact("empty", "There is no second study to hold beside this one.")]
+    kinds = [{row[name] for name in studies} for row in verdicts.to_dict("records")]
+    alike = {kind: [f"“{text}”" for text, seen in zip(verdicts["statement"], kinds, strict=True) if seen == {kind}]
+             for kind in ("upheld", "refuted")}
+    against = [f"“{text}”" for text, seen in zip(verdicts["statement"], kinds, strict=True) if {"upheld", "refuted"} <= seen]
+    open_in_all = sum(not seen & {"upheld", "refuted"} for seen in kinds)
+    facts = [Fact(f"all_{kind}", f"{kind.capitalize()} in all {len(studies)} studies: {words.listed(texts, 9)}.")
+             for kind, texts in alike.items() if texts]
+    facts.append(Fact("against", f"Upheld in one and refuted in another: {words.listed(against, 9)}." if against else
+                      "No claim is upheld in one and refuted in another."))
+    return [*facts, Fact("open", f"Decided by none of them: {open_in_all} of {words.counted(len(kinds), 'claim')}.",
+                         numbers={"open": open_in_all})]
+
+
 def claims(verdicts: pd.DataFrame) -> list[Fact]:
     """Of ``paper.judge``: how many claims are upheld, refuted or undecided, and which."""
     if verdicts.empty:

@@ -363,13 +363,9 @@ def _check_data(study: Study, wanted: list[Run]) -> None:
 def _check_models(study: Study, wanted: list[Run]) -> None:
     """That weights, tokenizer, lengths, methods and precision fit this machine's files."""
     from studykit.models import encoders
-    from studykit.training import machine
 
     if encoders.digest(study.encoder_at) != study.weights:
         raise ValueError(f"the weights of {study.encoder_at} are not those of study {study.name}: load the study again")
-    if "bf16" in {run.precision for run in wanted} and machine.best_precision(machine.best_device()) != "bf16":
-        raise ValueError(f"study {study.name} trains in bf16, which this machine multiplies very slowly: copy its YAML "
-                         "file to a study of your own with precision: fp32, whose records are kept apart")
     tokenizer = encoders.tokenizer(study.encoder_at)
     texts = max(len(study.tasks[run.task].columns) for run in wanted)
     for method, options in dict.fromkeys((run.method, run.options) for run in wanted):

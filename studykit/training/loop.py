@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from studykit import methods
 from studykit.models import files
 from studykit.tasks import Encodings
-from studykit.training import budgets, checkpoints, fast, lighter, machine
+from studykit.training import bf16, budgets, checkpoints, fast, lighter, machine
 
 WARMUP = 0.1  # share of the budget over which the learning rate rises
 WEIGHT_DECAY = 0.01  # on weight matrices only, never on biases or LayerNorms
@@ -62,7 +62,8 @@ def train(model: nn.Module, data: Encodings, budget: budgets.Budget, *, lr: floa
     model.to(device)
     total = budget.total_steps(data.lengths, batch_size, seed)
     alone = methods.only_head(model)
-    with torch.random.fork_rng(), fast.shortcuts(model, data, device, seed) as outcome.shortcuts, lighter.Lighter(
+    with torch.random.fork_rng(), bf16.products(device, outcome.precision), fast.shortcuts(
+            model, data, device, seed) as outcome.shortcuts, lighter.Lighter(
             model, data, device, outcome.precision, outcome.shortcuts) as light:
         torch.manual_seed(seed)
         with ledger("warmup"):

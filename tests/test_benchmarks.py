@@ -1,5 +1,7 @@
 import dataclasses
 import json
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ import torch
 from conftest import tiny_model
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import advice, driver, jobs, limit, measure, report
+from benchmarks import advice, driver, gpu, jobs, limit, measure, report
 from studykit import methods, tasks
 from studykit.study import records, runs
 from studykit.training import machine
@@ -160,6 +162,47 @@ def test_a_share_of_the_limit_is_what_could_be_over_what_is():
 
 def test_a_device_that_was_not_there_is_said():
     assert report.fleets([]).splitlines()[-1] == "| cuda |  |  |  |  |  | not measured |"
+
+
+def test_steps_on_a_gpu_are_told_beside_trainer_s():
+    about = {"study": "tiny", "task": "cola", "method": "full", "steps": 10, "batch_size": 16, "when": "2026-01-01",
+             "precision": "bf16", "hardware": {"accelerator": "a GPU"}, "versions": {"torch": "2"}, "commit": "c0ffee"}
+    rows = [{**about, "system": system, "repeat": repeat, "seconds": seconds, "mb": 100.0}
+            for system, both in (("studykit", (0.1, 0.3)), ("trainer", (0.3, 0.3))) for repeat, seconds in enumerate(both)]
+    told = report.gpu({"rows": rows, "fleets": [{**about, "members": 3, "fleet": 0.15, "alone": 0.6}]})
+    assert told.splitlines()[0].startswith("a GPU; torch 2; 2026-01-01, commit c0ffee; bf16, batches of 16")
+    assert told.splitlines()[-1] == ("| tiny | cola | full | 20.0 (10.0 to 30.0) | 30.0 (30.0 to 30.0) | **2.00** | "
+                                     "5.0 (3 at once) | 100 | 100 |")
+
+
+def test_without_a_gpu_its_benchmark_says_so(capsys):
+    assert benchmarks.main(["gpu"]) == 2 and "there is no GPU here" in capsys.readouterr().err
+    assert "<!-- gpu -->\nnot measured yet\n" in README.read_text() or gpu.FILE.is_file()
+
+
+def test_the_benchmark_of_a_gpu_measures_what_it_names(tiny_yaml, tiny_glue, tiny_encoder, tmp_path, monkeypatch):
+    """On a processor that stands for one."""
+    shown, cpu = {"accelerator": "a GPU"}, torch.device("cpu")
+    monkeypatch.setattr(gpu.machine, "best_device", lambda: SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(gpu.provenance, "hardware", lambda device: shown)
+    for name in ("measure", "at_once"):
+        monkeypatch.setattr(gpu, name, on(cpu, getattr(gpu, name)))
+    monkeypatch.setattr(gpu.report, "write", lambda *given: None)
+    file = tmp_path / "gpu.json"
+    assert benchmarks.main(["gpu", "--study", str(tiny_yaml), "--source", tiny_glue, "--encoder", tiny_encoder, "--works",
+                            "cola:full,head", "--steps", "2", "--repeats", "2", "--file", str(file)]) == 0
+    found = json.loads(file.read_text())
+    assert [(row["method"], row["system"], row["repeat"]) for row in found["rows"]] == [
+        (method, system, repeat) for method in ("full", "head") for repeat in (0, 1) for system in gpu.SYSTEMS]
+    assert [row["method"] for row in found["fleets"]] == ["full"] and found["fleets"][0]["members"] == gpu.MEMBERS
+
+
+def on(device, function):
+    def there(*given):
+        with mock.patch.object(machine, "best_device", lambda: device):
+            return function(*given)
+
+    return there
 
 
 def test_the_readme_s_tables_are_those_of_what_was_measured(tmp_path):

@@ -236,6 +236,16 @@ def test_the_p_of_a_claim_is_holm_s_over_claims_of_its_smaller_one():
     assert ((found["verdict"] == "undecided") == (found["p"] > paper.LEVEL)).all()
 
 
+def test_verdicts_of_several_studies_stand_side_by_side():
+    """A study that lacks the runs of a claim has not tested it; one without any verdict has no column."""
+    small = paper.judge(paper.parts(runs({"full": 70.0, "bitfit": 60.0}), pd.DataFrame(), seeds=6))
+    found = paper.across({"small": small, "large": small.assign(verdict="undecided"), "none": paper.judge(pd.DataFrame())})
+    assert list(found.columns) == ["claim", "statement", "small", "large"] and len(found) == len(paper.CLAIMS)
+    by_claim = found.set_index("claim")
+    assert tuple(by_claim.loc["match_fractions", ["small", "large"]]) == ("refuted", "undecided")
+    assert set(by_claim.loc["match_time", ["small", "large"]]) == {"untested"}
+
+
 def test_all_parts_must_hold_and_one_that_fails_is_enough_by_hand():
     """Holm's smallest of 0.01, 0.2 and 0.5 is 0.03; the largest p of holding decides that all hold."""
     found = pd.DataFrame({"holds": [0.9, 0.04, 0.02], "fails": [0.01, 0.2, 0.5]})

@@ -276,6 +276,18 @@ def test_claims_are_counted():
         "1 undecided; 1 of these untested, since no run that it is about is on record.")
 
 
+def test_what_two_studies_decide_alike_and_against_each_other_is_told():
+    rows = [("A", "upheld", "upheld"), ("B", "refuted", "refuted"), ("C", "upheld", "refuted"),
+            ("D", "refuted", "undecided"), ("E", "untested", "undecided")]
+    both = pd.DataFrame([{"claim": name.lower(), "statement": name, "one": first, "two": second}
+                         for name, first, second in rows])
+    assert said(facts.across(both)) == [
+        "Upheld in all 2 studies: “A”.", "Refuted in all 2 studies: “B”.", "Upheld in one and refuted in another: “C”.",
+        "Decided by none of them: 1 of 5 claims."]
+    assert "No claim is upheld in one and refuted in another." in said(facts.across(both[both["statement"] != "C"]))
+    assert kinds(facts.across(both.drop(columns="two"))) == ["empty"]
+
+
 # Sentences and stories
 
 

@@ -309,6 +309,21 @@ def test_gaps_are_dots_with_bars_about_the_margin():
     assert "hollow: everything has not learnt there" in texts(plots.gap_by_fraction(found.assign(learnt=False)))
 
 
+def test_gaps_of_two_studies_have_a_row_of_panels_each_and_one_look_an_arm():
+    """An arm that only the second has, at a place that is another arm's in the first, gets a look of its own; a task that
+    only one has is left out."""
+    small = stats.paired_gaps(table(arms=("everything", "some", "few")))
+    large = stats.paired_gaps(table(("essays", "prices"), arms=("everything", "some", "three", "few")))
+    fig = plots.gap_by_study({"small, 2 passes": small, "large, 3 passes": large})
+    titles = [ax.get_title(loc="left") for ax in drawn(fig)[:4]]
+    assert titles == ["Essays\nsmall, 2 passes", "Prices\nsmall, 2 passes", "Essays\nlarge, 3 passes",
+                      "Prices\nlarge, 3 passes"]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["some", "few", "three"]
+    assert len({round(ax.get_position().y0, 3) for ax in fig.axes}) == 2
+    with pytest.raises(ValueError, match="the studies a, b have no task in common"):
+        plots.gap_by_study({"a": small, "b": large.assign(task="other")})
+
+
 def test_an_arm_that_is_far_off_does_not_flatten_the_gaps():
     runs = table(tasks=("essays",))
     runs.loc[runs["arm"] == "none", "score"] -= 60

@@ -29,9 +29,14 @@ def domains():
     return report.evidence(report.DOMAINS)
 
 
-def test_readme_and_reports_are_what_the_records_say(found, domains):
+@pytest.fixture(scope="module")
+def larger():
+    return report.evidence(report.LARGER)
+
+
+def test_readme_and_reports_are_what_the_records_say(found, larger, domains):
     assert report.filled(README, found) == README, "run: python -m studykit readme"
-    for each in (found, domains):
+    for each in (found, larger, domains):
         written = (paths.REPO / "results" / each.experiment.name / "REPORT.md").read_text(encoding="utf-8")
         assert report.report_markdown(each) == written, "run: python -m studykit readme"
 
@@ -97,7 +102,7 @@ def test_each_committed_record_is_sound(file):
     _sound(file, tasks.get(json.loads(file.read_text())["run"]["task"]))
 
 
-@pytest.mark.parametrize("name", ["sizes", "beyond"])
+@pytest.mark.parametrize("name", ["sizes", "beyond", "mpnet", "domains"])
 def test_each_committed_record_of_the_other_studies_is_sound(name):
     experiment, files = study.load(name), sorted((paths.REPO / "results" / name).glob("*/*.json"))
     assert files
@@ -156,6 +161,19 @@ def test_the_study_of_other_tasks_is_whole_and_its_protocol_says_what_was_left_o
     assert set(domains.reports["used_precision"]) == {"fp32"} and domains.reports["commit"].notna().all()
 
 
+def test_the_larger_encoder_s_study_has_what_its_protocol_says(larger):
+    cells = larger.reports.groupby(["task", "fraction", "arm"])["seed"].nunique()
+    planned = {(task, share, arm) for task in larger.experiment.tasks for share in larger.experiment.design.shares
+               for arm in larger.experiment.arms}
+    assert set(cells) == {3}  # whole seeds
+    assert planned - set(cells.index) == {("stsb", 0.3, "full"), ("stsb", 0.3, "adapter")}
+    page = (paths.REPO / "docs" / "protocol.md").read_text(encoding="utf-8")
+    assert "with 30 % all but two arms on STS-B, full and adapter" in page
+    trials = larger.trials[larger.trials["key"].isin({run.key for run in larger.experiment.trials()})]
+    assert set(trials.groupby(["task", "arm"]).size()) == {6}  # three rates, two seeds
+    assert not set(larger.trials["seed"]) & set(larger.reports["seed"]) and set(larger.reports["used_precision"]) == {"bf16"}
+
+
 def test_every_arm_had_as_many_trials_and_none_read_the_validation_set(found):
     planned = {run.key for run in found.experiment.trials()}
     trials = found.trials[found.trials["key"].isin(planned)]
@@ -167,7 +185,8 @@ def test_every_arm_had_as_many_trials_and_none_read_the_validation_set(found):
 @pytest.mark.parametrize("name", ["minilm", "sizes", "beyond"])
 def test_committed_figures_are_drawn_from_the_committed_records(name):
     folder = paths.REPO / "figures" / name
-    known = {json.loads(file.read_text())["key"] for file in (paths.REPO / "results" / name).glob("*/*.json")}
+    known = {json.loads(file.read_text())["key"] for file in (paths.REPO / "results").glob("*/*/*.json")
+             if file.parts[-3] != "mini"}
     for figure, entry in json.loads((folder / "manifest.json").read_text()).items():
         assert set(entry["runs"]) <= known, figure
         assert (folder / f"{figure}.svg").is_file()

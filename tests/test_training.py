@@ -14,7 +14,7 @@ from torch import nn
 
 from studykit import methods, tasks, training
 from studykit.models import encoders
-from studykit.training import budgets, fast, machine
+from studykit.training import bf16, budgets, fast, machine
 from studykit.training.budgets import Budget
 
 CPU = torch.device("cpu")
@@ -503,6 +503,58 @@ def test_bf16_keeps_weights_and_losses_in_fp32():
     assert outcome.precision == "bf16"
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert training.batch_loss(model, examples(), np.arange(4), CPU, "bf16").dtype == torch.float32
+
+
+@pytest.fixture
+def without_units(monkeypatch):
+    monkeypatch.setattr(machine, "best_precision", lambda device: "fp32")
+
+
+def test_without_units_products_of_bf16_are_fp32_s_rounded(without_units):
+    generator = torch.Generator().manual_seed(0)
+    one, two, three = (torch.randn(2, *shape, generator=generator).bfloat16() for shape in ((8, 24), (24, 4), (8, 4)))
+    with bf16.products(CPU, "bf16"):
+        made = [one[0] @ two[0], torch.addmm(three[0], one[0], two[0]), one @ two, torch.baddbmm(three, one, two),
+                three.clone().baddbmm_(one, two), nn.functional.linear(one, two[0].T, three[0, 0])]
+    single = [x.float() for x in (one, two, three)]
+    exact = [single[0][0] @ single[1][0], single[2][0] + single[0][0] @ single[1][0], single[0] @ single[1],
+             *[single[2] + single[0] @ single[1]] * 2, single[0] @ single[1][0] + single[2][0, 0]]
+    for found, wanted in zip(made, exact, strict=True):
+        assert found.dtype == torch.bfloat16 and torch.equal(found, wanted.bfloat16())
+
+
+@pytest.mark.parametrize("method", ["full", "bitfit", "lora"])
+def test_a_run_without_units_is_the_one_that_pytorch_s_own_products_give(method, without_units, monkeypatch):
+    """To the order of sums."""
+    asked = []
+    monkeypatch.setattr(bf16._InSingle, "__torch_dispatch__", _counted(bf16._InSingle.__torch_dispatch__, asked))
+
+    def losses(precision):
+        model = methods.apply(method, tiny_model(**NO_DROPOUT))
+        train(model, examples(), precision=precision)
+        return torch.cat([training.batch_loss(model, examples(), np.arange(8), CPU, "fp32").detach().view(1)])
+
+    rounded = losses("bf16")
+    assert asked
+    monkeypatch.setattr(machine, "best_precision", lambda device: "bf16")
+    asked.clear()
+    own = losses("bf16")
+    assert not asked and torch.allclose(rounded, own, atol=1e-3)
+
+
+def _counted(dispatch, asked):
+    def counted(self, func, *given, **options):
+        asked.append(func)
+        return dispatch(self, func, *given, **options)
+
+    return counted
+
+
+@pytest.mark.parametrize("precision, units", [("fp32", "fp32"), ("bf16", "bf16")])
+def test_elsewhere_products_are_pytorch_s_own(monkeypatch, precision, units):
+    monkeypatch.setattr(machine, "best_precision", lambda device: units)
+    assert not isinstance(bf16.products(CPU, precision), bf16._InSingle)
+    assert not isinstance(bf16.products(torch.device("cuda"), "bf16"), bf16._InSingle)
 
 
 def test_an_unknown_precision_is_an_error():

@@ -12,15 +12,16 @@ from studykit.telling.scores import FRACTION, fraction_ticks
 from studykit.telling.style import Ticks
 
 
-def gap_by_fraction(gaps: pd.DataFrame, about: str = "", margin: comparisons.Margin = 1.0) -> Figure:
+def gap_by_fraction(gaps: pd.DataFrame, about: str = "", margin: comparisons.Margin = 1.0, columns: int = 0) -> Figure:
     """Paired gap to the baseline with its interval, of ``stats.paired_gaps``, over shares of the data or budgets;
     above zero is better. The band is the margin within which arms match, where the task has one; hollow where the
     baseline has not learnt. A gap far beyond the others is an arrow at the edge; its bar is drawn as far as the
-    panel goes."""
+    panel goes. ``columns`` of panels, if not as many as fit."""
     titles, styled = style.titles(gaps), style.styles(gaps)
     axis, xlabel = ("seconds", "seconds of training") if "seconds" in gaps else ("fraction", FRACTION)
     labels = fraction_ticks(gaps) if axis == "fraction" else {value: f"{value:g}" for value in sorted(gaps[axis].unique())}
-    drawn, ticks, beyond = style.panels(len(titles), len(styled)), Ticks(labels, len(styled), log=True), 0
+    drawn, ticks, beyond = style.panels(len(titles), len(styled), columns=columns), Ticks(
+        labels, len(styled), log=True), 0
     for ax, (task, title) in zip(drawn.axes, titles.items(), strict=True):
         rows = gaps[gaps["task"] == task]
         band = comparisons.margin_of(margin, rows.iloc[0])
@@ -44,16 +45,25 @@ def gap_by_fraction(gaps: pd.DataFrame, about: str = "", margin: comparisons.Mar
 
 
 def gap_by_study(gaps: Mapping[str, pd.DataFrame], margin: comparisons.Margin = 1.0) -> Figure:
-    """``gap_by_fraction`` for several studies, each by its title: a row of panels a study, of the tasks that all have."""
-    shared = set.intersection(*({*own["task"]} for own in gaps.values()))
-    first = next(iter(gaps.values()))
-    arms = dict(zip(first["arm"], first["arm_place"], strict=True))
+    """``gap_by_fraction`` for several studies, each by its title: a row of panels a study, of the first three tasks that all
+    have. Raises ``ValueError`` where they share none."""
+    shared = [task for task in dict.fromkeys(next(iter(gaps.values()))["task"])
+              if all(task in set(own["task"]) for own in gaps.values())][:3]
+    if not shared:
+        raise ValueError(f"the studies {', '.join(gaps)} have no task in common")
+    arms: dict[str, int] = {}  # an arm that studies place apart stands where the first has it, one that is new after all
+    for own in gaps.values():
+        for arm, place in dict(zip(own["arm"], own["arm_place"], strict=True)).items():
+            arms.setdefault(arm, place if place not in arms.values() else max(arms.values()) + 1)
     parts = []
     for row, (title, own) in enumerate(gaps.items()):
-        own = own[own["task"].isin(shared) & own["arm"].isin(arms)]
+        own = own[own["task"].isin(shared)]
         parts.append(own.assign(task=own["task"] + f" {row}", task_title=own["task_title"] + f"\n{title}",
                                 task_place=own["task_place"] + 1000 * row, arm_place=own["arm"].map(arms)))
-    return gap_by_fraction(pd.concat(parts, ignore_index=True), margin=margin)
+    fig = gap_by_fraction(pd.concat(parts, ignore_index=True), margin=margin, columns=len(shared))
+    for ax in fig.axes:
+        ax.set_title(ax.get_title(loc="left"), loc="left", fontsize=7.5)
+    return fig
 
 
 def _pairs(gaps: pd.DataFrame) -> str:

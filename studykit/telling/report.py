@@ -15,12 +15,13 @@ from studykit.telling.lesson import metrics_of, with_metric
 from studykit.telling.pages import as_html, write_index
 
 __all__ = ["REFERENCE", "Evidence", "advice_markdown", "answer_markdown", "as_html", "claims_markdown", "evidence", "filled",
-           "gaps_markdown", "parameters_markdown", "rates_markdown", "report_markdown", "scores_markdown", "write_index",
-           "write_readme"]
+           "gaps_markdown", "parameters_markdown", "rates_markdown", "report_markdown", "scores_markdown", "title",
+           "write_index", "write_readme"]
 
 README = paths.REPO / "README.md"
 REFERENCE = "minilm"  # the study that README is about
 DOMAINS = "beyond"  # the study of other tasks that README has a sentence of
+LARGER = "mpnet"  # the study of a larger encoder that README holds beside it
 EXAMPLES = (1000, 3000)  # of training: where README's advice changes row
 
 
@@ -58,6 +59,11 @@ def evidence(name: str | Path = REFERENCE) -> Evidence:
     timed = stats.paired_gaps(budgets, experiment.baseline, by=("task", "seconds")) if len(budgets) else pd.DataFrame()
     return Evidence(experiment, trials, choices, reports, budgets, stats.paired_gaps(reports, experiment.baseline), timed,
                     parts, paper.judge(parts))
+
+
+def title(experiment: study.Study) -> str:
+    """A study by what it trains and how long, beside others: its encoder, and its passes over the data."""
+    return f"{experiment.encoder.rsplit('/')[-1]}, {experiment.design.epochs:g} passes"
 
 
 # Tables as Markdown
@@ -222,6 +228,19 @@ def travels_markdown(found: Evidence) -> str:
     return "\n".join(f"- {fact.sentence}" for fact in told)
 
 
+def larger_markdown(larger: Evidence) -> str:
+    """README's sentences about what the larger encoder shows, share by share."""
+    told = [fact for _, rows in larger.gaps.groupby("fraction") for fact in facts.answer(rows)]
+    return "\n".join(f"- {fact.sentence}" for fact in told)
+
+
+def apart_markdown(larger: Evidence, found: Evidence) -> str:
+    """README's sentences about where the two encoders' gaps differ, of the arms that move the encoder."""
+    moving = larger.gaps[larger.gaps["arm"].isin(larger.experiment.moving)]
+    _, *told = facts.side_by_side(moving, found.gaps, (larger.experiment.name, found.experiment.name))
+    return "\n".join(f"- {fact.sentence}" for fact in told)
+
+
 def published_markdown(rows: pd.DataFrame) -> str:
     """Full fine-tuning here and what is published for BERT-base, a row a task."""
     return _markdown(["", "here", "BERT-base, published", "apart"],
@@ -232,6 +251,8 @@ def published_markdown(rows: pd.DataFrame) -> str:
 def _places(found: Evidence) -> dict:
     """By the name of a place in README, what is written there."""
     return {"answer": lambda: answer_markdown(found), "travels": lambda: travels_markdown(evidence(DOMAINS)),
+            "larger": lambda: larger_markdown(evidence(LARGER)),
+            "apart": lambda: apart_markdown(evidence(LARGER), found),
             "advice": lambda: advice_markdown(found.reports, found.budgets),
             "claims": lambda: claims_markdown(found.verdicts, found.parts), "scores": lambda: scores_markdown(found.reports),
             "gaps": lambda: gaps_markdown(found.gaps), "rates": lambda: rates_markdown(found.choices),
@@ -292,10 +313,10 @@ def _why_apart(runs: pd.DataFrame) -> facts.Fact:
 
 
 def write_readme() -> None:
-    """Write README's tables in place, the reports of the reference study and of that of other tasks beside their records,
-    and the gallery."""
+    """Write README's tables in place, the reports of the reference study, of the larger encoder's and of that of other tasks
+    beside their records, and the gallery."""
     found = evidence()
     README.write_text(filled(README.read_text(encoding="utf-8"), found), encoding="utf-8")
-    for each in (found, evidence(DOMAINS)):
+    for each in (found, evidence(LARGER), evidence(DOMAINS)):
         (paths.results(each.experiment.name) / "REPORT.md").write_text(report_markdown(each), encoding="utf-8")
     gallery.write()

@@ -72,13 +72,13 @@ class Panels:
     spare: Axes | None  # an empty place at the end of the last row
 
 
-def panels(count: int, arms: int = 1, height: float = 2.4, strip: float = 0.0) -> Panels:
-    """``count`` panels in rows of three, of two where there are many ``arms``; ``height`` and that of a ``strip``
-    in inches."""
+def panels(count: int, arms: int = 1, height: float = 2.4, strip: float = 0.0, columns: int = 0) -> Panels:
+    """``count`` panels in rows of so many ``columns``, or else of three, of two where there are many ``arms``; ``height``
+    and that of a ``strip`` in inches."""
     import seaborn as sns
 
     sns.set_theme(style="ticks", rc=RC)
-    columns = min(count, 3 if arms <= ROOMY else 2)
+    columns = columns or min(count, 3 if arms <= ROOMY else 2)
     rows = math.ceil(count / columns)
     size = (WIDTH, rows * (height + strip) + (0.3 if rows == 1 else 0))
     fig = plt.figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.03, w_pad=0.03))

@@ -9,6 +9,7 @@ import argparse
 import concurrent.futures
 import dataclasses
 import datetime
+import importlib
 import json
 import multiprocessing
 import os
@@ -33,14 +34,9 @@ HEAD_EPOCHS = 3  # a frozen encoder runs once, whatever the number of epochs
 
 
 def main(argv=None):
-    if (argv or sys.argv[1:])[:1] == ["advice"]:
-        from benchmarks import advice
-
-        return advice.main((argv or sys.argv[1:])[1:])
-    if (argv or sys.argv[1:])[:1] == ["gpu"]:
-        from benchmarks import gpu
-
-        return gpu.main((argv or sys.argv[1:])[1:])
+    what, *rest = (argv or sys.argv[1:]) or [""]
+    if what in ("advice", "check", "gpu"):
+        return importlib.import_module(f"benchmarks.{what}").main(rest)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", default="pairs", choices=["pairs", "jobs"])

@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
                 found["fleets"].append({**_named(work), **at_once(work, MEMBERS), **about})
         _free()
         options.file.write_text(json.dumps(found, indent=1) + "\n")
-    report.write(Path(__file__).with_name("README.md"), report.gpu(found), "gpu")
+    report.write(Path(__file__).with_name("README.md"), report.gpu(found) + "\n", "gpu")
     return 0
 
 

@@ -220,7 +220,8 @@ def _of_notebooks(experiment):
     return given
 
 
-ITEMS = {"tasks": str, "arms": str, **dict.fromkeys(("seeds", "sizes", "bottlenecks", "ranks"), int)}  # else numbers
+ITEMS = {**dict.fromkeys(("tasks", "arms", "others"), str),
+         **dict.fromkeys(("seeds", "sizes", "bottlenecks", "ranks"), int)}  # else numbers
 
 
 def _check_kind(name, value, default, where):

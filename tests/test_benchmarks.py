@@ -10,8 +10,8 @@ import torch
 from conftest import tiny_model
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import advice, driver, gpu, jobs, limit, measure, report
-from studykit import methods, tasks
+from benchmarks import advice, check, driver, gpu, jobs, limit, measure, report
+from studykit import encoders, methods, tasks
 from studykit.study import records, runs
 from studykit.training import machine
 
@@ -195,6 +195,40 @@ def test_the_benchmark_of_a_gpu_measures_what_it_names(tiny_yaml, tiny_glue, tin
     assert [(row["method"], row["system"], row["repeat"]) for row in found["rows"]] == [
         (method, system, repeat) for method in ("full", "head") for repeat in (0, 1) for system in gpu.SYSTEMS]
     assert [row["method"] for row in found["fleets"]] == ["full"] and found["fleets"][0]["members"] == gpu.MEMBERS
+
+
+@pytest.mark.parametrize("arm", ["full", "bitfit"])
+def test_the_check_trains_the_same_cell_by_a_plain_loop(tiny_study, tiny_yaml, tiny_glue, tiny_encoder, tmp_path,
+                                                        monkeypatch, arm):
+    """The miniature's runs of a task that is easily learnt, and the plain loop's, come to scores alike."""
+    rates, _ = tiny_study.choose_rates(["cola"], [arm])
+    known = tiny_study.execute(tiny_study.plan(["cola"], [arm], rates=rates, fractions=[1.0], seeds=[0, 1]), group="some")
+    monkeypatch.setattr(check.report, "write", lambda *given: None)
+    file = tmp_path / "check.json"
+    assert benchmarks.main(["check", "--study", str(tiny_yaml), "--source", tiny_glue, "--encoder", tiny_encoder, "--cells",
+                            f"cola:{arm}", "--file", str(file)]) == 0
+    rows = json.loads(file.read_text())
+    assert [(row["seed"], row["key"]) for row in rows] == list(zip(known["seed"], known["key"], strict=True))
+    assert [row["studykit"] for row in rows] == known["score"].tolist()
+    assert np.mean([row["plain"] for row in rows]) > 50 and known["score"].mean() > 50
+    told = check.table(rows).splitlines()
+    assert len(told) == 3 and told[-1].startswith(f"| {known['task_title'].iloc[0]} (Matthews correlation) | {arm} | ")
+
+
+def test_the_plain_loop_trains_what_this_project_s_methods_do(tiny_encoder):
+    for method in ("full", "bitfit", "lora"):
+        plain, own = (apply(method, encoders.load(tiny_encoder, pooler="new")) for apply in (check.arms, methods.apply))
+        counts = [sum(p.numel() for p in model.parameters() if p.requires_grad) for model in (plain, own)]
+        assert counts[0] == counts[1], method
+    with pytest.raises(ValueError, match="the plain loop has full, bitfit and lora, not head"):
+        check.arms("head", tiny_model())
+
+
+def test_the_table_of_the_check_is_that_of_its_rows():
+    rows = json.loads(check.FILE.read_text())
+    assert f"<!-- check -->\n{check.table(rows)}<!-- end -->" in README.read_text()
+    for _, of in pd.DataFrame(rows).groupby(["study", "task", "arm"]):
+        assert len(of) == 3 and of["versions"].notna().all()
 
 
 def on(device, function):

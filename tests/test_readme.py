@@ -120,8 +120,11 @@ def _sound(file, task):
     again = task.scores(record["labels"], record["predictions"], kept and unpacked(kept))
     if not task.labels and np.std(record["predictions"]) < 0.02:
         return  # values are kept to four decimals: too few for the correlation of an answer that hardly varies
+    ties = kept is not None and len(np.unique(unpacked(kept)[:, -1])) < 0.2 * len(record["labels"])
     for metric in task.metrics:
         near = 0.05 if metric.reads == "probabilities" else 1e-4  # kept to four decimals, those of a rare class tie
+        if metric.reads == "probabilities" and ties:
+            continue
         if record["scores"].get(metric.name) is not None:
             assert record["scores"][metric.name] == pytest.approx(again[metric.name], abs=near), metric.name
 

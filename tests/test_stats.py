@@ -237,7 +237,9 @@ def test_a_group_without_the_baseline_is_said_to_tell_nothing():
     said = " ".join(fact.sentence for fact in facts.gaps(gaps.reset_index()))
     assert said.count("cannot be told: that takes two pairs of runs, there are 0") == 2
     assert "2 cannot be told" in facts.tally(gaps.reset_index())[0].sentence
-    assert "Open: `head` on 1 of 2 tasks and `bitfit` on 1 of 1 task" in facts.answer(gaps.reset_index())[0].sentence
+    assert gaps["arm_learnt"].tolist() == [bool(whole["learnt"].all()), *[bool(without["learnt"].all())] * 2]
+    said = facts.answer(gaps.reset_index())[0].sentence
+    assert said == "`head` is ahead of `full` on cola. There is no run of `full` on mrpc."
 
 
 def test_what_is_held_against_a_baseline_names_one_that_is_not_there():

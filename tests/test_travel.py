@@ -17,8 +17,8 @@ def gaps(values, errors, arm="bitfit", place=1, **others):
     values, errors = np.asarray(values, dtype=float), np.broadcast_to(np.asarray(errors, dtype=float), len(values))
     rows = [{"task": f"t{number}", "fraction": 0.1, "arm": arm, "baseline": "full", "gap": value, "error": error,
              "examples_error": 0.0, "freedom": 20.0, "low": value - 2 * error, "high": value + 2 * error, "pairs": 3,
-             "lost": 0, "not_ok": 0, "learnt": True, "task_title": f"Task {number}", "task_place": number,
-             "arm_place": place, **TITLES, **others}
+             "lost": 0, "not_ok": 0, "learnt": True, "arm_learnt": True, "task_title": f"Task {number}",
+             "task_place": number, "arm_place": place, **TITLES, **others}
             for number, (value, error) in enumerate(zip(values, errors, strict=True))]
     return pd.DataFrame(rows)
 
@@ -176,6 +176,8 @@ def test_arms_that_turn_with_the_task_are_named():
     both = pd.concat([gaps([5, -5, 0], 0.3), gaps([-5, -5, 0], 0.3, arm="lora", place=2)])
     (fact,) = facts.turns(both)
     assert fact.about == {"arms": ["bitfit"]} and "`bitfit` (ahead on Task 0, behind on Task 1)" in fact.sentence
+    silent = gaps([5, -5, -5], 0.3).assign(arm_learnt=[True, False, True])
+    assert "behind on Task 1 and Task 2, of which it had not learnt Task 1)" in facts.turns(silent)[0].sentence
     assert facts.turns(gaps([-5, -5], 0.3))[0].kind == "no_turn"
 
 
@@ -185,6 +187,8 @@ def test_two_studies_side_by_side():
     told = facts.side_by_side(here, there, ("one", "two"))
     assert told[0].numbers == {"shared": 3, "same": 1, "neither": 0}
     assert "`bitfit` on Task 1 with 10 % of the data: ahead, behind" in told[0].sentence
+    behind = gaps([-5.0, -5.0], 0.3)
+    assert facts.side_by_side(behind, behind, ("one", "two"))[1].sentence.startswith("Of these 2 neither shows an arm ahead")
     assert told[1].kind == "contradiction" and "`bitfit` on Task 1" in told[1].sentence
     same = facts.side_by_side(here, here, ("one", "one"))
     assert "both show the same of 4, neither anything of 0." in same[0].sentence and same[1].kind == "no_contradiction"
@@ -204,6 +208,12 @@ def test_gaps_of_two_studies_differ_by_welch_s_interval():
     told = facts.side_by_side(here, there, ("one", "two"))[-1]
     assert told.kind == "differ" and told.numbers == {"`bitfit` on Task 0 with 10 % of the data": -4}
     assert "(-5.0 and -1.0, apart by -4.0, -7.3 to -0.7)" in told.sentence
+    assert told.sentence.startswith("Of 2 gaps that both have, after Holm's correction, 1 differs, one first: ")
+    assert row["p"] == pytest.approx(2 * 2 * scipy.stats.t.sf(4 / 1.5, freedom))  # of two, the smaller
+    more = [pd.concat([given, gaps([0], 1.2, arm="lora", place=2)]) for given in (here, there)]
+    assert facts.side_by_side(*more, ("one", "two"))[-1].kind == "alike"  # of three it is no longer shown
+    silent = facts.side_by_side(here, there.assign(arm_learnt=False), ("one", "two"))[-1]
+    assert "-0.7; it had not learnt in two)" in silent.sentence
     assert facts.side_by_side(here, here, ("one", "two"))[-1].kind == "alike"
     assert travel.apart(here, there.iloc[:0]).empty
     assert travel.apart(here, there.assign(gap=np.nan)).empty  # without a pair there is no gap

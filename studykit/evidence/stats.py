@@ -87,10 +87,10 @@ def paired_gaps(table: pd.DataFrame, baseline: str | None = None, by: Sequence[s
     A pair has the same examples, head and order, so what a seed does to both cancels. ``baseline`` is an arm's label, the
     study's first without one. Columns: ``by``, ``arm``, ``baseline``, ``gap``, ``error`` (standard), ``examples_error`` (its
     part that more seeds would not lessen), ``freedom`` (degrees of), ``low``, ``high``, ``pairs``; ``lost``, the pairs in
-    which a run has no score; ``not_ok``, those in which a run collapsed or diverged (they are in the mean); and ``learnt``,
-    whether more than half of the baseline's runs there did. A group in which the baseline has no run has rows too, with no
-    ``pairs`` and a gap of NaN, from which nothing can be told. Raises ``ValueError`` where the baseline has no run at all, a
-    seed has two, or runs were scored on different examples.
+    which a run has no score; ``not_ok``, those in which a run collapsed or diverged (they are in the mean); ``learnt``,
+    whether more than half of the baseline's runs there did, and ``arm_learnt``, of the arm's. A group in which the baseline
+    has no run has rows too, with no ``pairs`` and a gap of NaN, from which nothing can be told. Raises ``ValueError`` where
+    the baseline has no run at all, a seed has two, or runs were scored on different examples.
     """
     by = list(by)
     order = table.drop_duplicates("arm").sort_values("arm_place", kind="stable")["arm"].tolist() if len(table) else []
@@ -122,12 +122,14 @@ def need_baseline(arms: Iterable[str], baseline: str | None) -> None:
 
 PAIRED = ("arm", "seed", "score", "better", "status", "learnt", "metric_low", "metric_high", "scored_by", "labels",
           "predictions", "probabilities")
-GAP = ("arm", "baseline", "gap", "error", "examples_error", "freedom", "low", "high", "pairs", "lost", "not_ok", "learnt")
+GAP = ("arm", "baseline", "gap", "error", "examples_error", "freedom", "low", "high", "pairs", "lost", "not_ok", "learnt",
+       "arm_learnt")
 
 
 def _paired(runs: pd.DataFrame, baseline: pd.DataFrame, scores: np.ndarray, width: float, level: float) -> dict:
     """The gap of two arms' runs by seed, from all scores on resampled examples, within the width of the metric's range."""
-    learnt, seeds = baseline["learnt"].mean() > 0.5, runs.index.intersection(baseline.index).sort_values()
+    learnt, own = baseline["learnt"].mean() > 0.5, runs["learnt"].mean() > 0.5
+    seeds = runs.index.intersection(baseline.index).sort_values()
     runs, baseline = runs.loc[seeds], baseline.loc[seeds]
     gaps = runs["score"].to_numpy() - baseline["score"].to_numpy()
     scored = ~np.isnan(gaps)
@@ -136,7 +138,7 @@ def _paired(runs: pd.DataFrame, baseline: pd.DataFrame, scores: np.ndarray, widt
     low, high = interval(middle, error, freedom, level)
     return {"gap": middle, "error": error, "examples_error": shared, "freedom": freedom, "low": max(low, -width),
             "high": min(high, width), "pairs": int(scored.sum()), "lost": int((~scored).sum()),
-            "not_ok": int((~(runs["fine"] & baseline["fine"])).sum()), "learnt": bool(learnt)}
+            "not_ok": int((~(runs["fine"] & baseline["fine"])).sum()), "learnt": bool(learnt), "arm_learnt": bool(own)}
 
 
 @functools.lru_cache(maxsize=16)

@@ -63,8 +63,8 @@ def apart(gaps: pd.DataFrame, others: pd.DataFrame, by: tuple[str, str] = ("task
           level: float = 0.95) -> pd.DataFrame:
     """The arms of which two studies have a gap at the same task and place, of the ``stats.paired_gaps`` of each: a row each,
     with what the first study has, what the second has under names that end in ``_other``, and ``apart``, the first gap minus
-    the second, with ``apart_low`` and ``apart_high``, Welch's interval. It takes their test examples for different ones:
-    where they are the same, which helps or harms both gaps, it is rather too wide."""
+    the second, with ``apart_low`` and ``apart_high``, Welch's interval, and ``p``, after Holm's correction over the rows. It
+    takes seeds and test examples of the two for different ones: where they are the same, it is rough."""
     if gaps.empty or others.empty:
         return pd.DataFrame()
     both = gaps.merge(others, on=[*by, "arm"], suffixes=("", "_other")).dropna(subset=["gap", "gap_other"])
@@ -73,6 +73,9 @@ def apart(gaps: pd.DataFrame, others: pd.DataFrame, by: tuple[str, str] = ("task
     both["apart"] = both["gap"] - both["gap_other"]
     ends = [stats.interval(*row, level) for row in zip(both["apart"], np.sqrt(first + second), freedom, strict=True)]
     both[["apart_low", "apart_high"]] = np.array(ends).reshape(-1, 2)
+    sides = [[stats.ahead(sign * gap, *rest) for sign in (1, -1)]
+             for gap, *rest in zip(both["apart"], np.sqrt(first + second), freedom, strict=True)]
+    both["p"] = stats.holm(pd.Series([min(1.0, 2 * min(pair)) for pair in sides], index=both.index))
     return both
 
 

@@ -202,6 +202,11 @@ def answer(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
         return [Fact("answer", "These runs compare nothing yet.")]
     axis = words.axis_of(gaps.loc[:, :"arm"])
     rows = gaps[gaps[axis] == gaps[axis].max()] if axis else gaps
+    where = f"{words.place(axis, rows[axis].iloc[0])}, " if axis else ""
+    compared = rows["pairs"] + rows["lost"] > 0
+    alone = [title for title in dict.fromkeys(rows["task_title"]) if title not in set(rows.loc[compared, "task_title"])]
+    without = f" There is no run of {words.arm(rows['baseline'].iloc[0])} on {words.listed(alone)}." if alone else ""
+    rows = rows[compared] if compared.any() else rows
     kinds = rows.assign(kind=[verdict(row, margin) for row in rows.to_dict("records")])
     baseline, tasks = words.arm(rows["baseline"].iloc[0]), rows["task"].nunique()
     shown, open_ = [], []
@@ -212,8 +217,7 @@ def answer(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
                 shown.append(f"{words.arm(arm)} {SAID[kind]} {baseline} on {on}")
         if rest := int(part["kind"].isin(["undecided", "untold"]).sum()):
             open_.append(f"{words.arm(arm)} on {rest} of {words.counted(len(part), 'task')}")
-    where = f"{words.place(axis, rows[axis].iloc[0])}, " if axis else ""
     first = where + (f"{words.listed(shown, 6)}." if shown
                      else f"no arm is shown ahead of {baseline}, behind it, or level with it.")
     second = f" Open: {words.listed(open_, 6)}." if shown and open_ else ""
-    return [Fact("answer", first[0].upper() + first[1:] + second, {"baseline": rows["baseline"].iloc[0]})]
+    return [Fact("answer", first[0].upper() + first[1:] + second + without, {"baseline": rows["baseline"].iloc[0]})]

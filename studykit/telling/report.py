@@ -124,6 +124,8 @@ def gaps_markdown(gaps: pd.DataFrame) -> str:
 def _gap_cell(row: Any) -> str:
     if row is None:
         return "–"
+    if not row["pairs"]:
+        return f"no run of {words.arm(row['baseline'])}"
     text = f"{words.number(row['gap'], row, signed=True)} {words.span(row, signed=True)[:-1]}{_not_ok(row)})"
     kind = comparisons.verdict(row)
     return f"**{text}**" if kind in ("ahead", "behind") else f"{text}, cannot be told" if kind == "untold" else text
@@ -238,7 +240,7 @@ def apart_markdown(larger: Evidence, found: Evidence) -> str:
     """README's sentences about where the two encoders' gaps differ, of the arms that move the encoder."""
     moving = larger.gaps[larger.gaps["arm"].isin(larger.experiment.moving)]
     _, *told = facts.side_by_side(moving, found.gaps, (larger.experiment.name, found.experiment.name))
-    return "\n".join(f"- {fact.sentence}" for fact in told)
+    return "\n".join(f"- {fact.sentence}" for fact in reversed(told))
 
 
 def published_markdown(rows: pd.DataFrame) -> str:
@@ -276,7 +278,7 @@ def report_markdown(found: Evidence) -> str:
     """All that a study has on record in tables, with the sentences that read them."""
     experiment, runs = found.experiment, found.reports
     sections: list[tuple[str, list[facts.Fact], str]] = [
-        ("Scores", facts.coverage(runs) + facts.not_ok(runs) + facts.learnt(runs) + facts.chance(runs),
+        ("Scores", facts.coverage(runs, _planned(experiment)) + facts.not_ok(runs) + facts.learnt(runs) + facts.chance(runs),
          scores_markdown(runs, others=True)),
         (f"Gaps to `{experiment.baseline}`", facts.gaps(found.gaps) + facts.tally(found.gaps) + facts.crossings(found.gaps),
          gaps_markdown(found.gaps))]
@@ -298,11 +300,18 @@ def report_markdown(found: Evidence) -> str:
             "match is judged by the 90 % interval, which is shorter. Not ok: runs, or pairs with a run, that collapsed "
             "(nearly one answer for every example) or diverged; they are in every mean. Bold: ahead or behind, that is, on "
             "one side of zero where the baseline has learnt. Beside claims: the mean gap or ratio, in brackets of how many "
-            "parts.\n")
+            "parts; a claim's verdict on one task is corrected over its parts there only, that for all tasks over all parts "
+            "and claims.\n")
     for title, told, table in sections:
         sentences = "".join(f"- {fact.sentence}\n" for fact in told)
         head += "\n".join(["", f"## {title}", "", *([sentences] if told else []), *([table, ""] if table else [])])
     return head
+
+
+def _planned(experiment: study.Study) -> int:
+    """How many runs over shares of the data the study is to have."""
+    design = experiment.design
+    return len(design.tasks) * len(design.arms) * len(design.shares) * len(design.seeds)
 
 
 def _why_apart(runs: pd.DataFrame) -> facts.Fact:

@@ -59,7 +59,9 @@ def turns(gaps: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
     for arm, part in kinds.groupby("arm", sort=False):
         ahead, behind = (part.loc[part["kind"] == kind, "task_title"].tolist() for kind in ("ahead", "behind"))
         if ahead and behind:
-            found[arm] = f"{words.arm(arm)} (ahead on {words.listed(ahead, 9)}, behind on {words.listed(behind, 9)})"
+            silent = part.loc[part["kind"].eq("behind") & ~part["arm_learnt"].astype(bool), "task_title"].tolist()
+            aside = f", of which it had not learnt {words.listed(silent, 9)}" if silent else ""
+            found[arm] = f"{words.arm(arm)} (ahead on {words.listed(ahead, 9)}, behind on {words.listed(behind, 9)}{aside})"
     if not found:
         return [Fact("no_turn", f"No arm is shown ahead of {baseline} on one task and behind it on another.")]
     return [Fact("turn", f"Which is better turns with the task: shown ahead of {baseline} on one and behind it on another, "
@@ -116,22 +118,35 @@ def side_by_side(gaps: pd.DataFrame, others: pd.DataFrame, names: tuple[str, str
     facts = [Fact("side_by_side", f"Studies {names[0]} and {names[1]} share {words.counted(len(both), 'gap')}, on the "
                   f"same test examples: both show the same of {same}, neither anything of {neither}.{otherwise}",
                   numbers={"shared": len(both), "same": same, "neither": neither})]
+    ahead = any("ahead" in pair for pair in kinds)
     facts.append(Fact("contradiction" if against else "no_contradiction",
                       f"They contradict each other on {words.listed(against, 9)}." if against else
-                      "Nowhere does one show an arm ahead that the other shows behind."))
-    return [*facts, _differ([(place, row) for place, row in zip(places, rows, strict=True)
-                             if row["apart_low"] > 0 or row["apart_high"] < 0], names)]
+                      "Nowhere does one show an arm ahead that the other shows behind." if ahead else
+                      f"Of these {len(both)} neither shows an arm ahead, so there is nothing in which they could contradict "
+                      "each other."))
+    return [*facts, _differ(dict(zip(places, rows, strict=True)), names)]
 
 
-def _differ(found: list[tuple[str, dict]], names: tuple[str, str]) -> Fact:
-    """Where the gaps of two studies differ by more than their errors explain."""
+LEVEL = 0.05
+
+
+def _differ(rows: dict[str, dict], names: tuple[str, str]) -> Fact:
+    """Where the gaps of two studies differ by more than their errors explain, after Holm's correction over all of them."""
+    found = {place: row for place, row in rows.items() if row["p"] <= LEVEL}
+    among = f"Of {words.counted(len(rows), 'gap')} that both have, after Holm's correction,"
     if not found:
-        return Fact("alike", "Nowhere is it shown that the two gaps themselves differ.")
+        return Fact("alike", f"{among} none is shown to differ between the two.")
     parts = [f"{place} ({_signed(row['gap'], row)} and {_signed(row['gap_other'], row)}, apart by "
-             f"{_signed(row['apart'], row)}, {_signed(row['apart_low'], row)} to {_signed(row['apart_high'], row)})"
-             for place, row in found]
-    return Fact("differ", f"The gaps themselves differ, {names[0]} first, for {words.listed(parts, 9)}.",
-                numbers={place: row["apart"] for place, row in found})
+             f"{_signed(row['apart'], row)}, {_signed(row['apart_low'], row)} to {_signed(row['apart_high'], row)}"
+             f"{_unlearnt(row, names)})" for place, row in found.items()]
+    return Fact("differ", f"{among} {len(found)} {'differs' if len(found) == 1 else 'differ'}, {names[0]} first: "
+                f"{words.listed(parts, 9)}.", numbers={place: row["apart"] for place, row in found.items()})
+
+
+def _unlearnt(row: dict, names: tuple[str, str]) -> str:
+    """In which of the studies an arm has not learnt, so that its gap says no more than that."""
+    there = [name for name, learnt in zip(names, (row["arm_learnt"], row["arm_learnt_other"]), strict=True) if not learnt]
+    return f"; it had not learnt in {words.listed(there)}" if there else ""
 
 
 def _signed(value: float, row: dict) -> str:

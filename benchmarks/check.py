@@ -1,0 +1,128 @@
+"""``python -m benchmarks check``: cells of a study trained again without this project's training, beside its records.
+
+The same examples, rate, number of steps and schedule; everything else is plain: ``AutoModelForSequenceClassification``,
+``transformers.Trainer`` with shuffled batches, ``peft`` for LoRA, scikit-learn and SciPy for scores. It adds to
+``benchmarks/check.json`` as it goes, and writes the table of ``benchmarks/README.md``.
+"""
+
+import argparse
+import contextlib
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+import sklearn.metrics
+import torch
+
+from benchmarks import report
+from studykit import study, training
+from studykit.study import provenance, runs
+from studykit.training import machine
+
+FILE = Path(__file__).with_name("check.json")
+SCORES = {"macro_f1": lambda labels, answers: sklearn.metrics.f1_score(labels, answers, average="macro"),
+          "accuracy": sklearn.metrics.accuracy_score, "f1": sklearn.metrics.f1_score,
+          "matthews_correlation": sklearn.metrics.matthews_corrcoef,
+          "pearson": lambda labels, answers: scipy.stats.pearsonr(labels, answers).statistic}
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks check", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", default="beyond")
+    parser.add_argument("--source", default="")
+    parser.add_argument("--encoder", default="")
+    parser.add_argument("--cells", nargs="+", default=["cola:full", "irony:lora", "banking77:bitfit"], metavar="TASK:ARM")
+    parser.add_argument("--file", type=Path, default=FILE)
+    options = parser.parse_args(argv)
+    experiment = study.load(options.study, options.source, options.encoder)
+    rates, _ = experiment.choose_rates(train=False)
+    rows = json.loads(options.file.read_text()) if options.file.is_file() else []
+    for cell in options.cells:
+        task, arm = cell.split(":")
+        wanted = experiment.plan([task], [arm], rates=rates, fractions=[max(experiment.design.shares)],
+                                 seeds=experiment.design.seeds)
+        known = experiment.recorded(wanted).set_index("key")
+        for run in wanted:
+            own = known.loc[run.key]
+            begun = time.monotonic()
+            score = plain(run, experiment.tasks[task], experiment.source, experiment.encoder_at, int(own["steps"]))
+            rows = [row for row in rows if row["key"] != run.key] + [
+                {"key": run.key, "study": experiment.name, "task": task, "title": own["task_title"], "arm": arm,
+                 "metric": own["metric_title"], "seed": run.seed, "rate": run.lr, "steps": int(own["steps"]),
+                 "studykit": own["score"], "plain": score, "seconds": round(time.monotonic() - begun),
+                 "versions": provenance.versions(), "commit": provenance.commit(), "when": time.strftime("%Y-%m-%d")}]
+            print(f"{task} {arm} seed {run.seed}: record {own['score']:.1f}, plain loop {score:.1f}", flush=True)
+            options.file.write_text(json.dumps(rows, indent=1) + "\n")
+    report.write(Path(__file__).with_name("README.md"), table(rows), "check")
+    return 0
+
+
+def plain(run, task, source, encoder_at, steps):
+    """The score on the validation set, in the study's unit, of one run made by ``Trainer``."""
+    import datasets
+    import transformers
+    from transformers.trainer_callback import PrinterCallback
+
+    from studykit.models import encoders
+
+    sets, *_ = runs.encodings(task, source, encoder_at, run.max_length)
+    rows, _ = runs.examples(run, task, sets["train"].labels)
+    train, validation = sets["train"].take(rows), sets["validation"]
+    transformers.set_seed(run.init_seed)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(encoder_at, num_labels=task.num_labels,
+                                                                            dtype=torch.float32)
+    if run.pooler == "new":
+        model.base_model.pooler.apply(model._init_weights)
+    model = arms(run.method, model)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
+        settings = transformers.TrainingArguments(
+            folder, max_steps=steps, per_device_train_batch_size=run.batch_size, learning_rate=run.lr, seed=run.order_seed,
+            weight_decay=training.WEIGHT_DECAY, warmup_steps=round(training.WARMUP * steps), max_grad_norm=training.CLIP,
+            use_cpu=machine.best_device().type == "cpu", disable_tqdm=True, report_to=[], save_strategy="no",
+            logging_strategy="no", per_device_eval_batch_size=64)
+        collator = transformers.DataCollatorWithPadding(encoders.tokenizer(encoder_at))
+        trainer = transformers.Trainer(model, settings, train_dataset=_rows(datasets, train), data_collator=collator)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        outputs = trainer.predict(_rows(datasets, validation)).predictions
+    answers = outputs.argmax(1) if task.labels else outputs[:, 0]
+    return task.metric.factor * float(SCORES[task.metric.name](validation.labels, answers))
+
+
+def arms(method, model):
+    """The model with what a method trains, as people write it; the head, with its pooler, trains in all."""
+    import peft
+
+    heads = ("classifier", "pooler")
+    if method == "lora":
+        return peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, modules_to_save=[*heads],
+                                                          target_modules=["query", "value"]))
+    if method == "bitfit":
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.endswith(".bias") or any(head in name for head in heads))
+    elif method != "full":
+        raise ValueError(f"the plain loop has full, bitfit and lora, not {method}")
+    return model
+
+
+def _rows(datasets, encodings):
+    return datasets.Dataset.from_dict({**encodings.columns, "labels": encodings.labels.tolist()})
+
+
+def table(rows):
+    """A row a cell: mean and range over seeds of both, and how far the means are apart, with Welch's 95 % interval."""
+    lines = ["| task | arm | rate | steps | this project | plain loop | apart |", "|---|---|---|---|---|---|---|"]
+    for _, of in pd.DataFrame(rows).groupby(["study", "task", "arm"], sort=False):
+        first = of.iloc[0]
+        both = [f"{of[name].mean():.1f} ({of[name].min():.1f} to {of[name].max():.1f})" for name in ("studykit", "plain")]
+        found = scipy.stats.ttest_ind(of["studykit"], of["plain"], equal_var=False)
+        low, high = found.confidence_interval()
+        lines.append(f"| {first['title']} ({first['metric']}) | {first['arm']} | {first['rate']:g} | {first['steps']} | "
+                     f"{' | '.join(both)} | {np.subtract(of['studykit'].mean(), of['plain'].mean()):+.1f} "
+                     f"({low:+.1f} to {high:+.1f}) |")
+    return "\n".join(lines) + "\n"

@@ -211,7 +211,9 @@ def test_gaps_of_two_studies_differ_by_welch_s_interval():
     assert told.sentence.startswith("Of 2 gaps that both have, after Holm's correction, 1 differs, one first: ")
     assert row["p"] == pytest.approx(2 * 2 * scipy.stats.t.sf(4 / 1.5, freedom))  # of two, the smaller
     more = [pd.concat([given, gaps([0], 1.2, arm="lora", place=2)]) for given in (here, there)]
-    assert facts.side_by_side(*more, ("one", "two"))[-1].kind == "alike"  # of three it is no longer shown
+    alike = facts.side_by_side(*more, ("one", "two"))[-1]  # of three it is no longer shown
+    assert alike.kind == "alike" and "nearest to it, one first: `bitfit` on Task 0" in alike.sentence
+    assert alike.sentence.endswith(f"p = {1.5 * row['p']:.3f}.")
     silent = facts.side_by_side(here, there.assign(arm_learnt=False), ("one", "two"))[-1]
     assert "-0.7; it had not learnt in two)" in silent.sentence
     assert facts.side_by_side(here, here, ("one", "two"))[-1].kind == "alike"

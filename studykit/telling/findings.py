@@ -212,11 +212,14 @@ def across(verdicts: pd.DataFrame) -> list[Fact]:
              for kind in ("upheld", "refuted")}
     against = [f"“{text}”" for text, seen in zip(verdicts["statement"], kinds, strict=True) if {"upheld", "refuted"} <= seen]
     open_in_all = sum(not seen & {"upheld", "refuted"} for seen in kinds)
-    facts = [Fact(f"all_{kind}", f"{kind.capitalize()} in all {len(studies)} studies: {words.listed(texts, 9)}.")
+    decided = [sum(row[name] in alike for name in studies) for row in verdicts.to_dict("records")]
+    every, none = ("both", "neither") if len(studies) == 2 else (f"all {len(studies)} studies", "none of them")
+    facts = [Fact(f"all_{kind}", f"{kind.capitalize()} in {every}: {words.listed(texts, 9)}.")
              for kind, texts in alike.items() if texts]
     facts.append(Fact("against", f"Upheld in one and refuted in another: {words.listed(against, 9)}." if against else
-                      "No claim is upheld in one and refuted in another."))
-    return [*facts, Fact("open", f"Decided by none of them: {open_in_all} of {words.counted(len(kinds), 'claim')}.",
+                      f"Of {words.counted(sum(count > 1 for count in decided), 'claim')} that more than one decides none is "
+                      "upheld in one and refuted in another."))
+    return [*facts, Fact("open", f"Decided by {none}: {open_in_all} of {words.counted(len(kinds), 'claim')}.",
                          numbers={"open": open_in_all})]
 
 

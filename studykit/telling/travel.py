@@ -132,15 +132,18 @@ LEVEL = 0.05
 
 def _differ(rows: dict[str, dict], names: tuple[str, str]) -> Fact:
     """Where the gaps of two studies differ by more than their errors explain, after Holm's correction over all of them."""
-    found = {place: row for place, row in rows.items() if row["p"] <= LEVEL}
+    told = {place: f"{place} ({_signed(row['gap'], row)} and {_signed(row['gap_other'], row)}, apart by "
+                   f"{_signed(row['apart'], row)}, {_signed(row['apart_low'], row)} to {_signed(row['apart_high'], row)}"
+                   f"{_unlearnt(row, names)})" for place, row in rows.items()}
+    found = [place for place, row in rows.items() if row["p"] <= LEVEL]
     among = f"Of {words.counted(len(rows), 'gap')} that both have, after Holm's correction,"
     if not found:
-        return Fact("alike", f"{among} none is shown to differ between the two.")
-    parts = [f"{place} ({_signed(row['gap'], row)} and {_signed(row['gap_other'], row)}, apart by "
-             f"{_signed(row['apart'], row)}, {_signed(row['apart_low'], row)} to {_signed(row['apart_high'], row)}"
-             f"{_unlearnt(row, names)})" for place, row in found.items()]
+        nearest = min(rows, key=lambda place: rows[place]["p"])
+        return Fact("alike", f"{among} none is shown to differ between the two; nearest to it, {names[0]} first: "
+                    f"{told[nearest]}, p = {rows[nearest]['p']:.3f}.", numbers={nearest: rows[nearest]["apart"]})
     return Fact("differ", f"{among} {len(found)} {'differs' if len(found) == 1 else 'differ'}, {names[0]} first: "
-                f"{words.listed(parts, 9)}.", numbers={place: row["apart"] for place, row in found.items()})
+                f"{words.listed([told[place] for place in found], 9)}.",
+                numbers={place: rows[place]["apart"] for place in found})
 
 
 def _unlearnt(row: dict, names: tuple[str, str]) -> str:

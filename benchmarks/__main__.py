@@ -3,6 +3,7 @@
 ``python -m benchmarks --full --study minilm --source FOLDER --encoder FOLDER`` is the one on record: it writes
 ``benchmarks/latest.json`` and the tables of ``benchmarks/README.md``, and wants an idle machine for half an hour.
 ``python -m benchmarks jobs`` measures how many runs to train at once, and keeps it where ``studykit`` looks.
+``advice``, ``check`` and ``gpu`` in place of ``jobs`` are modules with a ``--help`` of their own.
 """
 
 import argparse

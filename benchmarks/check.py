@@ -1,8 +1,8 @@
 """``python -m benchmarks check``: cells of a study trained again without this project's training, beside its records.
 
-The same examples, rate, number of steps and schedule; everything else is plain: ``AutoModelForSequenceClassification``,
-``transformers.Trainer`` with shuffled batches, ``peft`` for LoRA, scikit-learn and SciPy for scores. It adds to
-``benchmarks/check.json`` as it goes, and writes the table of ``benchmarks/README.md``.
+The same examples, rate, number of steps, warm-up and decay, in fp32; everything else is plain:
+``AutoModelForSequenceClassification``, ``transformers.Trainer`` with shuffled batches, ``peft`` for LoRA, scikit-learn and
+SciPy for scores. It adds to ``benchmarks/check.json`` as it goes, and writes the table of ``benchmarks/README.md``.
 """
 
 import argparse
@@ -47,6 +47,8 @@ def main(argv: list[str]) -> int:
         wanted = experiment.plan([task], [arm], rates=rates, fractions=[max(experiment.design.shares)],
                                  seeds=experiment.design.seeds)
         known = experiment.recorded(wanted).set_index("key")
+        if missing := [run.name for run in wanted if run.key not in known.index]:
+            raise ValueError(f"study {experiment.name} has no record of {missing[0]}: there is nothing to check it against")
         for run in wanted:
             own = known.loc[run.key]
             begun = time.monotonic()

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--works", nargs="+", default=["cola:full,bitfit,adapter,lora,head", "mrpc:full,bitfit"],
                         metavar="TASK:ARM,…")
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=2, choices=range(1, 10))
     parser.add_argument("--file", type=Path, default=FILE)
     options = parser.parse_args(argv)
     device = machine.best_device()
@@ -47,6 +47,9 @@ def main(argv: list[str]) -> int:
     about = {"study": experiment.name, "precision": experiment.design.precision, "hardware": provenance.hardware(device),
              "versions": provenance.versions(), "commit": provenance.commit()}
     for work in works(experiment, options):
+        cell = experiment.name, work.run.task, work.run.method
+        for kind, rows in found.items():
+            found[kind] = [row for row in rows if (row["study"], row["task"], row["method"]) != cell]
         for repeat in range(-1, options.repeats):
             for system in SYSTEMS:
                 row = {**_named(work), "system": system, "repeat": repeat, **measure(system, _of(work, repeat)), **about}

@@ -147,10 +147,10 @@ def gpu(found):
         lines.append(_row(name, task, method, *(f"{ms[s].median():.1f} ({ms[s].min():.1f} to {ms[s].max():.1f})"
                                                 for s in ("studykit", "trainer")), f"**{ratio.median():.2f}**", member,
                           f"{mb['studykit']:.0f}", f"{mb['trainer']:.0f}"))
-    rows = found["rows"]
-    of = rows[0]["hardware"]["accelerator"], rows[0]["versions"]["torch"], rows[0]["when"], rows[0]["commit"]
-    return "\n".join([f"{of[0]}; torch {of[1]}; {of[2]}, commit {of[3]}; {rows[0]['precision']}, batches of "
-                      f"{rows[0]['batch_size']}.", "", *lines])
+    about = dict.fromkeys(f"{row['study']}: {row['hardware']['accelerator']}; torch {row['versions']['torch']}; "
+                          f"{row['when']}, commit {row['commit']}; {row['precision']}, batches of {row['batch_size']}"
+                          for row in found["rows"])
+    return "\n".join([*(f"{each}." for each in about), "", *lines])
 
 
 def driver(found):

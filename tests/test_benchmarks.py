@@ -170,12 +170,13 @@ def test_steps_on_a_gpu_are_told_beside_trainer_s():
     rows = [{**about, "system": system, "repeat": repeat, "seconds": seconds, "mb": 100.0}
             for system, both in (("studykit", (0.1, 0.3)), ("trainer", (0.3, 0.3))) for repeat, seconds in enumerate(both)]
     told = report.gpu({"rows": rows, "fleets": [{**about, "members": 3, "fleet": 0.15, "alone": 0.6}]})
-    assert told.splitlines()[0].startswith("a GPU; torch 2; 2026-01-01, commit c0ffee; bf16, batches of 16")
+    assert told.splitlines()[0].startswith("tiny: a GPU; torch 2; 2026-01-01, commit c0ffee; bf16, batches of 16")
     assert told.splitlines()[-1] == ("| tiny | cola | full | 20.0 (10.0 to 30.0) | 30.0 (30.0 to 30.0) | **2.00** | "
                                      "5.0 (3 at once) | 100 | 100 |")
 
 
-def test_without_a_gpu_its_benchmark_says_so(capsys):
+def test_without_a_gpu_its_benchmark_says_so(capsys, monkeypatch):
+    monkeypatch.setattr(gpu.machine, "best_device", lambda: torch.device("cpu"))
     assert benchmarks.main(["gpu"]) == 2 and "there is no GPU here" in capsys.readouterr().err
     assert "<!-- gpu -->\nnot measured yet\n" in README.read_text() or gpu.FILE.is_file()
 
@@ -189,8 +190,9 @@ def test_the_benchmark_of_a_gpu_measures_what_it_names(tiny_yaml, tiny_glue, tin
         monkeypatch.setattr(gpu, name, on(cpu, getattr(gpu, name)))
     monkeypatch.setattr(gpu.report, "write", lambda *given: None)
     file = tmp_path / "gpu.json"
-    assert benchmarks.main(["gpu", "--study", str(tiny_yaml), "--source", tiny_glue, "--encoder", tiny_encoder, "--works",
-                            "cola:full,head", "--steps", "2", "--repeats", "2", "--file", str(file)]) == 0
+    for _ in range(2):  # the second call's rows stand instead of the first's
+        assert benchmarks.main(["gpu", "--study", str(tiny_yaml), "--source", tiny_glue, "--encoder", tiny_encoder,
+                                "--works", "cola:full,head", "--steps", "2", "--repeats", "2", "--file", str(file)]) == 0
     found = json.loads(file.read_text())
     assert [(row["method"], row["system"], row["repeat"]) for row in found["rows"]] == [
         (method, system, repeat) for method in ("full", "head") for repeat in (0, 1) for system in gpu.SYSTEMS]

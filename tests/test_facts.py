@@ -284,7 +284,7 @@ def test_what_two_studies_decide_alike_and_against_each_other_is_told():
     assert said(facts.across(both)) == [
         "Upheld in both: “A”.", "Refuted in both: “B”.", "Upheld in one and refuted in another: “C”.",
         "Decided by neither: 1 of 5 claims."]
-    assert ("Of 2 claims that more than one decides none is upheld in one and refuted in another."
+    assert ("No claim is upheld in one and refuted in another; more than one decides 2 claims."
             in said(facts.across(both[both["statement"] != "C"])))
     three = said(facts.across(both.assign(three="upheld")))
     assert three[0] == "Upheld in all 3 studies: “A”." and three[-1] == "Decided by none of them: 0 of 5 claims."

@@ -35,7 +35,7 @@ def larger():
 
 
 def test_readme_and_reports_are_what_the_records_say(found, larger, domains):
-    assert report.filled(README, found) == README, "run: python -m studykit readme"
+    assert report.filled(README, found, larger, domains) == README, "run: python -m studykit readme"
     for each in (found, larger, domains):
         written = (paths.REPO / "results" / each.experiment.name / "REPORT.md").read_text(encoding="utf-8")
         assert report.report_markdown(each) == written, "run: python -m studykit readme"

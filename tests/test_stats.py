@@ -239,7 +239,7 @@ def test_a_group_without_the_baseline_is_said_to_tell_nothing():
     assert "2 cannot be told" in facts.tally(gaps.reset_index())[0].sentence
     assert gaps["arm_learnt"].tolist() == [bool(whole["learnt"].all()), *[bool(without["learnt"].all())] * 2]
     said = facts.answer(gaps.reset_index())[0].sentence
-    assert said == "`head` is ahead of `full` on cola. There is no run of `full` on mrpc."
+    assert said == "`head` is ahead of `full` on cola. There is no pair with `full` on mrpc."
 
 
 def test_what_is_held_against_a_baseline_names_one_that_is_not_there():

@@ -381,8 +381,19 @@ def test_settings_that_cannot_train_are_refused(tiny_study, wrong, message):
     assert not files(tiny_study)
 
 
-def test_a_study_in_bf16_trains_on_a_machine_without_units_for_it(tiny_yaml, tiny_glue, tiny_encoder, tiny_study, trained,
-                                                                  monkeypatch):
+def test_bf16_on_an_accelerator_without_it_is_refused_in_one_sentence(tiny_yaml, tiny_glue, tiny_encoder, tiny_study,
+                                                                      trained, monkeypatch):
+    from studykit.training import machine
+
+    own = study.load(changed(tiny_yaml, precision="bf16"), tiny_glue, tiny_encoder)
+    monkeypatch.setattr(machine, "best_device", lambda: torch.device("mps"))
+    refuses(own, own.plan("cola", "full", rates=1e-3), "^study tiny trains in bf16, which this machine's accelerator .*"
+            "precision: fp32, whose records are kept apart$")
+    assert not trained
+
+
+def test_a_study_in_bf16_is_not_refused_on_a_processor_without_units_for_it(tiny_yaml, tiny_glue, tiny_encoder, tiny_study,
+                                                                            trained, monkeypatch):
     from studykit.training import machine
 
     own = study.load(changed(tiny_yaml, precision="bf16"), tiny_glue, tiny_encoder)

@@ -44,7 +44,7 @@ def curve(session: Session) -> None:
     session.curve = _curve(session, points)
     if len(points) < len(SHARES) * rounds + rounds and session.curve.gain is None:
         session.curve = dataclasses.replace(session.curve, reason="time was up before all trainings on fewer labels were "
-                                            "made: give it more minutes")
+                                            "made, so give it more minutes")
 
 
 def _rounds_of(session: Session, choice: str) -> list[tuple[int, pd.Series]]:

@@ -61,13 +61,19 @@ def _mean(between: np.ndarray, tasks: Iterable[int]) -> float:
 
 def apart(gaps: pd.DataFrame, others: pd.DataFrame, by: tuple[str, str] = ("task", "fraction"),
           level: float = 0.95) -> pd.DataFrame:
-    """The arms of which two studies have a gap at the same task and place, of the ``stats.paired_gaps`` of each: a row each,
+    """The arms of which two studies can tell a gap at the same task and place (the baseline has learnt, every pair has its
+    scores, there are two of them), of the ``stats.paired_gaps`` of each: a row each,
     with what the first study has, what the second has under names that end in ``_other``, and ``apart``, the first gap minus
     the second, with ``apart_low`` and ``apart_high``, Welch's interval, and ``p``, after Holm's correction over the rows. It
     takes seeds and test examples of the two for different ones: where they are the same, it is rough."""
     if gaps.empty or others.empty:
         return pd.DataFrame()
-    both = gaps.merge(others, on=[*by, "arm"], suffixes=("", "_other")).dropna(subset=["gap", "gap_other"])
+    told = [given[given["learnt"].astype(bool) & given["lost"].eq(0) & given["error"].ge(0) & given["gap"].notna()]
+            for given in (gaps, others)]
+    both = told[0].merge(told[1], on=[*by, "arm"], suffixes=("", "_other"))
+    both = both[both["error"] + both["error_other"] > 0].reset_index(drop=True)
+    if both.empty:
+        return both
     first, second = both["error"] ** 2, both["error_other"] ** 2
     freedom = (first + second) ** 2 / (first ** 2 / both["freedom"] + second ** 2 / both["freedom_other"])
     both["apart"] = both["gap"] - both["gap_other"]

@@ -363,7 +363,12 @@ def _check_data(study: Study, wanted: list[Run]) -> None:
 def _check_models(study: Study, wanted: list[Run]) -> None:
     """That weights, tokenizer, lengths, methods and precision fit this machine's files."""
     from studykit.models import encoders
+    from studykit.training import machine
 
+    device = machine.best_device()
+    if "bf16" in {run.precision for run in wanted} and device.type != "cpu" and machine.best_precision(device) != "bf16":
+        raise ValueError(f"study {study.name} trains in bf16, which this machine's accelerator multiplies slowly or not at "
+                         "all: copy its YAML file to a study of your own with precision: fp32, whose records are kept apart")
     if encoders.digest(study.encoder_at) != study.weights:
         raise ValueError(f"the weights of {study.encoder_at} are not those of study {study.name}: load the study again")
     tokenizer = encoders.tokenizer(study.encoder_at)

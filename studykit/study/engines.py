@@ -60,7 +60,7 @@ def train(study, wanted: Sequence[Run], folder: Path, jobs: int = 1, engine: str
     from studykit.training import fleet, machine
 
     place = worker.Place(study.tasks, {arm.does: arm for arm in study.arms.values()}, study.source, study.encoder_at, folder,
-                         machine.share(jobs))
+                         1 if "://" in engine else machine.share(jobs))
     left = {run.key: run for run in wanted}
     rounds = collections.deque([Round(fleet.together(wanted, machine.best_device()), wait=False),
                                 Round([[run] for run in wanted], wait=True)])

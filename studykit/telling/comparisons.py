@@ -205,7 +205,7 @@ def answer(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
     where = f"{words.place(axis, rows[axis].iloc[0])}, " if axis else ""
     compared = rows["pairs"] + rows["lost"] > 0
     alone = [title for title in dict.fromkeys(rows["task_title"]) if title not in set(rows.loc[compared, "task_title"])]
-    without = f" There is no run of {words.arm(rows['baseline'].iloc[0])} on {words.listed(alone)}." if alone else ""
+    without = f" There is no pair with {words.arm(rows['baseline'].iloc[0])} on {words.listed(alone)}." if alone else ""
     rows = rows[compared] if compared.any() else rows
     kinds = rows.assign(kind=[verdict(row, margin) for row in rows.to_dict("records")])
     baseline, tasks = words.arm(rows["baseline"].iloc[0]), rows["task"].nunique()

@@ -44,11 +44,11 @@ def gap_by_fraction(gaps: pd.DataFrame, about: str = "", margin: comparisons.Mar
     return drawn.fig
 
 
-def gap_by_study(gaps: Mapping[str, pd.DataFrame], margin: comparisons.Margin = 1.0) -> Figure:
-    """``gap_by_fraction`` for several studies, each by its title: a row of panels a study, of the first three tasks that all
-    have. Raises ``ValueError`` where they share none."""
+def gap_by_study(gaps: Mapping[str, pd.DataFrame], margin: float = 1.0) -> Figure:
+    """``gap_by_fraction`` for several studies, each by its title (``name: what it is``): a row of panels a study, of the
+    first three tasks that all have. Raises ``ValueError`` where they share none."""
     shared = [task for task in dict.fromkeys(next(iter(gaps.values()))["task"])
-              if all(task in set(own["task"]) for own in gaps.values())][:3]
+              if all(task in set(own["task"]) for own in gaps.values())][:min(3, style.MOST_TASKS // len(gaps))]
     if not shared:
         raise ValueError(f"the studies {', '.join(gaps)} have no task in common")
     arms: dict[str, int] = {}  # an arm that studies place apart stands where the first has it, one that is new after all
@@ -57,9 +57,10 @@ def gap_by_study(gaps: Mapping[str, pd.DataFrame], margin: comparisons.Margin = 
             arms.setdefault(arm, place if place not in arms.values() else max(arms.values()) + 1)
     parts = []
     for row, (title, own) in enumerate(gaps.items()):
-        own = own[own["task"].isin(shared)]
-        parts.append(own.assign(task=own["task"] + f" {row}", task_title=own["task_title"] + f"\n{title}",
-                                task_place=own["task_place"] + 1000 * row, arm_place=own["arm"].map(arms)))
+        own, title = own[own["task"].isin(shared)], title.replace(": ", "\n")
+        places = own["task"].map(shared.index) + 1000 * row
+        parts.append(own.assign(task=own["task"] + f" {row}", task_title=own["task_title"] + f", {title}",
+                                task_place=places, arm_place=own["arm"].map(arms)))
     fig = gap_by_fraction(pd.concat(parts, ignore_index=True), margin=margin, columns=len(shared))
     for ax in fig.axes:
         ax.set_title(ax.get_title(loc="left"), loc="left", fontsize=7.5)

@@ -206,7 +206,7 @@ def across(verdicts: pd.DataFrame) -> list[Fact]:
     """Of ``paper.across``: which claims are decided alike in all studies, which one upholds and another refutes."""
     studies = list(verdicts.columns[2:])
     if len(studies) < 2:
-        return [Fact("empty", "There is no second study to hold beside this one.")]
+        return [Fact("empty", "There is no second study with verdicts to hold beside this one.")]
     kinds = [{row[name] for name in studies} for row in verdicts.to_dict("records")]
     alike = {kind: [f"“{text}”" for text, seen in zip(verdicts["statement"], kinds, strict=True) if seen == {kind}]
              for kind in ("upheld", "refuted")}
@@ -217,8 +217,8 @@ def across(verdicts: pd.DataFrame) -> list[Fact]:
     facts = [Fact(f"all_{kind}", f"{kind.capitalize()} in {every}: {words.listed(texts, 9)}.")
              for kind, texts in alike.items() if texts]
     facts.append(Fact("against", f"Upheld in one and refuted in another: {words.listed(against, 9)}." if against else
-                      f"Of {words.counted(sum(count > 1 for count in decided), 'claim')} that more than one decides none is "
-                      "upheld in one and refuted in another."))
+                      "No claim is upheld in one and refuted in another; more than one decides "
+                      f"{words.counted(sum(count > 1 for count in decided), 'claim')}."))
     return [*facts, Fact("open", f"Decided by {none}: {open_in_all} of {words.counted(len(kinds), 'claim')}.",
                          numbers={"open": open_in_all})]
 

@@ -15,7 +15,7 @@ from studykit.telling.lesson import metrics_of, with_metric
 from studykit.telling.pages import as_html, write_index
 
 __all__ = ["REFERENCE", "Evidence", "advice_markdown", "answer_markdown", "as_html", "claims_markdown", "evidence", "filled",
-           "gaps_markdown", "parameters_markdown", "rates_markdown", "report_markdown", "scores_markdown", "title",
+           "gaps_markdown", "parameters_markdown", "rates_markdown", "report_markdown", "scores_markdown", "study_title",
            "write_index", "write_readme"]
 
 README = paths.REPO / "README.md"
@@ -47,12 +47,15 @@ def evidence(name: str | Path = REFERENCE) -> Evidence:
     experiment = study.load(name)
     _, trials = experiment.choose_rates(train=False)
     if trials.empty:
-        raise ValueError(f"study {experiment.name} has no trials on record: run notebook 02 first")
+        raise ValueError(f"study {experiment.name} has no trials on record: run notebook 02 of it first")
     choices = rates.judged(trials, experiment.design.trials.rule)
     chosen = {(choice.task, choice.arm): choice.rate for choice in choices.itertuples()}
     design = experiment.design
     reports = experiment.recorded([run for task, arm in chosen for run in experiment.plan(
         [task], [arm], rates=chosen, fractions=design.shares, seeds=design.seeds)])
+    if reports.empty:
+        raise ValueError(f"study {experiment.name} has no runs over shares of the data on record: run notebook 03 of it "
+                         "first")
     budgets = experiment.recorded(experiment.timed(chosen))
     about_paper = design.notebooks.get("06_claims") is not False
     parts = paper.parts(reports, budgets, seeds=len(design.seeds)) if about_paper else pd.DataFrame()
@@ -61,9 +64,9 @@ def evidence(name: str | Path = REFERENCE) -> Evidence:
                     parts, paper.judge(parts))
 
 
-def title(experiment: study.Study) -> str:
-    """A study by what it trains and how long, beside others: its encoder, and its passes over the data."""
-    return f"{experiment.encoder.rsplit('/')[-1]}, {experiment.design.epochs:g} passes"
+def study_title(experiment: study.Study) -> str:
+    """A study by its name and what it trains and how long, beside others: its encoder, and its passes over the data."""
+    return f"{experiment.name}: {experiment.encoder.rsplit('/')[-1]}, {experiment.design.epochs:g} passes"
 
 
 # Tables as Markdown
@@ -124,8 +127,8 @@ def gaps_markdown(gaps: pd.DataFrame) -> str:
 def _gap_cell(row: Any) -> str:
     if row is None:
         return "–"
-    if not row["pairs"]:
-        return f"no run of {words.arm(row['baseline'])}"
+    if not row["pairs"] + row["lost"]:
+        return f"no pair with {words.arm(row['baseline'])}"
     text = f"{words.number(row['gap'], row, signed=True)} {words.span(row, signed=True)[:-1]}{_not_ok(row)})"
     kind = comparisons.verdict(row)
     return f"**{text}**" if kind in ("ahead", "behind") else f"{text}, cannot be told" if kind == "untold" else text
@@ -250,21 +253,28 @@ def published_markdown(rows: pd.DataFrame) -> str:
                        f"{row.published:.1f}", f"{row.here - row.published:+.1f}"] for row in rows.itertuples()])
 
 
-def _places(found: Evidence) -> dict:
+def _places(found: Evidence, *others: Evidence) -> dict:
     """By the name of a place in README, what is written there."""
-    return {"answer": lambda: answer_markdown(found), "travels": lambda: travels_markdown(evidence(DOMAINS)),
-            "larger": lambda: larger_markdown(evidence(LARGER)),
-            "apart": lambda: apart_markdown(evidence(LARGER), found),
+    known = {each.experiment.name: each for each in others}
+
+    def of(name):
+        if name not in known:
+            known[name] = evidence(name)
+        return known[name]
+
+    return {"answer": lambda: answer_markdown(found), "travels": lambda: travels_markdown(of(DOMAINS)),
+            "larger": lambda: larger_markdown(of(LARGER)), "apart": lambda: apart_markdown(of(LARGER), found),
             "advice": lambda: advice_markdown(found.reports, found.budgets),
             "claims": lambda: claims_markdown(found.verdicts, found.parts), "scores": lambda: scores_markdown(found.reports),
             "gaps": lambda: gaps_markdown(found.gaps), "rates": lambda: rates_markdown(found.choices),
             "parameters": lambda: parameters_markdown(found.reports)}
 
 
-def filled(text: str, found: Evidence | None = None) -> str:
-    """A text with each part between ``<!-- name -->`` and ``<!-- end -->`` written anew, of the reference study.
-    Raises ``ValueError`` for a place that it does not know or that has no end."""
-    places = _places(found or evidence())
+def filled(text: str, found: Evidence | None = None, *others: Evidence) -> str:
+    """A text with each part between ``<!-- name -->`` and ``<!-- end -->`` written anew, of the reference study and of
+    ``others``, which are read where they are not given. Raises ``ValueError`` for a place that it does not know or that has
+    no end."""
+    places = _places(found or evidence(), *others)
     names = re.findall(r"<!-- (\w+) -->", text)
     if unknown := [name for name in names if name != "end" and name not in places]:
         raise ValueError(f"README has a place for {unknown[0]}: choose from {', '.join(places)}")
@@ -324,8 +334,8 @@ def _why_apart(runs: pd.DataFrame) -> facts.Fact:
 def write_readme() -> None:
     """Write README's tables in place, the reports of the reference study, of the larger encoder's and of that of other tasks
     beside their records, and the gallery."""
-    found = evidence()
-    README.write_text(filled(README.read_text(encoding="utf-8"), found), encoding="utf-8")
-    for each in (found, evidence(LARGER), evidence(DOMAINS)):
+    each_of = [evidence(name) for name in (REFERENCE, LARGER, DOMAINS)]
+    README.write_text(filled(README.read_text(encoding="utf-8"), *each_of), encoding="utf-8")
+    for each in each_of:
         (paths.results(each.experiment.name) / "REPORT.md").write_text(report_markdown(each), encoding="utf-8")
     gallery.write()

@@ -60,7 +60,7 @@ def turns(gaps: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
         ahead, behind = (part.loc[part["kind"] == kind, "task_title"].tolist() for kind in ("ahead", "behind"))
         if ahead and behind:
             silent = part.loc[part["kind"].eq("behind") & ~part["arm_learnt"].astype(bool), "task_title"].tolist()
-            aside = f", of which it had not learnt {words.listed(silent, 9)}" if silent else ""
+            aside = f"; it had not learnt on {words.listed(silent, 9)}" if silent else ""
             found[arm] = f"{words.arm(arm)} (ahead on {words.listed(ahead, 9)}, behind on {words.listed(behind, 9)}{aside})"
     if not found:
         return [Fact("no_turn", f"No arm is shown ahead of {baseline} on one task and behind it on another.")]
@@ -133,14 +133,15 @@ LEVEL = 0.05
 def _differ(rows: dict[str, dict], names: tuple[str, str]) -> Fact:
     """Where the gaps of two studies differ by more than their errors explain, after Holm's correction over all of them."""
     told = {place: f"{place} ({_signed(row['gap'], row)} and {_signed(row['gap_other'], row)}, apart by "
-                   f"{_signed(row['apart'], row)}, {_signed(row['apart_low'], row)} to {_signed(row['apart_high'], row)}"
+                   f"{_signed(row['apart'], row)}, by itself {_signed(row['apart_low'], row)} to "
+                   f"{_signed(row['apart_high'], row)} with 95 %"
                    f"{_unlearnt(row, names)})" for place, row in rows.items()}
     found = [place for place, row in rows.items() if row["p"] <= LEVEL]
     among = f"Of {words.counted(len(rows), 'gap')} that both have, after Holm's correction,"
     if not found:
         nearest = min(rows, key=lambda place: rows[place]["p"])
-        return Fact("alike", f"{among} none is shown to differ between the two; nearest to it, {names[0]} first: "
-                    f"{told[nearest]}, p = {rows[nearest]['p']:.3f}.", numbers={nearest: rows[nearest]["apart"]})
+        return Fact("no_difference", f"{among} none is shown to differ between the two; nearest to it, {names[0]} first: "
+                    f"{told[nearest]}, p = {rows[nearest]['p']:.3f} after it.", numbers={nearest: rows[nearest]["apart"]})
     return Fact("differ", f"{among} {len(found)} {'differs' if len(found) == 1 else 'differ'}, {names[0]} first: "
                 f"{words.listed([told[place] for place in found], 9)}.",
                 numbers={place: rows[place]["apart"] for place in found})

@@ -36,8 +36,9 @@ def _single(value):
 
 
 def products(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """Within, bf16 products on a processor that lacks units for them are made from the same rounded numbers in fp32: the
-    same results, to the order of sums, in about the time of fp32, where PyTorch's own take many times as long."""
+    """Within, bf16 products of matrices on a processor that lacks units for them are made from the same rounded numbers in
+    fp32: the same results, to the order of sums, in about the time of fp32, where PyTorch's own take many times as long.
+    Convolutions and fused attention stay PyTorch's own."""
     slow = device.type == "cpu" and precision == "bf16" and machine.best_precision(device) != "bf16"
     return _InSingle() if slow else contextlib.nullcontext()
 

@@ -36,9 +36,10 @@ def best_device() -> torch.device:
 
 @contextlib.contextmanager
 def leased(share: int = 1) -> Iterator[None]:
-    """Within, this process has one of the machine's GPUs, at most ``share`` of this user's processes on each, and it is the
-    current one: the one with the fewest of them, waited for where all are full. Left, it keeps no memory of the GPU that it
-    does not need. The system gives the lease back when a process dies. Without GPUs, nothing."""
+    """Within, this process has one of the machine's GPUs, with at most ``share`` of this user's processes on each (the limit
+    is each command's own), and it is the current one: all get one before any gets two. Where all are full it waits. Left,
+    it keeps no memory of the GPU that it does not need. The system gives the lease back when a process dies. Without GPUs,
+    nothing."""
     with contextlib.ExitStack() as held:
         while torch.cuda.is_available() and (number := _free_gpu(held, share)) is None:
             time.sleep(0.1)

@@ -177,8 +177,10 @@ def tiny_glue(tmp_path_factory):
 
 
 @pytest.fixture
-def tiny_yaml(tmp_path):
-    """The path of a study's YAML file: the small encoder on the small tasks."""
+def tiny_yaml(tmp_path, monkeypatch):
+    """The path of a study's YAML file: the small encoder on the small tasks; whatever is trained, its records and figures go
+    to a folder of the test's own."""
+    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "home"))
     file = tmp_path / "tiny.yaml"
     file.write_text(STUDY)
     return file
@@ -192,7 +194,6 @@ def changed(file, **settings):
 
 
 @pytest.fixture
-def tiny_study(tiny_yaml, tiny_glue, tiny_encoder, tmp_path, monkeypatch):
-    """That study, loaded; its records and figures go to a folder of the test's own."""
-    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path / "home"))
+def tiny_study(tiny_yaml, tiny_glue, tiny_encoder):
+    """That study, loaded."""
     return study.load(str(tiny_yaml), source=tiny_glue, encoder=tiny_encoder)

@@ -50,6 +50,11 @@ def test_the_gallery_shows_every_figure_on_record():
             assert f"](../figures/{name}/{file.name})" in page, "its notebook must be run again, to keep its caption"
 
 
+def test_records_are_those_of_the_project_s_studies():
+    known = {*paths.studies(), "example"}
+    assert {folder.name for folder in (paths.REPO / "results").iterdir() if folder.is_dir()} <= known
+
+
 def test_readme_is_short():
     assert len(README.splitlines()) <= 120
 

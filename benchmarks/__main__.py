@@ -102,8 +102,7 @@ def in_pairs(work, repeats):
     """Rows of measurements, the systems taking turns, each in a process of its own."""
     systems = ["studykit", "trainer"] + ["run_glue"] * (work.run.task not in SCORED) + ["peft"] * (work.run.method in PEFT)
     for repeat in range(repeats):
-        seeds = {f"{kind}_seed": repeat for kind in ("subset", "init", "order")}
-        work = dataclasses.replace(work, run=dataclasses.replace(work.run, **seeds))
+        work = work.seeded(repeat)
         for system in systems:
             row = alone(measure, system, work)
             print(f"{work.run.task} {work.run.method} {system}: {row['seconds'] / work.steps:.3f} s a step", file=sys.stderr)

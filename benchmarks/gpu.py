@@ -5,19 +5,14 @@ counted, loads the kernels. It adds to ``benchmarks/gpu.json`` as it goes, and w
 """
 
 import argparse
-import contextlib
-import dataclasses
-import gc
 import json
 import sys
 import time
 from pathlib import Path
 
-import torch
-
 from benchmarks import report
 from benchmarks.measure import Work, at_once, measure
-from studykit import study
+from studykit import methods, study
 from studykit.study import provenance
 from studykit.training import machine
 
@@ -52,16 +47,16 @@ def main(argv: list[str]) -> int:
             found[kind] = [row for row in rows if (row["study"], row["task"], row["method"]) != cell]
         for repeat in range(-1, options.repeats):
             for system in SYSTEMS:
-                row = {**_named(work), "system": system, "repeat": repeat, **measure(system, _of(work, repeat)), **about}
-                _free()
+                measured = measure(system, work.seeded(max(0, repeat)))
+                row = {**_named(work), "system": system, "repeat": repeat, **measured, **about}
+                machine.release_memory()
                 if repeat >= 0:
                     found["rows"].append(row)
                     print(f"{row['task']} {row['method']} {system}: {1000 * row['seconds'] / row['steps']:.1f} ms a step",
                           flush=True)
-        with contextlib.suppress(ValueError):  # not all arms have fleets
-            if work.run.method != "head":
-                found["fleets"].append({**_named(work), **at_once(work, MEMBERS), **about})
-        _free()
+        if work.run.method not in (*methods.ALONE, "head"):  # a head alone takes next to no steps of the encoder
+            found["fleets"].append({**_named(work), **at_once(work, MEMBERS), **about})
+        machine.release_memory()
         options.file.write_text(json.dumps(found, indent=1) + "\n")
     report.write(Path(__file__).with_name("README.md"), report.gpu(found) + "\n", "gpu")
     return 0
@@ -76,17 +71,6 @@ def works(experiment, options):
             yield Work(run, experiment.tasks[task], options.steps, 1, experiment.source, experiment.encoder_at, 1)
 
 
-def _of(work, repeat):
-    seed = max(0, repeat)
-    return dataclasses.replace(work, run=dataclasses.replace(work.run, subset_seed=seed, init_seed=seed, order_seed=seed))
-
-
 def _named(work):
     return {"task": work.run.task, "method": work.run.method, "steps": work.steps, "batch_size": work.run.batch_size,
             "when": time.strftime("%Y-%m-%d")}
-
-
-def _free():
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

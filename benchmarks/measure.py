@@ -36,6 +36,11 @@ class Work:
     threads: int
     scored: bool = False
 
+    def seeded(self, seed: int) -> "Work":
+        """The same work, its run with that seed for all that is drawn."""
+        seeds = {f"{kind}_seed": seed for kind in ("subset", "init", "order")}
+        return dataclasses.replace(self, run=dataclasses.replace(self.run, **seeds))
+
 
 def measure(system, work):
     """Train once with a system and return ``seconds`` (of all steps), ``tokens`` (real ones), ``mb`` (memory at its peak

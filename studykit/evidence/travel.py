@@ -62,10 +62,10 @@ def _mean(between: np.ndarray, tasks: Iterable[int]) -> float:
 def apart(gaps: pd.DataFrame, others: pd.DataFrame, by: tuple[str, str] = ("task", "fraction"),
           level: float = 0.95) -> pd.DataFrame:
     """The arms of which two studies can tell a gap at the same task and place (the baseline has learnt, every pair has its
-    scores, there are two of them), of the ``stats.paired_gaps`` of each: a row each,
-    with what the first study has, what the second has under names that end in ``_other``, and ``apart``, the first gap minus
-    the second, with ``apart_low`` and ``apart_high``, Welch's interval, and ``p``, after Holm's correction over the rows. It
-    takes seeds and test examples of the two for different ones: where they are the same, it is rough."""
+    scores, there are two of them), of the ``stats.paired_gaps`` of each: a row each, with what the first study has, what the
+    second has under names that end in ``_other``, and ``apart``, the first gap minus the second, with ``apart_low`` and
+    ``apart_high``, Welch's interval, and ``p``, after Holm's correction over the rows. It takes seeds and test examples of
+    the two for different ones: where they are the same, it is rough."""
     if gaps.empty or others.empty:
         return pd.DataFrame()
     told = [given[given["learnt"].astype(bool) & given["lost"].eq(0) & given["error"].ge(0) & given["gap"].notna()]
@@ -77,11 +77,10 @@ def apart(gaps: pd.DataFrame, others: pd.DataFrame, by: tuple[str, str] = ("task
     first, second = both["error"] ** 2, both["error_other"] ** 2
     freedom = (first + second) ** 2 / (first ** 2 / both["freedom"] + second ** 2 / both["freedom_other"])
     both["apart"] = both["gap"] - both["gap_other"]
-    ends = [stats.interval(*row, level) for row in zip(both["apart"], np.sqrt(first + second), freedom, strict=True)]
-    both[["apart_low", "apart_high"]] = np.array(ends).reshape(-1, 2)
-    sides = [[stats.ahead(sign * gap, *rest) for sign in (1, -1)]
-             for gap, *rest in zip(both["apart"], np.sqrt(first + second), freedom, strict=True)]
-    both["p"] = stats.holm(pd.Series([min(1.0, 2 * min(pair)) for pair in sides], index=both.index))
+    differences = list(zip(both["apart"], np.sqrt(first + second), freedom, strict=True))
+    both[["apart_low", "apart_high"]] = np.array([stats.interval(*row, level) for row in differences])
+    both["p"] = stats.holm(pd.Series([min(1.0, 2 * min(stats.ahead(gap, *rest), stats.ahead(-gap, *rest)))
+                                      for gap, *rest in differences]))
     return both
 
 

@@ -209,10 +209,14 @@ def _advised(found: pd.DataFrame, groups: pd.Series, besides: dict[str, str], or
     return rows
 
 
+def _bullets(told: list[facts.Fact]) -> str:
+    return "\n".join(f"- {fact.sentence}" for fact in told)
+
+
 def answer_markdown(found: Evidence) -> str:
     """The answer in sentences: over shares of the data, then over budgets."""
     told = facts.answer(found.gaps) + (facts.answer(found.budget_gaps) if len(found.budget_gaps) else [])
-    return "\n".join(f"- {fact.sentence}" for fact in told)
+    return _bullets(told)
 
 
 def travels(found: Evidence) -> list[facts.Fact]:
@@ -230,20 +234,20 @@ def travels_markdown(found: Evidence) -> str:
     """README's sentences about other tasks: whether arms turn with the task, whether their order travels, and what is sure
     of a new one."""
     told = [fact for fact in travels(found) if fact.kind not in ("firsts", "all_arms") and "arm" not in fact.about]
-    return "\n".join(f"- {fact.sentence}" for fact in told)
+    return _bullets(told)
 
 
 def larger_markdown(larger: Evidence) -> str:
     """README's sentences about what the larger encoder shows, share by share."""
     told = [fact for _, rows in larger.gaps.groupby("fraction") for fact in facts.answer(rows)]
-    return "\n".join(f"- {fact.sentence}" for fact in told)
+    return _bullets(told)
 
 
 def apart_markdown(larger: Evidence, found: Evidence) -> str:
     """README's sentences about where the two encoders' gaps differ, of the arms that move the encoder."""
     moving = larger.gaps[larger.gaps["arm"].isin(larger.experiment.moving)]
     _, *told = facts.side_by_side(moving, found.gaps, (larger.experiment.name, found.experiment.name))
-    return "\n".join(f"- {fact.sentence}" for fact in reversed(told))
+    return _bullets(told[::-1])
 
 
 def published_markdown(rows: pd.DataFrame) -> str:

@@ -45,11 +45,12 @@ def leased(share: int = 1) -> Iterator[None]:
             time.sleep(0.1)
         if torch.cuda.is_available():
             held.enter_context(torch.cuda.device(number))
-            held.callback(_let_go)
+            held.callback(release_memory)
         yield
 
 
-def _let_go():
+def release_memory() -> None:
+    """Give back what this process holds of a GPU's memory and does not need."""
     gc.collect()
     torch.cuda.empty_cache()
 

@@ -109,8 +109,8 @@ set_up
 export PYTHONUTF8=1 TOKENIZERS_PARALLELISM=false PYTHONWARNINGS="${PYTHONWARNINGS:-ignore}"
 # Before glibc 2.38 the aligned blocks that PyTorch frees are seldom used again: a process grows by a third more.
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.tcache_count=0}"
-# Threads that wait for one another sleep: spinning, they keep the others from a core that another program shares.
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+# Threads that wait for one another soon sleep: spinning on, they keep the others from a core that another program shares.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
 case $mode in
   run) exec "$env/bin/python" -m studykit run ${arguments[@]+"${arguments[@]}"} ;;
   test)

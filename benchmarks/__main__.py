@@ -1,7 +1,8 @@
 """``python -m benchmarks``: this project's training beside what people use today, in pairs; two minutes on the miniature.
 
-``python -m benchmarks --full --study minilm --source FOLDER --encoder FOLDER`` is the one on record: it writes
-``benchmarks/latest.json`` and the tables of ``benchmarks/README.md``, and wants an idle machine for half an hour.
+``python -m benchmarks --full --study minilm --source FOLDER --encoder FOLDER`` is the one on record: it writes its part of
+``benchmarks/latest.json`` and the tables of ``benchmarks/README.md``, and wants an idle machine for half an hour. So does
+each other study, and ``--precision bf16``.
 ``python -m benchmarks jobs`` measures how many runs to train at once, and keeps it where ``studykit`` looks.
 ``advice``, ``check`` and ``gpu`` in place of ``jobs`` are modules with a ``--help`` of their own.
 """
@@ -46,9 +47,11 @@ def main(argv=None):
     parser.add_argument("--encoder", default="")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tasks", default="", help="these tasks only: mrpc,cola for a large encoder")
     parser.add_argument("--full", action="store_true", help="more tasks, methods, repeats; on record")
     options = parser.parse_args(argv)
-    for name, value in (("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0"), ("OMP_WAIT_POLICY", "PASSIVE")):
+    for name, value in (("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0"), ("OMP_WAIT_POLICY", "PASSIVE"),
+                        ("GOMP_SPINCOUNT", "1000")):
         os.environ.setdefault(name, value)  # as run_all.sh sets it; for all systems alike
     if options.what == "jobs":
         return measure_jobs()
@@ -66,9 +69,18 @@ def main(argv=None):
               "versions": provenance.versions(), "commit": provenance.commit(), "hardware": alone(limit.hardware)}
     print(report.markdown(result))
     if options.full:
-        (HERE / "latest.json").write_text(json.dumps(result, indent=1) + "\n")
-        report.write(HERE / "README.md", report.markdown(result), "measured")
+        report.write(HERE / "README.md", report.all_of(keep(result)), "measured")
     return 0
+
+
+def keep(result, file=HERE / "latest.json"):
+    """All results on record, this one in the place of an earlier one of its study and precision."""
+    def which(one):
+        return one["study"], one["precision"]
+
+    results = {which(one): one for one in [*json.loads(file.read_text()), result]}
+    file.write_text(json.dumps(list(results.values()), indent=1) + "\n")
+    return list(results.values())
 
 
 def measure_jobs():
@@ -87,8 +99,9 @@ def measure_jobs():
 def works(experiment, setting, options):
     """What is measured: a ``Work`` per task and arm, with the study's settings and the middle of the arm's learning rates; a
     method that is no arm of the study, such as ``layernorm``, has those of ``bitfit``."""
-    for name, arms in setting["works"].items():
-        for label in arms:
+    asked = options.tasks.split(",") if options.tasks else setting["works"]
+    for name in asked:
+        for label in setting["works"][name]:
             steps, known = SCORED.get(name, STEPS), label in experiment.arms
             arm = experiment.arms[label if known else "bitfit"]
             (run,) = experiment.plan(name, arm.label, rates=sorted(arm.rates)[len(arm.rates) // 2], steps=steps,
@@ -100,7 +113,8 @@ def works(experiment, setting, options):
 
 def in_pairs(work, repeats):
     """Rows of measurements, the systems taking turns, each in a process of its own."""
-    systems = ["studykit", "trainer"] + ["run_glue"] * (work.run.task not in SCORED) + ["peft"] * (work.run.method in PEFT)
+    as_script = work.run.task not in SCORED and work.run.precision == "fp32"  # which it runs in unless told otherwise
+    systems = ["studykit", "trainer"] + ["run_glue"] * as_script + ["peft"] * (work.run.method in PEFT)
     for repeat in range(repeats):
         work = work.seeded(repeat)
         for system in systems:

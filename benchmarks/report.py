@@ -16,12 +16,16 @@ GOALS: dict[str, dict] = {  # set before it was measured, by precision
              ("adapter", "trainer"): {"mrpc": 1.8, "cola": 1.5}, ("lora", "peft"): {"mrpc": 1.8, "cola": 1.5},
              ("head", "trainer"): {"cola": 8}}}
 TEXT = """\
-{study}: {encoder}; {precision}, {threads} threads, batches of {batch_size}. {processor}, {cores} cores, load {load};
+### {study}, {precision}
+
+{encoder}; {threads} threads, batches of {batch_size}. {processor}, {cores} cores, load {load};
 torch {torch}, transformers {transformers}; {date}, commit {commit}.
 
 How many times as fast as the others, the median of the pairs with their range; in square brackets the goal set beforehand:
 
 {ratios}
+
+<details><summary>Steps, memory, the limit, scores, fleets and the driver</summary>
 
 Each by itself, medians. Tokens are real ones, padding not counted. Memory is the peak above the process with its model
 loaded. `head` makes {head_epochs} epochs of its steps, all others one.
@@ -46,7 +50,14 @@ them on {used_on} only.
 The driver: what a run costs besides its training, and what it takes to read all of them again.
 
 {driver}
+
+</details>
 """
+
+
+def all_of(results):
+    """The tables of all results on record, as Markdown."""
+    return "\n".join(markdown(result) for result in results)
 
 
 def markdown(result):

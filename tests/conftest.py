@@ -5,7 +5,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything of Hugging Face is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as run_all.sh sets it
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as run_all.sh sets both
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import random
 

@@ -244,8 +244,18 @@ def on(device, function):
 def test_the_readme_s_tables_are_those_of_what_was_measured(tmp_path):
     copy = tmp_path / "README.md"
     copy.write_text(README.read_text())
-    report.write(copy, report.markdown(json.loads((benchmarks.HERE / "latest.json").read_text())), "measured")
+    report.write(copy, report.all_of(json.loads((benchmarks.HERE / "latest.json").read_text())), "measured")
     assert copy.read_text() == README.read_text()
+
+
+def test_a_result_takes_the_place_of_an_earlier_one_of_its_study_and_precision(tmp_path):
+    file = tmp_path / "latest.json"
+    file.write_text("[]")
+    first, other, again = ({"study": "a", "precision": precision, "date": date} for precision, date in (
+        ("fp32", "then"), ("bf16", "then"), ("fp32", "now")))
+    for result in (first, other, again):
+        kept = benchmarks.keep(result, file)
+    assert kept == json.loads(file.read_text()) == [again, other]
 
 
 def test_the_table_of_advice_is_that_of_its_rows():

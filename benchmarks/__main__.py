@@ -47,7 +47,7 @@ def main(argv=None):
     parser.add_argument("--encoder", default="")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tasks", default="", help="these tasks only: mrpc,cola for a large encoder")
+    parser.add_argument("--tasks", default="", help="these only, without fleets and driver: mrpc,cola for a large encoder")
     parser.add_argument("--full", action="store_true", help="more tasks, methods, repeats; on record")
     options = parser.parse_args(argv)
     for name, value in (("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0"), ("OMP_WAIT_POLICY", "PASSIVE"),
@@ -64,8 +64,8 @@ def main(argv=None):
               "measured": [row for work in planned for row in in_pairs(work, setting["repeats"])],
               "limits": [alone(limit.of, work) for work in planned if work.run.task not in SCORED],
               "fleets": [alone(at_once, work, members) for work in planned for members in setting["members"]
-                         if work.run.task == "cola" and work.run.method in ("full", "bitfit")],
-              "driver": [alone(driver.cost, count) for count in setting["runs"]],
+                         if work.run.task == "cola" and work.run.method in ("full", "bitfit") and not options.tasks],
+              "driver": [alone(driver.cost, count) for count in setting["runs"] if not options.tasks],
               "versions": provenance.versions(), "commit": provenance.commit(), "hardware": alone(limit.hardware)}
     print(report.markdown(result))
     if options.full:

@@ -2,11 +2,13 @@
 
 The same examples, rate, number of steps, warm-up and decay, in fp32; everything else is plain:
 ``AutoModelForSequenceClassification``, ``transformers.Trainer`` with shuffled batches, ``peft`` for LoRA, scikit-learn and
-SciPy for scores. It adds to ``benchmarks/check.json`` as it goes, and writes the table of ``benchmarks/README.md``.
+SciPy for scores. ``--precision fp32`` has this project train them again instead, in that precision. It adds to
+``benchmarks/check.json`` as it goes, and writes the tables of ``benchmarks/README.md``.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import tempfile
 import time
@@ -24,6 +26,7 @@ from studykit.study import provenance, runs
 from studykit.training import machine
 
 FILE = Path(__file__).with_name("check.json")
+PLAIN = "plain loop"
 SCORES = {"macro_f1": lambda labels, answers: sklearn.metrics.f1_score(labels, answers, average="macro"),
           "accuracy": sklearn.metrics.accuracy_score, "f1": sklearn.metrics.f1_score,
           "matthews_correlation": sklearn.metrics.matthews_corrcoef,
@@ -37,31 +40,42 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--source", default="")
     parser.add_argument("--encoder", default="")
     parser.add_argument("--cells", nargs="+", default=["cola:full", "irony:lora", "banking77:bitfit"], metavar="TASK:ARM")
+    parser.add_argument("--share", type=float, help="of the training data, where not the study's largest")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help="this project's training in that one, not a plain loop")
     parser.add_argument("--file", type=Path, default=FILE)
     options = parser.parse_args(argv)
+    by = options.precision or PLAIN
     experiment = study.load(options.study, options.source, options.encoder)
     rates, _ = experiment.choose_rates(train=False)
     rows = json.loads(options.file.read_text()) if options.file.is_file() else []
     for cell in options.cells:
         task, arm = cell.split(":")
-        wanted = experiment.plan([task], [arm], rates=rates, fractions=[max(experiment.design.shares)],
-                                 seeds=experiment.design.seeds)
+        wanted = experiment.plan([task], [arm], rates=rates, seeds=experiment.design.seeds,
+                                 fractions=[options.share or max(experiment.design.shares)])
         known = experiment.recorded(wanted).set_index("key")
         if missing := [run.name for run in wanted if run.key not in known.index]:
             raise ValueError(f"study {experiment.name} has no record of {missing[0]}: there is nothing to check it against")
         for run in wanted:
             own = known.loc[run.key]
             begun = time.monotonic()
-            score = plain(run, experiment.tasks[task], experiment.source, experiment.encoder_at, int(own["steps"]))
-            rows = [row for row in rows if row["key"] != run.key] + [
-                {"key": run.key, "study": experiment.name, "task": task, "title": own["task_title"], "arm": arm,
-                 "metric": own["metric_title"], "seed": run.seed, "rate": run.lr, "steps": int(own["steps"]),
-                 "studykit": own["score"], "plain": score, "seconds": round(time.monotonic() - begun),
+            score = again(run, experiment, options.precision) if options.precision else plain(
+                run, experiment.tasks[task], experiment.source, experiment.encoder_at, int(own["steps"]))
+            rows = [row for row in rows if (row["key"], row["by"]) != (run.key, by)] + [
+                {"key": run.key, "by": by, "study": experiment.name, "task": task, "title": own["task_title"], "arm": arm,
+                 "metric": own["metric_title"], "seed": run.seed, "rate": run.lr, "share": run.fraction, "steps": int(own["steps"]),
+                 "studykit": own["score"], "other": score, "seconds": round(time.monotonic() - begun),
                  "versions": provenance.versions(), "commit": provenance.commit(), "when": time.strftime("%Y-%m-%d")}]
-            print(f"{task} {arm} seed {run.seed}: record {own['score']:.1f}, plain loop {score:.1f}", flush=True)
+            print(f"{task} {arm} seed {run.seed}: record {own['score']:.1f}, {by} {score:.1f}", flush=True)
             options.file.write_text(json.dumps(rows, indent=1) + "\n")
-    report.write(Path(__file__).with_name("README.md"), table(rows), "check")
+    report.write(Path(__file__).with_name("README.md"), tables(rows), "check")
     return 0
+
+
+def again(run, experiment, precision):
+    """The score, in the study's unit, of one run made by this project in another precision."""
+    other = dataclasses.replace(run, precision=precision)
+    result = runs.train_run(other, experiment.tasks[run.task], experiment.source, experiment.encoder_at)
+    return float(experiment.table([result])["score"].iloc[0])
 
 
 def plain(run, task, source, encoder_at, steps):
@@ -116,15 +130,20 @@ def _rows(datasets, encodings):
     return datasets.Dataset.from_dict({**encodings.columns, "labels": encodings.labels.tolist()})
 
 
-def table(rows):
+def tables(rows):
+    """A table for each ``by``, from rows of both."""
+    return "\n".join(table(by, of) for by, of in pd.DataFrame(rows).groupby("by", sort=False))
+
+
+def table(by, rows):
     """A row a cell: mean and range over seeds of both, and how far the means are apart, with Welch's 95 % interval."""
-    lines = ["| task | arm | rate | steps | this project | plain loop | apart |", "|---|---|---|---|---|---|---|"]
-    for _, of in pd.DataFrame(rows).groupby(["study", "task", "arm"], sort=False):
+    lines = [f"| task | arm | rate | steps | seeds | this project's record | {by} | apart |", "|---|---|---|---|---|---|---|---|"]
+    for _, of in rows.groupby(["study", "task", "arm"], sort=False):
         first = of.iloc[0]
-        both = [f"{of[name].mean():.1f} ({of[name].min():.1f} to {of[name].max():.1f})" for name in ("studykit", "plain")]
-        found = scipy.stats.ttest_ind(of["studykit"], of["plain"], equal_var=False)
+        both = [f"{of[name].mean():.1f} ({of[name].min():.1f} to {of[name].max():.1f})" for name in ("studykit", "other")]
+        found = scipy.stats.ttest_ind(of["studykit"], of["other"], equal_var=False)
         low, high = found.confidence_interval()
         lines.append(f"| {first['title']} ({first['metric']}) | {first['arm']} | {first['rate']:g} | {first['steps']} | "
-                     f"{' | '.join(both)} | {np.subtract(of['studykit'].mean(), of['plain'].mean()):+.1f} "
+                     f"{len(of)} | {' | '.join(both)} | {np.subtract(of['studykit'].mean(), of['other'].mean()):+.1f} "
                      f"({low:+.1f} to {high:+.1f}) |")
     return "\n".join(lines) + "\n"

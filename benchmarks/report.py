@@ -25,7 +25,7 @@ How many times as fast as the others, the median of the pairs with their range; 
 
 {ratios}
 
-<details><summary>Steps, memory, the limit, scores, fleets and the driver</summary>
+<details><summary>Steps, memory, the limit, and more</summary>
 
 Each by itself, medians. Tokens are real ones, padding not counted. Memory is the peak above the process with its model
 loaded. `head` makes {head_epochs} epochs of its steps, all others one.
@@ -41,7 +41,10 @@ this project's steps goes, by operator, from a profile:
 Equal work, equal scores: on the validation set, mean and range over the repeats, which differ in their seeds:
 
 {scores}
-
+{besides}
+</details>
+"""
+BESIDES = """
 Fleets: runs that differ only by seed, trained one after another and at once (`studykit.training.fleet`). `execute` uses
 them on {used_on} only.
 
@@ -50,8 +53,6 @@ them on {used_on} only.
 The driver: what a run costs besides its training, and what it takes to read all of them again.
 
 {driver}
-
-</details>
 """
 
 
@@ -64,10 +65,11 @@ def markdown(result):
     """All tables of a result as Markdown."""
     table = pd.DataFrame(result["measured"])
     scored = table[table["score"].notna()] if "score" in table else table[:0]
+    besides = BESIDES.format(fleets=fleets(result["fleets"]), driver=driver(result["driver"]),
+                             used_on=", ".join(fleet.DEVICES)) if result["driver"] else ""
     return TEXT.format_map({
-        **result["hardware"], **result["versions"], **result, "ratios": ratios(table, GOALS[result["precision"]]),
-        "speeds": speeds(table), "limits": limits(table, result["limits"]), "scores": scores(scored),
-        "fleets": fleets(result["fleets"]), "driver": driver(result["driver"]), "used_on": ", ".join(fleet.DEVICES)})
+        **result["hardware"], **result["versions"], **result, "besides": besides, "ratios": ratios(table, GOALS[result["precision"]]),
+        "speeds": speeds(table), "limits": limits(table, result["limits"]), "scores": scores(scored)})
 
 
 def ratios(table, goals):

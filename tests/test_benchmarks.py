@@ -212,9 +212,27 @@ def test_the_check_trains_the_same_cell_by_a_plain_loop(tiny_study, tiny_yaml, t
     rows = json.loads(file.read_text())
     assert [(row["seed"], row["key"]) for row in rows] == list(zip(known["seed"], known["key"], strict=True))
     assert [row["studykit"] for row in rows] == known["score"].tolist()
-    assert np.mean([row["plain"] for row in rows]) > 50 and known["score"].mean() > 50
-    told = check.table(rows).splitlines()
+    assert np.mean([row["other"] for row in rows]) > 50 and known["score"].mean() > 50
+    told = check.tables(rows).splitlines()
     assert len(told) == 3 and told[-1].startswith(f"| {known['task_title'].iloc[0]} (Matthews correlation) | {arm} | ")
+
+
+def test_the_check_in_another_precision_trains_the_very_runs_again_in_it(tiny_study, tiny_yaml, tiny_glue, tiny_encoder,
+                                                                         tmp_path, monkeypatch):
+    rates, _ = tiny_study.choose_rates(["cola"], ["full"])
+    tiny_study.execute(tiny_study.plan(["cola"], ["full"], rates=rates, seeds=[0, 1], precision="fp32"), group="some")
+    monkeypatch.setattr(check.report, "write", lambda *given: None)
+    file, trained, train = tmp_path / "check.json", [], check.runs.train_run
+    monkeypatch.setattr(check.runs, "train_run", lambda run, *of: trained.append(run) or train(run, *of))
+    given = ["check", "--study", str(tiny_yaml), "--source", tiny_glue, "--encoder", tiny_encoder, "--cells", "cola:full",
+             "--file", str(file), "--share", "1.0", "--precision"]
+    for precision in ("fp32", "bf16", "bf16"):
+        assert benchmarks.main([*given, precision]) == 0
+    rows = json.loads(file.read_text())
+    assert [(row["by"], row["seed"]) for row in rows] == [("fp32", 0), ("fp32", 1), ("bf16", 0), ("bf16", 1)]
+    assert [(run.precision, run.seed) for run in trained] == [(row["by"], row["seed"]) for row in [*rows, *rows[2:]]]
+    assert all(row["other"] == row["studykit"] for row in rows[:2])  # the same run once more
+    assert len(check.tables(rows).split("\n\n")) == 2
 
 
 def test_the_plain_loop_trains_what_this_project_s_methods_do(tiny_encoder):
@@ -228,8 +246,8 @@ def test_the_plain_loop_trains_what_this_project_s_methods_do(tiny_encoder):
 
 def test_the_table_of_the_check_is_that_of_its_rows():
     rows = json.loads(check.FILE.read_text())
-    assert f"<!-- check -->\n{check.table(rows)}<!-- end -->" in README.read_text()
-    for _, of in pd.DataFrame(rows).groupby(["study", "task", "arm"]):
+    assert f"<!-- check -->\n{check.tables(rows)}<!-- end -->" in README.read_text()
+    for _, of in pd.DataFrame(rows).groupby(["by", "study", "task", "arm"]):
         assert len(of) == 3 and of["versions"].notna().all()
 
 

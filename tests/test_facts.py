@@ -163,6 +163,15 @@ def test_coverage_says_what_there_is_and_what_is_missing(table):
     assert said(facts.coverage(table.iloc[:1])) == ["On record: 1 run of 1 arm, 1 task and 1 seed."]
 
 
+def test_coverage_says_of_which_arm_there_is_no_run_at_a_share_that_others_have():
+    rows = pd.DataFrame([{"task": "prices", "task_title": "Prices", "task_place": 0, "arm": arm, "arm_place": place,
+                          "fraction": fraction, "seconds": None, "seed": 0}
+                         for place, arm in enumerate(("all", "few")) for fraction in (0.1, 0.3)])
+    assert said(facts.coverage(rows.iloc[:3], wanted=4))[-1] == "`few` has no run on Prices with 30 % of the data."
+    assert said(facts.coverage(rows, wanted=8)) == ["On record: 4 runs of 2 arms, 1 task, 2 shares and 1 seed.",
+                                                    "Of 8 planned runs 4 are not on record."]
+
+
 @pytest.mark.parametrize("tell", [facts.coverage, facts.not_ok, facts.learnt, facts.chance, facts.order, facts.ends,
                                   facts.parameters, facts.gaps, facts.tally, facts.crossings, facts.answer, facts.spread,
                                   facts.rates, facts.effort, facts.claims])

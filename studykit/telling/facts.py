@@ -87,6 +87,19 @@ def coverage(table: pd.DataFrame, wanted: int = 0) -> list[Fact]:
     for arm in arms:
         if absent := [title for task, title in titles.items() if (task, arm) not in there]:
             facts.append(Fact("missing", f"{words.arm(arm)} has no run on {words.listed(absent)}.", {"arm": arm}))
+    return facts + (_gone(table, titles) if wanted > len(table) else [])
+
+
+def _gone(table: pd.DataFrame, titles: dict) -> list[Fact]:
+    """Of each task: the arms that have runs there, and none at a share or budget at which others have some."""
+    facts = []
+    for axis in (axis for axis in ("fraction", "seconds") if table[axis].nunique() > 1):
+        for task, title in titles.items():
+            there = table[table["task"] == task].groupby([axis, "arm"]).size().unstack()
+            for place, row in there.iterrows():
+                if none := [arm for arm in arms_of(table) if arm in row.index[row.isna()]]:
+                    facts.append(Fact("missing", f"{words.arms(none, 12)} {'has' if len(none) == 1 else 'have'} no run on "
+                                      f"{title} {words.place(axis, place)}.", {"task": task, axis: place}))
     return facts
 
 

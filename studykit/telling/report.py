@@ -1,5 +1,6 @@
 """README's tables and a study's report, from its records; nothing here trains or measures."""
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +161,7 @@ def claims_markdown(verdicts: pd.DataFrame, parts: pd.DataFrame) -> str:
         counted = f": {own['estimate'].iloc[0]:.1f} ‰, {own['where'].iloc[0]}" if set(own["unit"]) == {"thousandths"} else ""
         cells = [f"{row[task]}: {plots.estimate(parts, row['claim'], task)}" if isinstance(row.get(task), str) else ""
                  for task in titles]
-        rows.append([row["statement"], f"**{row['verdict']}**{counted}", *cells])
+        rows.append([row["statement"], f"**{row['verdict'] if row['parts'] else 'untested'}**{counted}", *cells])
     return _markdown(["the paper's claim", "all tasks", *titles.values()], rows)
 
 
@@ -214,9 +215,9 @@ def _bullets(told: list[facts.Fact]) -> str:
 
 
 def answer_markdown(found: Evidence) -> str:
-    """The answer in sentences: over shares of the data, then over budgets."""
+    """The answer in sentences: over shares of the data, over budgets, and how many of the paper's claims hold."""
     told = facts.answer(found.gaps) + (facts.answer(found.budget_gaps) if len(found.budget_gaps) else [])
-    return _bullets(told)
+    return _bullets(told + [fact for fact in facts.claims(found.verdicts) if fact.kind == "claims"])
 
 
 def travels(found: Evidence) -> list[facts.Fact]:
@@ -243,11 +244,15 @@ def larger_markdown(larger: Evidence) -> str:
     return _bullets(told)
 
 
-def apart_markdown(larger: Evidence, found: Evidence) -> str:
-    """README's sentences about where the two encoders' gaps differ, of the arms that move the encoder."""
-    moving = larger.gaps[larger.gaps["arm"].isin(larger.experiment.moving)]
-    _, *told = facts.side_by_side(moving, found.gaps, (larger.experiment.name, found.experiment.name))
-    return _bullets(told[::-1])
+def apart_markdown(larger: Evidence, *others: Evidence) -> str:
+    """README's sentences about where the larger encoder's gaps and those of another study differ, of the arms that move the
+    encoder: the first of the others in all, the rest in that alone."""
+    moving, told = larger.gaps[larger.gaps["arm"].isin(larger.experiment.moving)], []
+    for other in others:
+        _, *said, differ = facts.side_by_side(moving, other.gaps, (larger.experiment.name, other.experiment.name))
+        told += [differ, *said] if other is others[0] else [dataclasses.replace(
+            differ, sentence=f"Beside {study_title(other.experiment)}: {differ.sentence[0].lower()}{differ.sentence[1:]}")]
+    return _bullets(told)
 
 
 def published_markdown(rows: pd.DataFrame) -> str:
@@ -267,7 +272,7 @@ def _places(found: Evidence, *others: Evidence) -> dict:
         return known[name]
 
     return {"answer": lambda: answer_markdown(found), "travels": lambda: travels_markdown(of(DOMAINS)),
-            "larger": lambda: larger_markdown(of(LARGER)), "apart": lambda: apart_markdown(of(LARGER), found),
+            "larger": lambda: larger_markdown(of(LARGER)), "apart": lambda: apart_markdown(of(LARGER), found, of(DOMAINS)),
             "advice": lambda: advice_markdown(found.reports, found.budgets),
             "claims": lambda: claims_markdown(found.verdicts, found.parts), "scores": lambda: scores_markdown(found.reports),
             "gaps": lambda: gaps_markdown(found.gaps), "rates": lambda: rates_markdown(found.choices),
@@ -313,9 +318,9 @@ def report_markdown(found: Evidence) -> str:
             "brackets beside scores and gaps 95 % intervals: of scores over seeds, of gaps over seeds and test examples; a "
             "match is judged by the 90 % interval, which is shorter. Not ok: runs, or pairs with a run, that collapsed "
             "(nearly one answer for every example) or diverged; they are in every mean. Bold: ahead or behind, that is, on "
-            "one side of zero where the baseline has learnt. Beside claims: the mean gap or ratio, in brackets of how many "
-            "parts; a claim's verdict on one task is corrected over its parts there only, that for all tasks over all parts "
-            "and claims.\n")
+            "one side of zero where the baseline has learnt; to refute that two match takes more, a gap beyond a point. "
+            "Beside claims: the mean gap or ratio, in brackets of how many parts. A claim's verdict on one task is a hint, since "
+            "it allows for the tests of its parts there only; that for all tasks allows for those of all parts and claims.\n")
     for title, told, table in sections:
         sentences = "".join(f"- {fact.sentence}\n" for fact in told)
         head += "\n".join(["", f"## {title}", "", *([sentences] if told else []), *([table, ""] if table else [])])

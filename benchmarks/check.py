@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--encoder", default="")
     parser.add_argument("--cells", nargs="+", default=["cola:full", "irony:lora", "banking77:bitfit"], metavar="TASK:ARM")
     parser.add_argument("--share", type=float, help="of the training data, where not the study's largest")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], help="this project's training in that one, not a plain loop")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help="this project in that one, no plain loop")
     parser.add_argument("--file", type=Path, default=FILE)
     options = parser.parse_args(argv)
     by = options.precision or PLAIN
@@ -62,7 +62,8 @@ def main(argv: list[str]) -> int:
                 run, experiment.tasks[task], experiment.source, experiment.encoder_at, int(own["steps"]))
             rows = [row for row in rows if (row["key"], row["by"]) != (run.key, by)] + [
                 {"key": run.key, "by": by, "study": experiment.name, "task": task, "title": own["task_title"], "arm": arm,
-                 "metric": own["metric_title"], "seed": run.seed, "rate": run.lr, "share": run.fraction, "steps": int(own["steps"]),
+                 "metric": own["metric_title"], "seed": run.seed, "rate": run.lr, "share": run.fraction,
+                 "steps": int(own["steps"]),
                  "studykit": own["score"], "other": score, "seconds": round(time.monotonic() - begun),
                  "versions": provenance.versions(), "commit": provenance.commit(), "when": time.strftime("%Y-%m-%d")}]
             print(f"{task} {arm} seed {run.seed}: record {own['score']:.1f}, {by} {score:.1f}", flush=True)
@@ -137,7 +138,7 @@ def tables(rows):
 
 def table(by, rows):
     """A row a cell: mean and range over seeds of both, and how far the means are apart, with Welch's 95 % interval."""
-    lines = [f"| task | arm | rate | steps | seeds | this project's record | {by} | apart |", "|---|---|---|---|---|---|---|---|"]
+    lines = [f"| task | arm | rate | steps | seeds | this project's record | {by} | apart |", "|" + 8 * "---|"]
     for _, of in rows.groupby(["study", "task", "arm"], sort=False):
         first = of.iloc[0]
         both = [f"{of[name].mean():.1f} ({of[name].min():.1f} to {of[name].max():.1f})" for name in ("studykit", "other")]

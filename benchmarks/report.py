@@ -68,8 +68,9 @@ def markdown(result):
     besides = BESIDES.format(fleets=fleets(result["fleets"]), driver=driver(result["driver"]),
                              used_on=", ".join(fleet.DEVICES)) if result["driver"] else ""
     return TEXT.format_map({
-        **result["hardware"], **result["versions"], **result, "besides": besides, "ratios": ratios(table, GOALS[result["precision"]]),
-        "speeds": speeds(table), "limits": limits(table, result["limits"]), "scores": scores(scored)})
+        **result["hardware"], **result["versions"], **result, "besides": besides,
+        "ratios": ratios(table, GOALS[result["precision"]]), "speeds": speeds(table),
+        "limits": limits(table, result["limits"]), "scores": scores(scored)})
 
 
 def ratios(table, goals):

@@ -239,7 +239,7 @@ def test_rates_that_none_learnt_and_close_ones_are_told():
                             for i, (arm, rate, learnt, level) in enumerate(
                                 [("all", 1e-4, True, 1), ("few", 1e-3, True, 2), ("none", 3e-3, False, 0)])])
     assert said(facts.rates(choices)) == [
-        "On Essays `none` has not learnt at the rate that is run, 0.003.",
+        "In trials on Essays `none` did not learn at the rate that is run, 0.003.",
         "Of 2 choices of arms that learnt 1 is close, with more than one rate that cannot be told from the best: `few` on "
         "Essays (2 of 5).",
         "Where both learnt, `few` has 10 times the rate of `all`."]

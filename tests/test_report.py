@@ -72,7 +72,7 @@ def test_rates_and_parameters_of_any_study(table):
                             for j, arm in enumerate(("all", "none"))])
     assert cells(report.rates_markdown(choices)) == [["", "all", "none"], ["Essays", "0.001", "0.001 (not learnt)"],
                                                      ["Prices", "0.001", "0.001 (not learnt)"]]
-    assert cells(report.parameters_markdown(table))[1] == ["`all`", "120", "20", "0.1 %"]
+    assert cells(report.parameters_markdown(table))[1] == ["`all`", "120", "20", "100", "0.1 %"]
 
 
 def test_advice_has_a_row_for_amounts_and_for_budgets(table):
@@ -132,6 +132,12 @@ def test_the_report_holds_all_tables_with_their_sentences(found):
                   report.rates_markdown(found.choices), report.claims_markdown(found.verdicts, found.parts)):
         assert table in text
     assert all(task.title in text for task in found.experiment.tasks.values()) and "nan" not in text
+
+
+def test_a_claim_without_a_run_is_called_untested_not_undecided(found):
+    rows = found.verdicts.assign(verdict="undecided", parts=[0, *[2] * (len(found.verdicts) - 1)])
+    first, second, *_ = report.claims_markdown(rows, found.parts).splitlines()[2:]
+    assert "| **untested** |" in first and "| **undecided** |" in second
 
 
 # The page of a run

@@ -65,8 +65,8 @@ def rates(choices: pd.DataFrame) -> list[Fact]:
         return [EMPTY]
     rows = choices.sort_values(["task_place", "arm_place"], kind="stable").to_dict("records")
     told = [row for row in rows if row["learnt"]]
-    facts = [Fact("no_rate", f"In trials on {row['task_title']} {words.arm(row['arm'])} did not learn at the rate that is run, "
-                  f"{row['rate']:g}.", {"task": row["task"], "arm": row["arm"]},
+    facts = [Fact("no_rate", f"In trials on {row['task_title']} {words.arm(row['arm'])} did not learn at the rate that is "
+                  f"run, {row['rate']:g}.", {"task": row["task"], "arm": row["arm"]},
                   {"rate": row["rate"]})
              for row in rows if not row["learnt"]]
     close = [f"{words.arm(row['arm'])} on {row['task_title']} ({row['level']} of {row['tried']})"

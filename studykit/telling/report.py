@@ -146,10 +146,11 @@ def rates_markdown(choices: pd.DataFrame) -> str:
 
 
 def parameters_markdown(table: pd.DataFrame) -> str:
-    """Trained parameters by arm, on the first task: with the head, the head's, and as a share of the model."""
+    """Trained parameters by arm, on the first task: all, the head's, the others, and as a share of the model."""
     rows = table.sort_values(["task_place", "arm_place"], kind="stable").drop_duplicates("arm").sort_values("arm_place")
-    return _markdown([f"arm, on {rows['task_title'].iloc[0]}", "trains", "of these the head", "of the model"],
-                     [[f"`{row.arm}`", f"{row.trained:,.0f}", f"{row.head:,.0f}", f"{100 * row.trained / row.total:.1f} %"]
+    return _markdown([f"arm, on {rows['task_title'].iloc[0]}", "trains", "of these the head", "the others", "of the model"],
+                     [[f"`{row.arm}`", f"{row.trained:,.0f}", f"{row.head:,.0f}", f"{row.trained - row.head:,.0f}",
+                       f"{100 * row.trained / row.total:.1f} %"]
                       for row in rows.itertuples()])
 
 
@@ -319,8 +320,8 @@ def report_markdown(found: Evidence) -> str:
             "match is judged by the 90 % interval, which is shorter. Not ok: runs, or pairs with a run, that collapsed "
             "(nearly one answer for every example) or diverged; they are in every mean. Bold: ahead or behind, that is, on "
             "one side of zero where the baseline has learnt; to refute that two match takes more, a gap beyond a point. "
-            "Beside claims: the mean gap or ratio, in brackets of how many parts. A claim's verdict on one task is a hint, since "
-            "it allows for the tests of its parts there only; that for all tasks allows for those of all parts and claims.\n")
+            "Beside claims: the mean gap or ratio, in brackets of how many parts. A claim's verdict on one task is a hint: "
+            "it allows for the tests of its parts there only, that for all tasks for those of all parts and claims.\n")
     for title, told, table in sections:
         sentences = "".join(f"- {fact.sentence}\n" for fact in told)
         head += "\n".join(["", f"## {title}", "", *([sentences] if told else []), *([table, ""] if table else [])])

@@ -22,7 +22,7 @@ import torch
 
 from benchmarks import report
 from studykit import study, training
-from studykit.study import provenance, runs
+from studykit.study import provenance, records, runs
 from studykit.training import machine
 
 FILE = Path(__file__).with_name("check.json")
@@ -74,9 +74,9 @@ def main(argv: list[str]) -> int:
 
 def again(run, experiment, precision):
     """The score, in the study's unit, of one run made by this project in another precision."""
-    other = dataclasses.replace(run, precision=precision)
-    result = runs.train_run(other, experiment.tasks[run.task], experiment.source, experiment.encoder_at)
-    return float(experiment.table([result])["score"].iloc[0])
+    other, task = dataclasses.replace(run, precision=precision), experiment.tasks[run.task]
+    result = runs.train_run(other, task, experiment.source, experiment.encoder_at)
+    return float(experiment.table([records.new(other, task, None, result)])["score"].iloc[0])
 
 
 def plain(run, task, source, encoder_at, steps):

@@ -218,7 +218,9 @@ def _bullets(told: list[facts.Fact]) -> str:
 def answer_markdown(found: Evidence) -> str:
     """The answer in sentences: over shares of the data, over budgets, and how many of the paper's claims hold."""
     told = facts.answer(found.gaps) + (facts.answer(found.budget_gaps) if len(found.budget_gaps) else [])
-    return _bullets(told + [fact for fact in facts.claims(found.verdicts) if fact.kind == "claims"])
+    claims = [dataclasses.replace(fact, sentence=fact.sentence.replace("Of ", "Of the paper's ", 1))
+              for fact in facts.claims(found.verdicts) if fact.kind == "claims"]
+    return _bullets(told + claims)
 
 
 def travels(found: Evidence) -> list[facts.Fact]:
@@ -252,7 +254,8 @@ def apart_markdown(larger: Evidence, *others: Evidence) -> str:
     for other in others:
         _, *said, differ = facts.side_by_side(moving, other.gaps, (larger.experiment.name, other.experiment.name))
         told += [differ, *said] if other is others[0] else [dataclasses.replace(
-            differ, sentence=f"Beside {study_title(other.experiment)}: {differ.sentence[0].lower()}{differ.sentence[1:]}")]
+            differ, sentence=f"With study {other.experiment.name} ({other.experiment.design.epochs:g} passes) in place of "
+            f"{others[0].experiment.name}: {differ.sentence[0].lower()}{differ.sentence[1:]}")]
     return _bullets(told)
 
 

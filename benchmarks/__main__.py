@@ -57,6 +57,8 @@ def main(argv=None):
         return measure_jobs()
     experiment = study.load(options.study, options.source, options.encoder)
     setting = FULL if options.full else SMALL
+    if unknown := [name for name in filter(None, options.tasks.split(",")) if name not in setting["works"]]:
+        parser.error(f"no task {unknown[0]!r} here: choose from {','.join(setting['works'])}")
     planned = list(works(experiment, setting, options))
     result = {"study": experiment.name, "encoder": experiment.encoder, "date": str(datetime.date.today()),
               "precision": options.precision, "threads": options.threads, "head_epochs": HEAD_EPOCHS,
@@ -74,13 +76,14 @@ def main(argv=None):
 
 
 def keep(result, file=HERE / "latest.json"):
-    """All results on record, this one in the place of an earlier one of its study and precision."""
-    def which(one):
-        return one["study"], one["precision"]
+    """All results on record, this one in the place of an earlier one of its study, precision, threads and tasks."""
+    def setting(result):
+        return result["study"], result["precision"], result["threads"], tuple({row["task"]: 0 for row in result["measured"]})
 
-    results = {which(one): one for one in [*json.loads(file.read_text()), result]}
-    file.write_text(json.dumps(list(results.values()), indent=1) + "\n")
-    return list(results.values())
+    before = json.loads(file.read_text()) if file.is_file() else []
+    kept = list({setting(one): one for one in [*before, result]}.values())
+    file.write_text(json.dumps(kept, indent=1) + "\n")
+    return kept
 
 
 def measure_jobs():

@@ -1,4 +1,4 @@
-"""``python -m benchmarks check``: cells of a study trained again without this project's training, beside its records.
+"""``python -m benchmarks check``: cells of a study trained again, beside its records, without this project's training.
 
 The same examples, rate, number of steps, warm-up and decay, in fp32; everything else is plain:
 ``AutoModelForSequenceClassification``, ``transformers.Trainer`` with shuffled batches, ``peft`` for LoRA, scikit-learn and
@@ -20,13 +20,14 @@ import scipy.stats
 import sklearn.metrics
 import torch
 
-from benchmarks import report
+from benchmarks import measure, report
 from studykit import study, training
 from studykit.study import provenance, records, runs
 from studykit.training import machine
 
 FILE = Path(__file__).with_name("check.json")
 PLAIN = "plain loop"
+CELL = ["study", "task", "arm", "share", "rate", "steps"]
 SCORES = {"macro_f1": lambda labels, answers: sklearn.metrics.f1_score(labels, answers, average="macro"),
           "accuracy": sklearn.metrics.accuracy_score, "f1": sklearn.metrics.f1_score,
           "matthews_correlation": sklearn.metrics.matthews_corrcoef,
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--precision", choices=["fp32", "bf16"], help="this project in that one, no plain loop")
     parser.add_argument("--file", type=Path, default=FILE)
     options = parser.parse_args(argv)
-    by = options.precision or PLAIN
+    by = f"this project, {options.precision}" if options.precision else PLAIN
     experiment = study.load(options.study, options.source, options.encoder)
     rates, _ = experiment.choose_rates(train=False)
     rows = json.loads(options.file.read_text()) if options.file.is_file() else []
@@ -52,11 +53,11 @@ def main(argv: list[str]) -> int:
         task, arm = cell.split(":")
         wanted = experiment.plan([task], [arm], rates=rates, seeds=experiment.design.seeds,
                                  fractions=[options.share or max(experiment.design.shares)])
-        known = experiment.recorded(wanted).set_index("key")
-        if missing := [run.name for run in wanted if run.key not in known.index]:
+        known = {row["key"]: row for row in experiment.recorded(wanted).to_dict("records")}
+        if missing := [run.name for run in wanted if run.key not in known]:
             raise ValueError(f"study {experiment.name} has no record of {missing[0]}: there is nothing to check it against")
         for run in wanted:
-            own = known.loc[run.key]
+            own = known[run.key]
             begun = time.monotonic()
             score = again(run, experiment, options.precision) if options.precision else plain(
                 run, experiment.tasks[task], experiment.source, experiment.encoder_at, int(own["steps"]))
@@ -93,7 +94,7 @@ def plain(run, task, source, encoder_at, steps):
     transformers.set_seed(run.init_seed)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(encoder_at, num_labels=task.num_labels,
                                                                             dtype=torch.float32)
-    if run.pooler == "new":
+    if run.pooler == "new" and model.base_model.pooler is not None:  # MPNet's head has a dense layer of its own
         model.base_model.pooler.apply(model._init_weights)
     model = arms(run.method, model)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
@@ -118,7 +119,7 @@ def arms(method, model):
     heads = ("classifier", "pooler")
     if method == "lora":
         return peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, modules_to_save=[*heads],
-                                                          target_modules=["query", "value"]))
+                                                          target_modules=measure.query_value(model)))
     if method == "bitfit":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.endswith(".bias") or any(head in name for head in heads))
@@ -132,19 +133,19 @@ def _rows(datasets, encodings):
 
 
 def tables(rows):
-    """A table for each ``by``, from rows of both."""
+    """A table for each way in which cells were trained again."""
     return "\n".join(table(by, of) for by, of in pd.DataFrame(rows).groupby("by", sort=False))
 
 
 def table(by, rows):
-    """A row a cell: mean and range over seeds of both, and how far the means are apart, with Welch's 95 % interval."""
-    lines = [f"| task | arm | rate | steps | seeds | this project's record | {by} | apart |", "|" + 8 * "---|"]
-    for _, of in rows.groupby(["study", "task", "arm"], sort=False):
+    """A row a cell: means and ranges over seeds, and how far the means are apart, with Welch's 95 % interval."""
+    lines = [f"| task | arm | data | rate | steps | seeds | this project's record | {by} | apart |", "|" + 9 * "---|"]
+    for _, of in rows.groupby(CELL, sort=False):
         first = of.iloc[0]
         both = [f"{of[name].mean():.1f} ({of[name].min():.1f} to {of[name].max():.1f})" for name in ("studykit", "other")]
         found = scipy.stats.ttest_ind(of["studykit"], of["other"], equal_var=False)
         low, high = found.confidence_interval()
-        lines.append(f"| {first['title']} ({first['metric']}) | {first['arm']} | {first['rate']:g} | {first['steps']} | "
-                     f"{len(of)} | {' | '.join(both)} | {np.subtract(of['studykit'].mean(), of['other'].mean()):+.1f} "
-                     f"({low:+.1f} to {high:+.1f}) |")
+        lines.append(f"| {first['title']} ({first['metric']}) | {first['arm']} | {100 * first['share']:g} % | "
+                     f"{first['rate']:g} | {first['steps']} | {len(of)} | {' | '.join(both)} | "
+                     f"{np.subtract(of['studykit'].mean(), of['other'].mean()):+.1f} ({low:+.1f} to {high:+.1f}) |")
     return "\n".join(lines) + "\n"

@@ -139,16 +139,20 @@ def with_peft(run, task, encoder_at, labels):
     """The run's model with its method set up by ``peft``, which trains the same parameters."""
     import peft
 
-    from studykit.models import encoders
-
     model = runs.build(dataclasses.replace(run, method="head"), task, encoder_at, labels)
     head = ["classifier", "pooler"] if run.pooler == "new" else ["classifier"]
     common: dict = {"task_type": "SEQ_CLS", "modules_to_save": head}
     if run.method == "layernorm":
         return peft.get_peft_model(model, peft.LNTuningConfig(target_modules=r".*LayerNorm", **common))
+    return peft.get_peft_model(model, peft.LoraConfig(r=8, lora_alpha=16, target_modules=query_value(model), **common))
+
+
+def query_value(model):
+    """The dotted names of all layers' query and value, for ``peft``, which does not know those of MPNet."""
+    from studykit.models import encoders
+
     wanted = {id(block.linear[role]) for block in encoders.blocks(model) for role in ("query", "value")}
-    names = [name for name, module in model.named_modules() if id(module) in wanted]  # peft knows no MPNet
-    return peft.get_peft_model(model, peft.LoraConfig(r=8, lora_alpha=16, target_modules=names, **common))
+    return [name for name, module in model.named_modules() if id(module) in wanted]
 
 
 def at_once(work, members):

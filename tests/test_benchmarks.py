@@ -229,8 +229,10 @@ def test_the_check_in_another_precision_trains_the_very_runs_again_in_it(tiny_st
     for precision in ("fp32", "bf16", "bf16"):
         assert benchmarks.main([*given, precision]) == 0
     rows = json.loads(file.read_text())
-    assert [(row["by"], row["seed"]) for row in rows] == [("fp32", 0), ("fp32", 1), ("bf16", 0), ("bf16", 1)]
-    assert [(run.precision, run.seed) for run in trained] == [(row["by"], row["seed"]) for row in [*rows, *rows[2:]]]
+    own = "this project, "
+    assert [(row["by"], row["seed"]) for row in rows] == [(f"{own}fp32", 0), (f"{own}fp32", 1), (f"{own}bf16", 0),
+                                                          (f"{own}bf16", 1)]
+    assert [(own + run.precision, run.seed) for run in trained] == [(row["by"], row["seed"]) for row in [*rows, *rows[2:]]]
     assert all(row["other"] == row["studykit"] for row in rows[:2])  # the same run once more
     assert len(check.tables(rows).split("\n\n")) == 2
 
@@ -247,8 +249,8 @@ def test_the_plain_loop_trains_what_this_project_s_methods_do(tiny_encoder):
 def test_the_table_of_the_check_is_that_of_its_rows():
     rows = json.loads(check.FILE.read_text())
     assert f"<!-- check -->\n{check.tables(rows)}<!-- end -->" in README.read_text()
-    for _, of in pd.DataFrame(rows).groupby(["by", "study", "task", "arm"]):
-        assert len(of) == 3 and of["versions"].notna().all()
+    for _, of in pd.DataFrame(rows).groupby(["by", *check.CELL]):
+        assert len(of) >= 3 and of["seed"].is_unique and of["versions"].notna().all()
 
 
 def on(device, function):
@@ -268,12 +270,26 @@ def test_the_readme_s_tables_are_those_of_what_was_measured(tmp_path):
 
 def test_a_result_takes_the_place_of_an_earlier_one_of_its_study_and_precision(tmp_path):
     file = tmp_path / "latest.json"
-    file.write_text("[]")
-    first, other, again = ({"study": "a", "precision": precision, "date": date} for precision, date in (
-        ("fp32", "then"), ("bf16", "then"), ("fp32", "now")))
-    for result in (first, other, again):
+    first, other, again, part = (
+        {"study": "a", "precision": precision, "threads": 2, "date": date, "measured": [{"task": task} for task in names]}
+        for precision, date, names in (("fp32", "then", "bc"), ("bf16", "then", "bc"), ("fp32", "now", "bc"),
+                                       ("fp32", "now", "b")))
+    for result in (first, other, again, part):
         kept = benchmarks.keep(result, file)
-    assert kept == json.loads(file.read_text()) == [again, other]
+    assert kept == json.loads(file.read_text()) == [again, other, part]
+
+
+def test_tasks_that_are_asked_for_are_measured_alone_and_in_bf16_without_the_script(tiny_study, tiny_glue, tiny_encoder,
+                                                                                   monkeypatch, capsys):
+    monkeypatch.setattr(benchmarks, "alone", lambda function, system, work: {"seconds": 1.0})
+    for precision, there in (("fp32", True), ("bf16", False)):
+        options = SimpleNamespace(tasks="cola", precision=precision, threads=1)
+        works = list(benchmarks.works(tiny_study, {"works": {"mrpc": ["full"], "cola": ["full"]}}, options))
+        assert [(work.run.task, work.run.precision) for work in works] == [("cola", precision)]
+        assert ("run_glue" in {row["system"] for row in benchmarks.in_pairs(works[0], 1)}) == there
+    with pytest.raises(SystemExit):
+        benchmarks.main(["--tasks", "colla"])
+    assert "no task 'colla' here: choose from mrpc,cola" in capsys.readouterr().err
 
 
 def test_the_table_of_advice_is_that_of_its_rows():

@@ -2,11 +2,14 @@
 
 import csv
 
+import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from studykit import paths, tasks
+from studykit.advise import asking
 from studykit.mini import example
+from studykit.training import machine
 
 
 def test_the_committed_file_is_what_is_generated():
@@ -33,6 +36,14 @@ def test_its_yaml_says_the_same_and_asks_for_the_bundled_encoder():
     assert task.labels == example.RELATIONS and task.data == str(example.FILE)
     assert tasks.load(task)["train"].num_rows + tasks.load(task)["validation"].num_rows == example.ROWS
     assert "encoder: mini" in paths.EXAMPLE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("fast", ["fp32", "bf16"])
+def test_it_asks_for_the_same_runs_on_a_processor_that_is_fast_in_bf16(fast, tiny_encoder, monkeypatch):
+    """Else its records would be found on some machines only."""
+    monkeypatch.setattr(machine, "best_precision", lambda device: fast)
+    assert asking.question(paths.EXAMPLE).study(64).design.precision == "fp32"
+    assert asking.question(paths.EXAMPLE, encoder=tiny_encoder).study(64).design.precision == fast
 
 
 def test_single_words_do_not_tell():

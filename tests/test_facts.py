@@ -168,6 +168,9 @@ def test_coverage_says_of_which_arm_there_is_no_run_at_a_share_that_others_have(
                           "fraction": fraction, "seconds": None, "seed": 0}
                          for place, arm in enumerate(("all", "few")) for fraction in (0.1, 0.3)])
     assert said(facts.coverage(rows.iloc[:3], wanted=4))[-1] == "`few` has no run on Prices with 30 % of the data."
+    also = rows.iloc[[0, 2]].assign(task="essays", task_title="Essays")
+    assert said(facts.coverage(pd.concat([rows, also]), wanted=8))[-1] == \
+        "`all` and `few` have no run on Essays with 30 % of the data."
     assert said(facts.coverage(rows, wanted=8)) == ["On record: 4 runs of 2 arms, 1 task, 2 shares and 1 seed.",
                                                     "Of 8 planned runs 4 are not on record."]
 

@@ -112,6 +112,8 @@ def test_places_that_are_there_are_filled_and_others_refused(found):
     filled = report.filled(text, found)
     assert report.filled(filled, found) == filled and "old" not in filled
     assert report.rates_markdown(found.choices) in filled and report.answer_markdown(found) in filled
+    counts = found.verdicts["verdict"].value_counts()
+    assert f"- Of the paper's {len(found.verdicts)} claims: {counts['upheld']} upheld, {counts['refuted']} refuted" in filled
     with pytest.raises(ValueError, match="a place for ratess: choose from"):
         report.filled("<!-- ratess -->\n<!-- end -->", found)
     with pytest.raises(ValueError, match="need an <!-- end -->"):

@@ -53,13 +53,19 @@ class Question:
     def name(self) -> str:
         return self.task.name
 
-    def study(self, max_length: int) -> Study:
-        """The question as a study, whose runs are kept like any other's."""
+    @property
+    def precision(self) -> str:
+        """What the device multiplies fast; for the miniature ``fp32``, since at its size nothing is faster, so that its runs
+        on record are found on every machine."""
         from studykit.training import machine
 
+        return "fp32" if self.encoder_at == "mini" else machine.best_precision(machine.best_device())
+
+    def study(self, max_length: int) -> Study:
+        """The question as a study, whose runs are kept like any other's."""
         settings = Design(
             encoder=self.encoder, weights=self.weights, pooler=self.pooler, source=self.source,  # type: ignore[arg-type]
-            precision=machine.best_precision(machine.best_device()),  # type: ignore[arg-type]
+            precision=self.precision,  # type: ignore[arg-type]
             batch_size=BATCH, max_length=max_length, epochs=1, min_steps=0, tasks=(self.task,), arms=self.arms,
             shares=(1.0,), trials=Trials(fraction=1.0, seeds=(1000,)))
         return Study(self.name, settings, self.weights, self.encoder_at, self.source)

@@ -69,7 +69,7 @@ def _titles(table: pd.DataFrame) -> dict[str, str]:
 
 def coverage(table: pd.DataFrame, wanted: int = 0) -> list[Fact]:
     """How much there is: runs, arms, tasks, places, seeds; how many of the ``wanted`` runs are missing; and which
-    arm has no run on a task."""
+    arm has no run on a task, or where it has none there, if some of the ``wanted`` are missing."""
     if table.empty:
         return [EMPTY]
     titles, arms, seeds = _titles(table), arms_of(table), table["seed"].nunique()
@@ -91,15 +91,20 @@ def coverage(table: pd.DataFrame, wanted: int = 0) -> list[Fact]:
 
 
 def _gone(table: pd.DataFrame, titles: dict) -> list[Fact]:
-    """Of each task: the arms that have runs there, and none at a share or budget at which others have some."""
+    """Of each task: the arms that have runs there, and none at some share or budget of the table, together where they lack
+    the same."""
     facts = []
-    for axis in (axis for axis in ("fraction", "seconds") if table[axis].nunique() > 1):
-        for task, title in titles.items():
-            there = table[table["task"] == task].groupby([axis, "arm"]).size().unstack()
-            for place, row in there.iterrows():
-                if none := [arm for arm in arms_of(table) if arm in row.index[row.isna()]]:
-                    facts.append(Fact("missing", f"{words.arms(none, 12)} {'has' if len(none) == 1 else 'have'} no run on "
-                                      f"{title} {words.place(axis, place)}.", {"task": task, axis: place}))
+    for axis in ("fraction", "seconds"):
+        places = sorted(table[axis].dropna().unique())
+        for task, title in titles.items() if len(places) > 1 else ():
+            there = table[table["task"] == task]
+            lacks: dict[tuple, list[str]] = {}
+            for arm in arms_of(there):
+                own = set(there.loc[there["arm"] == arm, axis])
+                lacks.setdefault(tuple(place for place in places if place not in own), []).append(arm)
+            facts += [Fact("missing", f"{words.arms(arms, 12)} {'has' if len(arms) == 1 else 'have'} no run on {title} "
+                           f"{words.places(axis, list(gone), places)}.", {"task": task, axis: list(gone)})
+                      for gone, arms in lacks.items() if gone]
     return facts
 
 

@@ -252,10 +252,11 @@ def apart_markdown(larger: Evidence, *others: Evidence) -> str:
     encoder: the first of the others in all, the rest in that alone."""
     moving, told = larger.gaps[larger.gaps["arm"].isin(larger.experiment.moving)], []
     for other in others:
-        _, *said, differ = facts.side_by_side(moving, other.gaps, (larger.experiment.name, other.experiment.name))
-        told += [differ, *said] if other is others[0] else [dataclasses.replace(
-            differ, sentence=f"With study {other.experiment.name} ({other.experiment.design.epochs:g} passes) in place of "
-            f"{others[0].experiment.name}: {differ.sentence[0].lower()}{differ.sentence[1:]}")]
+        found = facts.side_by_side(moving, other.gaps, (larger.experiment.name, other.experiment.name))
+        differ = found[-1]
+        told += [differ, *found[1:-1]] if other is others[0] else [dataclasses.replace(
+            differ, sentence=f"{differ.sentence} This is beside study {other.experiment.name} (below; other rates, "
+            f"{other.experiment.design.precision}) in place of {others[0].experiment.name}, corrected by itself.")]
     return _bullets(told)
 
 

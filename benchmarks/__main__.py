@@ -12,7 +12,6 @@ import concurrent.futures
 import dataclasses
 import datetime
 import importlib
-import json
 import multiprocessing
 import os
 import sys
@@ -57,8 +56,11 @@ def main(argv=None):
         return measure_jobs()
     experiment = study.load(options.study, options.source, options.encoder)
     setting = FULL if options.full else SMALL
-    if unknown := [name for name in filter(None, options.tasks.split(",")) if name not in setting["works"]]:
-        parser.error(f"no task {unknown[0]!r} here: choose from {','.join(setting['works'])}")
+    if options.tasks:
+        try:
+            setting = only(setting, options.tasks.split(","))
+        except ValueError as error:
+            parser.error(str(error))
     planned = list(works(experiment, setting, options))
     result = {"study": experiment.name, "encoder": experiment.encoder, "date": str(datetime.date.today()),
               "precision": options.precision, "threads": options.threads, "head_epochs": HEAD_EPOCHS,
@@ -66,8 +68,8 @@ def main(argv=None):
               "measured": [row for work in planned for row in in_pairs(work, setting["repeats"])],
               "limits": [alone(limit.of, work) for work in planned if work.run.task not in SCORED],
               "fleets": [alone(at_once, work, members) for work in planned for members in setting["members"]
-                         if work.run.task == "cola" and work.run.method in ("full", "bitfit") and not options.tasks],
-              "driver": [alone(driver.cost, count) for count in setting["runs"] if not options.tasks],
+                         if work.run.task == "cola" and work.run.method in ("full", "bitfit")],
+              "driver": [alone(driver.cost, count) for count in setting["runs"]],
               "versions": provenance.versions(), "commit": provenance.commit(), "hardware": alone(limit.hardware)}
     print(report.markdown(result))
     if options.full:
@@ -75,14 +77,20 @@ def main(argv=None):
     return 0
 
 
+def only(setting, names):
+    """The setting with these tasks alone, and without fleets and the driver."""
+    if unknown := [name for name in names if name not in setting["works"]]:
+        raise ValueError(f"no task {unknown[0]!r} here: choose from {','.join(setting['works'])}")
+    return {**setting, "works": {name: setting["works"][name] for name in names}, "members": [], "runs": []}
+
+
 def keep(result, file=HERE / "latest.json"):
     """All results on record, this one in the place of an earlier one of its study, precision, threads and tasks."""
     def setting(result):
-        return result["study"], result["precision"], result["threads"], tuple({row["task"]: 0 for row in result["measured"]})
+        return result["study"], result["precision"], result["threads"], *{row["task"]: None for row in result["measured"]}
 
-    before = json.loads(file.read_text()) if file.is_file() else []
-    kept = list({setting(one): one for one in [*before, result]}.values())
-    file.write_text(json.dumps(kept, indent=1) + "\n")
+    kept = list({setting(each): each for each in [*report.read(file, []), result]}.values())
+    report.save(file, kept)
     return kept
 
 
@@ -102,9 +110,8 @@ def measure_jobs():
 def works(experiment, setting, options):
     """What is measured: a ``Work`` per task and arm, with the study's settings and the middle of the arm's learning rates; a
     method that is no arm of the study, such as ``layernorm``, has those of ``bitfit``."""
-    asked = options.tasks.split(",") if options.tasks else setting["works"]
-    for name in asked:
-        for label in setting["works"][name]:
+    for name, arms in setting["works"].items():
+        for label in arms:
             steps, known = SCORED.get(name, STEPS), label in experiment.arms
             arm = experiment.arms[label if known else "bitfit"]
             (run,) = experiment.plan(name, arm.label, rates=sorted(arm.rates)[len(arm.rates) // 2], steps=steps,

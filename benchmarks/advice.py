@@ -34,15 +34,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--encoder", default=asking.ENCODER)
     parser.add_argument("--usual", action="store_true", help="train what people do now, too: minutes a set")
     options = parser.parse_args(argv)
-    rows = json.loads(FILE.read_text()) if FILE.is_file() else []
+    rows = report.read(FILE, [])
     for folder in options.folders:
         for minutes in options.minutes:
             if not any((row["set"], row["minutes"]) == (folder.name, minutes) for row in rows):
                 rows.append(_asked(folder, minutes, options.encoder))
-                FILE.write_text(json.dumps(rows, indent=1) + "\n")
+                report.save(FILE, rows)
         if options.usual:
             _with_usual(rows, folder, options.encoder)
-            FILE.write_text(json.dumps(rows, indent=1) + "\n")
+            report.save(FILE, rows)
     report.write(HERE / "README.md", table(rows), "advice")
     print(table(rows))
     return 0

@@ -9,7 +9,6 @@ SciPy for scores. ``--precision fp32`` has this project train them again instead
 import argparse
 import contextlib
 import dataclasses
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -20,8 +19,9 @@ import scipy.stats
 import sklearn.metrics
 import torch
 
-from benchmarks import measure, report
+from benchmarks import report
 from studykit import study, training
+from studykit.methods.peft import layer_names
 from studykit.study import provenance, records, runs
 from studykit.training import machine
 
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     by = f"this project, {options.precision}" if options.precision else PLAIN
     experiment = study.load(options.study, options.source, options.encoder)
     rates, _ = experiment.choose_rates(train=False)
-    rows = json.loads(options.file.read_text()) if options.file.is_file() else []
+    rows = report.read(options.file, [])
     for cell in options.cells:
         task, arm = cell.split(":")
         wanted = experiment.plan([task], [arm], rates=rates, seeds=experiment.design.seeds,
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
                  "studykit": own["score"], "other": score, "seconds": round(time.monotonic() - begun),
                  "versions": provenance.versions(), "commit": provenance.commit(), "when": time.strftime("%Y-%m-%d")}]
             print(f"{task} {arm} seed {run.seed}: record {own['score']:.1f}, {by} {score:.1f}", flush=True)
-            options.file.write_text(json.dumps(rows, indent=1) + "\n")
+            report.save(options.file, rows)
     report.write(Path(__file__).with_name("README.md"), tables(rows), "check")
     return 0
 
@@ -119,7 +119,7 @@ def arms(method, model):
     heads = ("classifier", "pooler")
     if method == "lora":
         return peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, modules_to_save=[*heads],
-                                                          target_modules=measure.query_value(model)))
+                                                          target_modules=layer_names(model, ("query", "value"))))
     if method == "bitfit":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.endswith(".bias") or any(head in name for head in heads))

@@ -5,7 +5,6 @@ counted, loads the kernels. It adds to ``benchmarks/gpu.json`` as it goes, and w
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -37,7 +36,7 @@ def main(argv: list[str]) -> int:
     if device.type == "cpu":
         print("benchmarks: there is no GPU here; python -m benchmarks measures on the processor", file=sys.stderr)
         return 2
-    found = json.loads(options.file.read_text()) if options.file.is_file() else {"rows": [], "fleets": []}
+    found = report.read(options.file, {"rows": [], "fleets": []})
     experiment = study.load(options.study, options.source, options.encoder)
     about = {"study": experiment.name, "precision": experiment.design.precision, "hardware": provenance.hardware(device),
              "versions": provenance.versions(), "commit": provenance.commit()}
@@ -57,7 +56,7 @@ def main(argv: list[str]) -> int:
         if work.run.method not in (*methods.ALONE, "head"):  # a head alone takes next to no steps of the encoder
             found["fleets"].append({**_named(work), **at_once(work, MEMBERS), **about})
         machine.release_memory()
-        options.file.write_text(json.dumps(found, indent=1) + "\n")
+        report.save(options.file, found)
     report.write(Path(__file__).with_name("README.md"), report.gpu(found) + "\n", "gpu")
     return 0
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from studykit import tasks, training
+from studykit.methods.peft import layer_names
 from studykit.study import runs
 from studykit.tasks import Encodings, Task
 from studykit.training import budgets, fleet, machine
@@ -144,15 +145,8 @@ def with_peft(run, task, encoder_at, labels):
     common: dict = {"task_type": "SEQ_CLS", "modules_to_save": head}
     if run.method == "layernorm":
         return peft.get_peft_model(model, peft.LNTuningConfig(target_modules=r".*LayerNorm", **common))
-    return peft.get_peft_model(model, peft.LoraConfig(r=8, lora_alpha=16, target_modules=query_value(model), **common))
-
-
-def query_value(model):
-    """The dotted names of all layers' query and value, for ``peft``, which does not know those of MPNet."""
-    from studykit.models import encoders
-
-    wanted = {id(block.linear[role]) for block in encoders.blocks(model) for role in ("query", "value")}
-    return [name for name, module in model.named_modules() if id(module) in wanted]
+    return peft.get_peft_model(model, peft.LoraConfig(r=8, lora_alpha=16, **common,
+                                                      target_modules=layer_names(model, ("query", "value"))))
 
 
 def at_once(work, members):

@@ -1,5 +1,6 @@
-"""The benchmarks' tables, from what was measured."""
+"""The benchmarks' tables, from what was measured, and the files that keep it."""
 
+import json
 import re
 
 import numpy as np
@@ -114,8 +115,9 @@ def limits(table, found):
                    key=lambda kind: -np.mean([row["profile"].get(kind, 0) for row in found]))
     systems = [system for system in ORDER[:3] if system in set(table["system"])]
     lines = _head("task", "method", "GFLOP", "GFLOP/s", *systems, *kinds)
+    rates = pd.DataFrame(found).groupby("task")["rate"].max()  # all methods make the same products: the fastest seen
     for row in found:
-        rate = max(other["rate"] for other in found if other["task"] == row["task"])  # the same products, the fastest seen
+        rate = rates[row["task"]]
         of = table[(table["task"] == row["task"]) & (table["method"] == row["method"])]
         seconds = of.groupby("system")["seconds"].median()
         shares = [f"{100 * row['flops'] / rate / seconds[system]:.0f} %" if system in seconds else "" for system in systems]
@@ -198,6 +200,16 @@ def _head(*names):
 
 def _row(*cells):
     return f"| {' | '.join(cells)} |"
+
+
+def read(file, empty):
+    """What a file keeps of what was measured, ``empty`` where there is none yet."""
+    return json.loads(file.read_text()) if file.is_file() else empty
+
+
+def save(file, found):
+    """Write what was measured for ``read``."""
+    file.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def write(file, tables, mark):

@@ -268,7 +268,7 @@ def test_the_readme_s_tables_are_those_of_what_was_measured(tmp_path):
     assert copy.read_text() == README.read_text()
 
 
-def test_a_result_takes_the_place_of_an_earlier_one_of_its_study_and_precision(tmp_path):
+def test_a_result_takes_the_place_of_an_earlier_one_of_its_study_precision_and_tasks(tmp_path):
     file = tmp_path / "latest.json"
     first, other, again, part = (
         {"study": "a", "precision": precision, "threads": 2, "date": date, "measured": [{"task": task} for task in names]}
@@ -283,8 +283,9 @@ def test_tasks_that_are_asked_for_are_measured_alone_and_in_bf16_without_the_scr
                                                                                    monkeypatch, capsys):
     monkeypatch.setattr(benchmarks, "alone", lambda function, system, work: {"seconds": 1.0})
     for precision, there in (("fp32", True), ("bf16", False)):
-        options = SimpleNamespace(tasks="cola", precision=precision, threads=1)
-        works = list(benchmarks.works(tiny_study, {"works": {"mrpc": ["full"], "cola": ["full"]}}, options))
+        setting = benchmarks.only({"works": {"mrpc": ["full"], "cola": ["full"]}, "members": [5], "runs": [40]}, ["cola"])
+        assert setting["members"] == setting["runs"] == []
+        works = list(benchmarks.works(tiny_study, setting, SimpleNamespace(precision=precision, threads=1)))
         assert [(work.run.task, work.run.precision) for work in works] == [("cola", precision)]
         assert ("run_glue" in {row["system"] for row in benchmarks.in_pairs(works[0], 1)}) == there
     with pytest.raises(SystemExit):

@@ -8,6 +8,7 @@ has no score, or where the baseline has not learnt, decides nothing: its part ha
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -249,11 +250,15 @@ def judge(found: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame
 def across(judged: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The verdicts of several studies: a row per claim with its ``statement``, and a column per study, by name; ``untested``
     where a study has no part of a claim, and a study without verdicts has no column."""
-    told = {name: verdicts.set_index("claim") for name, verdicts in judged.items() if len(verdicts)}
+    by_claim = {name: verdicts.set_index("claim") for name, verdicts in judged.items() if len(verdicts)}
     rows = [{"claim": claim.name, "statement": claim.statement,
-             **{name: rows.loc[claim.name, "verdict"] if rows.loc[claim.name, "parts"] else "untested"
-                for name, rows in told.items()}} for claim in CLAIMS]
+             **{name: told(verdicts.loc[claim.name]) for name, verdicts in by_claim.items()}} for claim in CLAIMS]
     return pd.DataFrame(rows)
+
+
+def told(row: Mapping[str, Any]) -> str:
+    """The verdict of a row of ``judge``; ``untested`` where no run that the claim is about is on record."""
+    return row["verdict"] if row["parts"] else "untested"
 
 
 def _combined(found: pd.DataFrame, mixed: bool) -> tuple[float, float]:

@@ -43,7 +43,7 @@ def lora(model: "PreTrainedModel", rank: int = 8, alpha: float | None = None, dr
     from peft.tuners.lora import LoraLayer
 
     options.check(lora, {"rank": rank, "alpha": alpha, "dropout": dropout, "roles": roles})
-    names = _layers(model, roles)
+    names = layer_names(model, roles)
     scale = 2 * rank if alpha is None else alpha
     _inject(model, LoraConfig(r=rank, lora_alpha=scale, lora_dropout=dropout, target_modules=names,  # type: ignore[arg-type]
                               fan_in_fan_out=_transposed(model, names)))
@@ -62,7 +62,7 @@ def ia3(model: "PreTrainedModel", roles: Sequence[str] = ("key", "value", "outpu
     from peft.tuners.ia3 import IA3Layer
 
     options.check(ia3, {"roles": roles})
-    names, inner = _layers(model, roles), _layers(model, [role for role in roles if role == "output"])
+    names, inner = layer_names(model, roles), layer_names(model, [role for role in roles if role == "output"])
     _inject(model, IA3Config(target_modules=names, feedforward_modules=inner, fan_in_fan_out=_transposed(model, names)))
     for layer in model.modules():
         if isinstance(layer, IA3Layer):
@@ -110,8 +110,8 @@ def prompt(model: "PreTrainedModel", tokens: int = 20, seed: int = 0) -> None:
     _prove(model, "prompt", encoder.embedding.weight)
 
 
-def _layers(model, roles):
-    """Full dotted names of the layers that play these roles."""
+def layer_names(model: "PreTrainedModel", roles: Sequence[str]) -> list[str]:
+    """Full dotted names of the layers that play these roles. Raises ``ValueError`` for a role that the family has not."""
     blocks = encoders.blocks(model)
     own = [*(FUSED if "qkv" in blocks[0].linear else ()), *blocks[0].linear]
     if unknown := [role for role in roles if role not in own]:

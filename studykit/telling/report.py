@@ -162,7 +162,7 @@ def claims_markdown(verdicts: pd.DataFrame, parts: pd.DataFrame) -> str:
         counted = f": {own['estimate'].iloc[0]:.1f} ‰, {own['where'].iloc[0]}" if set(own["unit"]) == {"thousandths"} else ""
         cells = [f"{row[task]}: {plots.estimate(parts, row['claim'], task)}" if isinstance(row.get(task), str) else ""
                  for task in titles]
-        rows.append([row["statement"], f"**{row['verdict'] if row['parts'] else 'untested'}**{counted}", *cells])
+        rows.append([row["statement"], f"**{paper.told(row)}**{counted}", *cells])
     return _markdown(["the paper's claim", "all tasks", *titles.values()], rows)
 
 
@@ -247,17 +247,16 @@ def larger_markdown(larger: Evidence) -> str:
     return _bullets(told)
 
 
-def apart_markdown(larger: Evidence, *others: Evidence) -> str:
-    """README's sentences about where the larger encoder's gaps and those of another study differ, of the arms that move the
-    encoder: the first of the others in all, the rest in that alone."""
-    moving, told = larger.gaps[larger.gaps["arm"].isin(larger.experiment.moving)], []
-    for other in others:
-        found = facts.side_by_side(moving, other.gaps, (larger.experiment.name, other.experiment.name))
-        differ = found[-1]
-        told += [differ, *found[1:-1]] if other is others[0] else [dataclasses.replace(
-            differ, sentence=f"{differ.sentence} This is beside study {other.experiment.name} (below; other rates, "
-            f"{other.experiment.design.precision}) in place of {others[0].experiment.name}, corrected by itself.")]
-    return _bullets(told)
+def apart_markdown(larger: Evidence, found: Evidence, domains: Evidence) -> str:
+    """README's sentences about where the larger encoder's gaps, of the arms that move it, differ from those of the reference
+    study; and whether they do from those of the study of other tasks."""
+    moving = larger.gaps[larger.gaps["arm"].isin(larger.experiment.moving)]
+    beside, again = (facts.side_by_side(moving, each.gaps, (larger.experiment.name, each.experiment.name))
+                     for each in (found, domains))
+    also = dataclasses.replace(again[-1], sentence=(
+        f"{again[-1].sentence} This is beside study {domains.experiment.name} (below; other rates, "
+        f"{domains.experiment.design.precision}) in place of {found.experiment.name}, corrected by itself."))
+    return _bullets([beside[-1], *beside[1:-1], also])
 
 
 def published_markdown(rows: pd.DataFrame) -> str:

@@ -106,13 +106,18 @@ def train(model: nn.Module, data: Encodings, budget: budgets.Budget, *, lr: floa
                 with light.whole():
                     outcome.curve.append((outcome.steps, ledger.seconds["train"], score(model)))
             begun = spent()
+    model.eval()
+    _sum_up(outcome, losses, token_flops, features)
+    return outcome
+
+
+def _sum_up(outcome, losses, token_flops, features):
+    """What all steps together took, and how the loss went."""
     outcome.tokens = sum(outcome.step_tokens)
     if outcome.step_seconds:
         outcome.parts = dict(zip(PARTS, map(float, np.sum(outcome.step_seconds, axis=0)), strict=True))
     outcome.flops = token_flops * (features.tokens if features else outcome.tokens)
     outcome.losses = tenths(torch.stack(losses))
-    model.eval()
-    return outcome
 
 
 def _clock(budget, total, ledger, outcome):

@@ -146,6 +146,19 @@ def test_a_yaml_with_a_wish_that_is_none_or_columns_twice_is_refused(tmp_path):
         asking.question(file, label="urgency")
 
 
+def test_scoring_is_timed_a_token_with_padding(monkeypatch):
+    """One long text among short ones makes a batch of padding: that is no cost of each short text."""
+    class Scored(SimpleNamespace):
+        def __len__(self):
+            return len(self.lengths)
+
+    clock = iter([0.0, 1.0])
+    monkeypatch.setattr(planning.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("studykit.training.loop.logits", lambda model, rows, batch_size: batch_size)
+    parts = SimpleNamespace(model=None, scored={"": Scored(lengths=np.array([100] + 3 * [4]))})
+    assert planning._scoring(parts) == 1 / (4 * 100)
+
+
 def test_a_study_of_these_weights_gives_its_middle_rates_and_its_pooler():
     known = asking._study_of("53aa51172d142c89")
     assert asking._arm("full", known).rates == (3e-5, 1e-4, 3e-4)

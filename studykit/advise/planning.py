@@ -25,8 +25,8 @@ END = (6.0, 0.01)  # seconds for what comes last, the model's folder and the pag
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds on this machine: of a token in training, by arm; of one that is scored; and before a run begins; all with so
-    many ``threads``, the number that is quickest now."""
+    """Seconds on this machine: of a token in training, by arm; of one that is scored, padding counted as tokens; and before
+    a run begins; all with so many ``threads``, the number that is quickest now."""
 
     token: dict[str, float]
     scored: float
@@ -109,11 +109,12 @@ def _quickest(parts, deadline: float = math.inf) -> float:
 
 
 def _scoring(parts) -> float:
+    """Seconds a token, padding counted: the few rows timed are one batch, mostly padding; many rows have little of it."""
     from studykit.training import loop
 
-    begin = time.monotonic()
-    loop.logits(parts.model, parts.scored[""])
-    return (time.monotonic() - begin) / int(parts.scored[""].lengths.sum())
+    rows, begin = parts.scored[""], time.monotonic()
+    loop.logits(parts.model, rows, batch_size=len(rows))
+    return (time.monotonic() - begin) / (len(rows) * int(rows.lengths.max()))
 
 
 def longest(lengths: np.ndarray, limit: int, pace: Pace, seconds: float) -> int:

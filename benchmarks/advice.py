@@ -7,6 +7,7 @@ runs of a study of the same sets, which are not on record yet.
 """
 
 import argparse
+import collections
 import json
 import sys
 import time
@@ -102,7 +103,16 @@ def table(rows: list[dict]) -> str:
         return (f"| {row['set']} ({row['metric']}) | {row['minutes']:g} | {told} | {score} | {row['tfidf']:.1f} | {usual} | "
                 f"{row['seconds']:.0f} |\n")
 
-    return HEADER + "".join(cell(row) for row in sorted(rows, key=lambda row: (row["set"], row["minutes"])))
+    slowest = max((row["seconds"] / row["minutes"] for row in rows), default=0.0)
+    told = [f"{len({row['set'] for row in rows})} sets; of each minute that was given a call took {slowest:.0f} s at most."]
+    judged = [row for row in rows if row["score"] is not None]
+    lost = [f"{row['set']} ({row['minutes']:g})" for row in judged if row["tfidf"] > row["high"]]
+    told.append(f"TF-IDF is above the whole interval of the advice's score in {len(lost)} of {len(judged)} calls"
+                + (f": {', '.join(lost)}." if lost else "."))
+    kinds = collections.Counter(row["kind"] for row in rows)
+    told.append("Decisions: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()) + ".")
+    return (HEADER + "".join(cell(row) for row in sorted(rows, key=lambda row: (row["set"], row["minutes"])))
+            + "\n" + " ".join(told) + "\n")
 
 
 if __name__ == "__main__":

@@ -298,3 +298,13 @@ def test_the_table_of_advice_is_that_of_its_rows():
     assert rows and f"<!-- advice -->\n{advice.table(rows)}<!-- end -->" in README.read_text()
     for row in rows:
         assert row["seconds"] <= 60 * 1.1 * row["minutes"] and row["kind"] in ("take", "cheaper", "cannot tell", "floor")
+
+
+def test_the_table_of_advice_says_where_tf_idf_is_better_and_how_long_calls_take():
+    row = {"set": "a", "minutes": 10.0, "metric": "accuracy", "kind": "take", "choice": "full", "sure": 0.9, "score": 50.0,
+           "low": 45.0, "high": 55.0, "tfidf": 54.0, "usual": None, "seconds": 500.0}
+    better = {"set": "b", "tfidf": 56.0, "seconds": 550.0, "kind": "floor"}
+    rows = [row, {**row, **better}, {**row, "minutes": 3.0, "score": None}]
+    last = advice.table(rows).splitlines()[-1]
+    assert last.startswith("2 sets; of each minute that was given a call took 167 s at most.")
+    assert "in 1 of 2 calls: b (10). Decisions: take 2, floor 1." in last

@@ -51,8 +51,8 @@ def decision(advice: Advice) -> list[Fact]:
         return [Fact("answer", f"There is no decision yet{_because(advice)}. {AGAIN}", {"decision": ""})]
     said = {"take": _take, "cheaper": _cheaper, "cannot tell": _cannot, "floor": _floor}[decided.kind](advice, decided)
     passes = planning.passes(advice.steps, advice.rows.get("train", 0))
-    ended = [Fact("short", f"A training of the finals saw {passes:.1f} passes over the rows: with more minutes arms may do "
-                  "better, and rank otherwise.", numbers={"passes": passes})] if passes < 1 else []
+    ended = [Fact("short", f"Trainings of the finals saw {passes:.1f} passes over the rows: with more minutes they are "
+                  "longer, and arms may do better and rank otherwise.", numbers={"passes": passes})] if passes < 1 else []
     ended += [Fact("stopped", f"It ended before its time: {advice.stopped}. {AGAIN}")] if advice.stopped else []
     return [Fact("answer", said, {"decision": decided.kind, "choice": decided.choice},
                  {"sure": decided.sure, "margin": decided.margin}), *ended]
@@ -103,8 +103,8 @@ def _would(advice: Advice, decided: Decision) -> str:
     if decided.more_labels:
         rows = sum(advice.rows.values())
         enough = f"{_round(decided.more_labels * rows):,} labelled rows instead of {rows:,}"
-        return f" More minutes alone would not settle it; about {enough} would, if scores stay as they are."
-    said = "As far as one can tell now, neither more minutes nor more labels within reach would settle it."
+        return f" More trainings of this length would not settle it; about {enough} would, if scores stay as they are."
+    said = "As far as one can tell now, neither more trainings of this length nor more labels within reach would settle it."
     return "" if advice.stopped else f" {said}"
 
 

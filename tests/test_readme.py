@@ -174,9 +174,7 @@ def test_the_larger_encoder_s_study_has_what_its_protocol_says(larger):
     planned = {(task, share, arm) for task in larger.experiment.tasks for share in larger.experiment.design.shares
                for arm in larger.experiment.arms}
     assert set(cells) == {3}  # whole seeds
-    assert planned - set(cells.index) == {("stsb", 0.3, "full"), ("stsb", 0.3, "adapter")}
-    page = (paths.REPO / "docs" / "protocol.md").read_text(encoding="utf-8")
-    assert "with 30 % all but two arms on STS-B, full and adapter" in page
+    assert planned == set(cells.index)
     trials = larger.trials[larger.trials["key"].isin({run.key for run in larger.experiment.trials()})]
     assert set(trials.groupby(["task", "arm"]).size()) == {6}  # three rates, two seeds
     assert not set(larger.trials["seed"]) & set(larger.reports["seed"]) and set(larger.reports["used_precision"]) == {"bf16"}

@@ -1,6 +1,7 @@
 """The calibrated clock: measured so that a passing load is seen, and kept in a file."""
 
 import contextlib
+import dataclasses
 import json
 import math
 import subprocess
@@ -157,6 +158,20 @@ def test_a_passing_load_is_waited_out(tiny_study, members, monkeypatch):
     assert measured(tiny_study, members, monkeypatch, [BUSY, UNEVEN, QUIET, UNEVEN, QUIET]).refusal == ""
 
 
+def test_only_the_arm_whose_rounds_differ_is_measured_again(tiny_study, members, monkeypatch):
+    asked = []
+
+    def rounds(arms, task, source, encoder_at):
+        asked.append(list(arms))
+        return [{arm: outcome(factor=2 if (arm, len(asked), k) == ("full", 1, 2) else 1) for arm in arms}
+                for k in range(clock.ROUNDS)], 0.0
+
+    monkeypatch.setattr(clock, "_rounds", rounds)
+    made = clock.measure(members, tiny_study.tasks, tiny_study.source, tiny_study.encoder_at)
+    assert asked == [["full", "bitfit"], ["full"], ["full", "bitfit"]]
+    assert list(made.token_seconds) == list(members) and made.table["spread"].tolist() == [0.0] * 4
+
+
 @pytest.mark.parametrize("answer, message", [
     (UNEVEN, "rounds of the same steps differed by 20%"), (BUSY, "other processes took 0.4 of a core meanwhile")],
     ids=["rounds differ", "others are busy"])
@@ -179,6 +194,18 @@ def test_a_refusal_is_not_kept(tiny_study, monkeypatch):
     monkeypatch.setattr(clock, "measure", lambda *_: Clock(refusal="no clock: this machine is busy"))
     assert tiny_study.clock("cola", "full").refusal
     assert not (paths.results("tiny") / "clock.json").exists()
+
+
+@pytest.mark.parametrize(("jobs", "threads"), [(1, 6), (2, 3), (9, 1)])
+def test_a_clock_is_of_as_many_threads_as_a_run_of_the_study_has(tiny_study, monkeypatch, jobs, threads):
+    seen = []
+    monkeypatch.setattr(machine.joblib, "cpu_count", lambda: 6)
+    monkeypatch.setattr(machine.torch, "set_num_threads", seen.append)
+    monkeypatch.setattr(machine.torch, "get_num_threads", lambda: 5)
+    monkeypatch.setattr(clock, "measure", lambda *_: Clock(refusal=f"with {seen}"))
+    design = tiny_study.design.model_copy(update={"jobs": jobs})
+    assert dataclasses.replace(tiny_study, design=design).clock("cola", "full").refusal == f"with [{threads}]"
+    assert seen == [threads, 5]
 
 
 def test_without_leave_to_measure_nothing_is_measured(tiny_study, monkeypatch):

@@ -191,7 +191,10 @@ class Study:
     def clock(self, tasks: Sequence[str] = (), arms: Sequence[str] = (), rates: Mapping[Cell, float] | float = 0.001, *,
               measure: bool = True) -> clocks.Clock:
         """The calibrated clock of tasks and arms, from the study's file of it; measured, and kept there, where that lacks
-        one of them. On a machine that is busy it is a refusal. With ``measure=False`` nothing is measured."""
+        one of them, with as many threads as each of the study's ``jobs`` runs at once has. On a machine that is busy it is a
+        refusal. With ``measure=False`` nothing is measured."""
+        from studykit.training import machine
+
         tasks, arms = self._named(tasks, arms)
         cells = list(itertools.product(tasks, arms))
         wanted = {(task, arm): self.arms[arm].does for task, arm in cells}
@@ -202,7 +205,8 @@ class Study:
             return clocks.Clock(refusal=f"study {self.name} has no clock of these tasks and arms: run notebook 04")
         short = {(task, arm): self.plan([task], [arm], rates=rates, steps=1)[0] for task, arm in cells}
         _check(self, list(short.values()), alone=True)
-        measured = clocks.measure(short, self.tasks, self.source, self.encoder_at)
+        with machine.limited(machine.threads(self.jobs)):
+            measured = clocks.measure(short, self.tasks, self.source, self.encoder_at)
         if not measured.refusal:
             clocks.write(measured, self._clocks()[0])
         return self._placed(measured)

@@ -96,18 +96,21 @@ def write(clock: Clock, file: Path) -> None:
 
 def measure(members: dict[tuple[str, str], Run], tasks: Mapping[str, Task], source: str, encoder_at: str) -> Clock:
     """The clock of these runs, by task and arm: for each task interleaved rounds of all arms, and of each step the median
-    over rounds. Where rounds differ by more than a tenth, or other processes take more than a tenth of a core meanwhile, it
-    is tried again; after ``TRIES`` times there is no clock but a refusal."""
+    over rounds. An arm whose rounds differ by more than a tenth is measured again, and all are where other processes took
+    more than a tenth of a core meanwhile; after ``TRIES`` times there is no clock but a refusal."""
     paces: list[dict] = []
     by_task: dict[str, dict[str, Run]] = {}
     for (task, arm), run in members.items():
         by_task.setdefault(task, {})[arm] = run
     for name, arms in by_task.items():
+        measured: dict[str, dict] = {}
         for attempt in range(TRIES):
-            rounds, others = _rounds(arms, tasks[name], source, encoder_at)
-            measured = {arm: _pace([outcomes[arm] for outcomes in rounds]) for arm in arms} if others <= OTHERS else {}
-            worst = max((pace["spread"] for pace in measured.values()), default=0.0)
-            if measured and worst <= APART:
+            left = {arm: run for arm, run in arms.items() if arm not in measured}
+            rounds, others = _rounds(left, tasks[name], source, encoder_at)
+            found = {arm: _pace([outcomes[arm] for outcomes in rounds]) for arm in left} if others <= OTHERS else {}
+            worst = max((pace["spread"] for pace in found.values()), default=0.0)
+            measured |= {arm: pace for arm, pace in found.items() if pace["spread"] <= APART}
+            if len(measured) == len(arms):
                 break
             time.sleep(attempt)
         else:

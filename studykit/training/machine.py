@@ -72,6 +72,17 @@ def threads(jobs: int = 1) -> int:
     return max(1, joblib.cpu_count() // jobs)
 
 
+@contextlib.contextmanager
+def limited(number: int) -> Iterator[None]:
+    """Within, this process computes with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def share(jobs: int) -> int:
     """How many of so many runs at once are on each of this machine's GPUs; one where there are none."""
     return max(1, math.ceil(jobs / (torch.cuda.device_count() or jobs)))

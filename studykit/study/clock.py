@@ -17,7 +17,7 @@ from studykit.study.runs import Run
 from studykit.tasks import Task
 from studykit.training.budgets import Budget
 
-ROUNDS = 3  # of all arms, one after another
+ROUNDS = 3  # of all arms, one after another; the quickest so many of an arm count
 STEPS = 12  # of a round and arm that are timed; two before them are not
 TRIES = 3
 APART = 0.1  # rounds may differ by so much of their median
@@ -96,18 +96,22 @@ def write(clock: Clock, file: Path) -> None:
 
 def measure(members: dict[tuple[str, str], Run], tasks: Mapping[str, Task], source: str, encoder_at: str) -> Clock:
     """The clock of these runs, by task and arm: for each task interleaved rounds of all arms, and of each step the median
-    over rounds. An arm whose rounds differ by more than a tenth is measured again, and all are where other processes took
-    more than a tenth of a core meanwhile; after ``TRIES`` times there is no clock but a refusal."""
+    over the ``ROUNDS`` quickest: what a machine does beside only adds. An arm has more rounds where these differ by more
+    than a tenth, and rounds do not count in which other processes took more than a tenth of a core; after ``TRIES`` times
+    there is no clock but a refusal."""
     paces: list[dict] = []
     by_task: dict[str, dict[str, Run]] = {}
     for (task, arm), run in members.items():
         by_task.setdefault(task, {})[arm] = run
     for name, arms in by_task.items():
         measured: dict[str, dict] = {}
+        seen: dict[str, list] = {arm: [] for arm in arms}
         for attempt in range(TRIES):
             left = {arm: run for arm, run in arms.items() if arm not in measured}
             rounds, others = _rounds(left, tasks[name], source, encoder_at)
-            found = {arm: _pace([outcomes[arm] for outcomes in rounds]) for arm in left} if others <= OTHERS else {}
+            for arm in left:
+                seen[arm] += [outcomes[arm] for outcomes in rounds if others <= OTHERS]
+            found = {arm: _pace(seen[arm]) for arm in left if seen[arm]}
             worst = max((pace["spread"] for pace in found.values()), default=0.0)
             measured |= {arm: pace for arm, pace in found.items() if pace["spread"] <= APART}
             if len(measured) == len(arms):
@@ -153,7 +157,8 @@ def _rounds(arms: dict[str, Run], task: Task, source: str, encoder_at: str) -> t
 
 
 def _pace(rounds: list) -> dict:
-    """One arm's pace from the outcomes of its rounds, which took the same steps."""
+    """One arm's pace from the outcomes of its quickest rounds; all took the same steps."""
+    rounds = sorted(rounds, key=lambda outcome: np.sum(outcome.step_seconds))[:ROUNDS]
     times = np.array([outcome.step_seconds for outcome in rounds])[:, 2:]  # rounds, steps, parts
     tokens = np.array(rounds[0].step_tokens)[2:]
     totals, middle = times.sum(2), np.median(times, axis=0)

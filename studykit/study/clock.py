@@ -17,7 +17,7 @@ from studykit.study.runs import Run
 from studykit.tasks import Task
 from studykit.training.budgets import Budget
 
-ROUNDS = 3  # of all arms, one after another; the quickest so many of an arm count
+ROUNDS = 3  # of all arms, in turn; so many of an arm count, its quickest
 STEPS = 12  # of a round and arm that are timed; two before them are not
 TRIES = 3
 APART = 0.1  # rounds may differ by so much of their median

@@ -80,8 +80,7 @@ set_up() {
   elif [ -n "$python" ]; then
     [ -x "$env/bin/python" ] || "$python" -m venv "$env"
     pip_section >"$env/requirements.txt"
-    "$env/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -r "$env/requirements.txt" -c lock.txt
-    "$env/bin/python" -m compileall -qq -j 0 "$env/lib" >/dev/null || :  # as pip would, on all cores; a few files are templates
+    "$env/bin/python" -m pip install --quiet --disable-pip-version-check -r "$env/requirements.txt" -c lock.txt
   elif command -v conda >/dev/null; then
     PIP_CONSTRAINT=lock.txt conda env create --quiet --yes -p "$env" -f environment.yml
   else

@@ -193,8 +193,6 @@ class Study:
         """The calibrated clock of tasks and arms, from the study's file of it; measured, and kept there, where that lacks
         one of them, with as many threads as each of the study's ``jobs`` runs at once has. On a machine that is busy it is a
         refusal. With ``measure=False`` nothing is measured."""
-        from studykit.training import machine
-
         tasks, arms = self._named(tasks, arms)
         cells = list(itertools.product(tasks, arms))
         wanted = {(task, arm): self.arms[arm].does for task, arm in cells}
@@ -203,6 +201,8 @@ class Study:
                 return self._placed(kept)
         if not measure:
             return clocks.Clock(refusal=f"study {self.name} has no clock of these tasks and arms: run notebook 04")
+        from studykit.training import machine
+
         short = {(task, arm): self.plan([task], [arm], rates=rates, steps=1)[0] for task, arm in cells}
         _check(self, list(short.values()), alone=True)
         with machine.limited(machine.threads(self.jobs)):

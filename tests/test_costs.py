@@ -115,6 +115,22 @@ def test_labels_do_not_lie_on_one_another(figure, runs):
     assert sum(shared) == 0
 
 
+@pytest.mark.parametrize("figure", FIGURES)
+def test_one_arm_that_is_far_off_flattens_no_panel_and_stands_at_its_edge_with_its_mean(figure, runs):
+    far = runs.assign(score=runs["score"].where(runs["arm"] != "head", 20.0))
+    (ax,) = figure(far).axes
+    assert ax.get_ylim()[0] > 50
+    assert "head: 20.0" in {text.get_text() for text in ax.texts}
+
+
+def test_a_line_leads_to_a_label_that_stands_off_its_mark():
+    crowd = {f"adapter {k}": ("adapter", f"bottleneck={k}", 1000 + k, 70.0) for k in range(1, 9)} | {"full": ARMS["full"]}
+    (ax,) = plots.score_by_parameters(table(arms=crowd)).axes
+    leaders = [line for line in ax.lines if line.get_linewidth() == 0.4]
+    off = [text for text in ax.texts if text.get_text() in crowd and abs(text.get_position()[1]) > 20]
+    assert len(leaders) == len(off) > 0
+
+
 def test_runs_that_no_clock_times_are_left_out(runs):
     (ax,) = plots.score_by_training_time(costs.on_clock(runs, {("essays", "full"): 1e-4, ("essays", "head"): 1e-5})).axes
     assert {text.get_text() for text in ax.texts} == {"full", "head"}

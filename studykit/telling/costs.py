@@ -7,10 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from studykit.evidence import costs
-from studykit.telling import limits, parts, style
+from studykit.telling import limits, parts, style, words
 
 SIDES = ((0, 7), (0, -7), (7, 5), (7, -5), (-7, 5), (-7, -5), *((across, up) for up in (14, -14, 22, -22, 30, -30, 38, -38)
                                                                  for across in (0, 9, -9)))  # of a mark, in points
+NEAR = 7  # points above or below, within which a label needs no line to its mark
 
 
 def score_by_parameters(table: pd.DataFrame, about: str = "") -> Figure:
@@ -36,7 +37,8 @@ def _against(table: pd.DataFrame, about: str, xlabel: str, ticks: dict[float, st
     drawn = style.panels(len(titles), len(looks), height=3.2)
     for ax, (task, title) in zip(drawn.axes, titles.items(), strict=True):
         rows = table[table["task"] == task]
-        within = limits.of_scores([group["score"] for _, group in rows.groupby("arm", sort=False)], rows["chance"].iloc[0])
+        groups = limits.near([group["score"] for _, group in rows.groupby("arm", sort=False)])
+        within = limits.of_scores(groups, rows["chance"].iloc[0])
         ax.set(title=title, xlabel=xlabel, ylabel=parts.ylabel(rows), xlim=(0, 1.1 * rows["x"].max()))
         if ticks is not None:
             ax.set(xscale="log", xlim=(rows["x"].min() / 1.5, 1.5 * rows["x"].max()))
@@ -54,7 +56,7 @@ def _against(table: pd.DataFrame, about: str, xlabel: str, ticks: dict[float, st
     style.footer(drawn.fig, about, parts.seeds(table, "fraction"), parts.dots(table, "fraction").replace("tick", "mark"),
                  dotted, "" if ticks is None else "line: sizes of one kind", parts.BEYOND if beyond else "")
     if len(titles) == 1:  # once all else has its place
-        _label(ax, rows, means, {arm: looks[line][0] for arm, line in costs.lines(table).items()})
+        _label(ax, rows, means, within, {arm: looks[line][0] for arm, line in costs.lines(table).items()})
     return drawn.fig
 
 
@@ -79,24 +81,33 @@ def _line(ax: Axes, runs: pd.DataFrame, means: pd.DataFrame, look: tuple[str, st
         ax.plot(means["x"], means["score"], color=look[0], alpha=0.4, zorder=1)
 
 
-def _label(ax: Axes, runs: pd.DataFrame, means: pd.DataFrame, colours: dict[str, str]) -> None:
-    """Write each arm's label beside its mean, on the side where it covers least of runs and of other labels."""
+def _label(ax: Axes, runs: pd.DataFrame, means: pd.DataFrame, within: tuple[float, float], colours: dict[str, str]) -> None:
+    """Write each arm's label beside its mean, on the side where it covers least of runs and of other labels; a thin line
+    leads to one that stands off. An arm beyond the limits has its mean with its label, at the edge."""
+    inside = means["score"].between(*within)
+    names = means["arm"].where(inside, [f"{row.arm}: {words.number(row.score, runs.iloc[0])}" for row in means.itertuples()])
+    means = means.assign(score=means["score"].clip(*within), text=names)
     ax.figure.canvas.draw()  # lays the panel out, which places need
     taken = [Bbox.from_bounds(x - 2, y - 2, 4, 4) for x, y in _at(ax, runs)]
     lows, highs = (_at(ax, means.assign(score=means[end].fillna(means["score"]))) for end in ("low", "high"))
     taken += [Bbox([low, high]).padded(1) for low, high in zip(lows, highs, strict=True)]
     labels: list[Bbox] = []
     for (x, y), row in zip(_at(ax, means), means.itertuples(), strict=True):
-        text = ax.annotate(row.arm, (row.x, row.score), xytext=(0, 0), textcoords="offset points", fontsize=style.SMALL,
+        text = ax.annotate(row.text, (row.x, row.score), xytext=(0, 0), textcoords="offset points", fontsize=style.SMALL,
                            color=colours[row.arm], zorder=6)
         extent = text.get_window_extent()
         width, height = (1 + 72 / ax.figure.dpi * side for side in (extent.width, extent.height))
         boxes = [_box(x, y, width, height, *side) for side in SIDES]
         covered = [sum(_shared(box, other) for other in taken) + 20 * sum(_shared(box, other) for other in labels)
                    + 20 * _outside(box, ax) for box in boxes]
-        best = boxes[int(np.argmin(covered))]
+        side = int(np.argmin(covered))
+        best = boxes[side]
         text.set_position((best.x0 - x, best.y0 - y))
         text.set_verticalalignment("bottom")
+        if abs(SIDES[side][1]) > NEAR:
+            ends = np.array([(x, y), (np.clip(x, best.x0, best.x1), np.clip(y, best.y0, best.y1))])
+            ax.plot(*ax.transData.inverted().transform(ends * ax.figure.dpi / 72).T, color=colours[row.arm], linewidth=0.4,
+                    zorder=2)
         labels.append(best)
 
 

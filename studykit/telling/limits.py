@@ -20,6 +20,16 @@ def of_scores(groups: Sequence[npt.ArrayLike], chance: float = math.nan) -> tupl
     return reached(np.append(values, chance), np.append(middles, values[away <= usual]))
 
 
+def near(groups: Sequence[npt.ArrayLike]) -> list[np.ndarray]:
+    """The groups without those, of four or more, that lie further from the middle one than three times the others' height:
+    one method that is far off does not flatten the rest."""
+    runs = [np.asarray(group, dtype=float) for group in groups]
+    means = np.array([group.mean() for group in runs])
+    away = np.abs(means - np.median(means))
+    usual = 3 * max(float(np.ptp(means[away <= np.quantile(away, 0.75)])), 1e-9)
+    return [group for group, far in zip(runs, away > usual, strict=True) if not far or len(runs) < 4]
+
+
 def of_gaps(gaps: pd.DataFrame, keep: Sequence[float]) -> tuple[float, float]:
     """``(low, high)`` for gaps with their intervals: they hold ``keep``, the gaps of the size of the smaller
     ones, and what is within reach of these, so that an arm that is far off does not flatten the others."""

@@ -105,10 +105,12 @@ class Ticks:
 
     @property
     def _step(self) -> float:
-        """The room of a value: between neighbours on a log axis, in powers of ten."""
+        """The room of a value; on a log axis in powers of ten: at most what lies between neighbours, and so little that a
+        value's arms stand nearer to it than to any other place that one could read."""
         if not self.log:
             return 1.0
-        return float(min([0.3, *np.diff(np.log10(sorted(self.labels)))]))
+        places = np.log10(sorted(self.labels))
+        return float(min([0.3 * (min(1.0, np.ptp(places)) or 1.0), *np.diff(places)]))
 
     def middle(self, values: Iterable) -> np.ndarray:
         values = list(values)

@@ -24,7 +24,7 @@ Carry it on:          ./run_all.sh --only 03 --set "arms=[full, bitfit]" "seeds=
 
   --study NAME|FILE    the study: a name in params/, or a YAML file of your own     (mini)
   --source hub|FOLDER  where GLUE is; a folder is laid out as the hub's             (as the study says)
-  --encoder ID|FOLDER  where the study's encoder is                                 (as the study says)
+  --encoder ID|FOLDER  where the study's encoder, no other, is                      (as the study says)
   --only 03,01         these notebooks only, by number or name                      (all)
   --jobs N             training runs at once, sharing the cores       (as the study says, or is quickest)
   --engine NAME        where they run: local, loky, dask, or a Dask scheduler's address

@@ -81,8 +81,8 @@ def test_advice_has_a_row_for_amounts_and_for_budgets(table):
     budgets = small[small["fraction"] == 1].assign(seconds=10.0)
     head, *rows = cells(report.advice_markdown(small, budgets))
     assert head[:2] == ["you have", "take"]
-    assert [row[0] for row in rows] == ["up to 1,000 examples, 200 steps of 16",
-                                        "over 3,000 examples, 2 passes over them, at least 200 steps",
+    assert [row[0] for row in rows] == ["up to 1,000 examples, 200 batches of 16",
+                                        "over 3,000 examples, 2 passes over them, at least 200 batches",
                                         "10 s of training, 5,000 to 5,000 examples"]
     assert {row[1] for row in rows} == {"`all`"}
     nothing = cells(report.advice_markdown(small.assign(learnt=False), budgets.iloc[:0]))

@@ -179,6 +179,8 @@ def test_arms_that_turn_with_the_task_are_named():
     silent = gaps([5, -5, -5], 0.3).assign(arm_learnt=[True, False, True])
     assert "behind on Task 1 and Task 2; it had not learnt on Task 1)" in facts.turns(silent)[0].sentence
     assert facts.turns(gaps([-5, -5], 0.3))[0].kind == "no_turn"
+    one_way = facts.turns(pd.concat([both, gaps([5, 0, 5], 0.3, arm="adapter", place=3)]))[-1]
+    assert one_way.sentence == "Shown ahead of `full` on some and behind on none: `adapter` (ahead on Task 0 and Task 2)."
 
 
 def test_two_studies_side_by_side():
@@ -207,15 +209,15 @@ def test_gaps_of_two_studies_differ_by_welch_s_interval():
     assert (row["apart"], row["apart_low"], row["apart_high"]) == pytest.approx((-4, -4 - half, -4 + half))
     told = facts.side_by_side(here, there, ("one", "two"))[-1]
     assert told.kind == "differ" and told.numbers == {"`bitfit` on Task 0 with 10 % of the data": -4}
-    assert "(-5.0 and -1.0, apart by -4.0, by itself -7.3 to -0.7 with 95 %)" in told.sentence
-    assert told.sentence.startswith("Of 2 gaps that both have, after Holm's correction, 1 differs, one first: ")
+    assert "(one -5.0, two -1.0; difference -4.0, uncorrected 95 % interval -7.3 to -0.7)" in told.sentence
+    assert told.sentence.startswith("Of 2 gaps that both have, after Holm's correction, 1 differs: ")
     assert row["p"] == pytest.approx(2 * 2 * scipy.stats.t.sf(4 / 1.5, freedom))  # of two, the smaller
     more = [pd.concat([given, gaps([0], 1.2, arm="lora", place=2)]) for given in (here, there)]
     alike = facts.side_by_side(*more, ("one", "two"))[-1]  # of three it is no longer shown
-    assert alike.kind == "no_difference" and "nearest to it, one first: `bitfit` on Task 0" in alike.sentence
+    assert alike.kind == "no_difference" and "nearest to it: `bitfit` on Task 0" in alike.sentence
     assert alike.sentence.endswith(f"p = {1.5 * row['p']:.3f} after it.")
     silent = facts.side_by_side(here, there.assign(arm_learnt=False), ("one", "two"))[-1]
-    assert "-0.7 with 95 %; it had not learnt in two)" in silent.sentence
+    assert "to -0.7; it had not learnt in two)" in silent.sentence
     assert facts.side_by_side(here, here, ("one", "two"))[-1].kind == "no_difference"
     assert travel.apart(here, there.iloc[:0]).empty
     assert travel.apart(here, there.assign(gap=np.nan)).empty  # without a pair there is no gap

@@ -197,7 +197,8 @@ def crossings(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
 
 def answer(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
     """What gaps say in two sentences: which arm is shown behind or ahead of the baseline, or matches it, on how
-    many tasks; and what stays open. Of several places the last is taken: the most data, the longest budget."""
+    many tasks, and where it had not learnt; and what stays open. Of several places the last is taken: the most data, the
+    longest budget."""
     if gaps.empty:
         return [Fact("answer", "These runs compare nothing yet.")]
     axis = words.axis_of(gaps.loc[:, :"arm"])
@@ -213,11 +214,21 @@ def answer(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
     for arm, part in kinds.groupby("arm", sort=False):
         for kind in ("behind", "ahead", "match"):
             if titles := list(part.loc[part["kind"] == kind, "task_title"]):
-                on = (words.all_of(tasks, "task") if len(titles) == tasks > 1 else words.listed(titles, 4))
-                shown.append(f"{words.arm(arm)} {SAID[kind]} {baseline} on {on}")
-        if rest := int(part["kind"].isin(["undecided", "untold"]).sum()):
-            open_.append(f"{words.arm(arm)} on {rest} of {words.counted(len(part), 'task')}")
+                shown.append(f"{words.arm(arm)} {SAID[kind]} {baseline} on {_tasks(titles, tasks)}"
+                             f"{_without_learning(part[part['kind'] == kind])}")
+        if rest := list(part.loc[part["kind"].isin(["undecided", "untold"]), "task_title"]):
+            open_.append(f"{words.arm(arm)} on {_tasks(rest, tasks)}")
     first = where + (f"{words.listed(shown, 6)}." if shown
                      else f"no arm is shown ahead of {baseline}, behind it, or level with it.")
     second = f" Open: {words.listed(open_, 6)}." if shown and open_ else ""
     return [Fact("answer", first[0].upper() + first[1:] + second + without, {"baseline": rows["baseline"].iloc[0]})]
+
+
+def _tasks(titles: list[str], among: int) -> str:
+    return words.all_of(among, "task") if len(titles) == among > 1 else words.listed(titles, 4)
+
+
+def _without_learning(rows: pd.DataFrame) -> str:
+    """In brackets, on which tasks the arm had not learnt: a gap there says no more than that."""
+    silent = rows.loc[~rows["arm_learnt"].astype(bool), "task_title"].tolist()
+    return f" (it had not learnt on {words.listed(silent, 9)})" if silent else ""

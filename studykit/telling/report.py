@@ -187,15 +187,15 @@ def advice_markdown(reports: pd.DataFrame, budgets: pd.DataFrame) -> str:
         sizes = {group: told.loc[groups[told.index] == group, "examples"] for group in order}
         besides = {group: f"{own.min():,} to {own.max():,} examples" for group, own in sizes.items() if len(own)}
         rows += _advised(found, groups, besides, order)
-    return _markdown(["you have", "take", "within a point of the best with a chance of"], rows)
+    return _markdown(["you have", "take", "chance to be within a point of the best"], rows)
 
 
 def _length(runs: pd.DataFrame) -> str:
     """How long runs trained: so many steps where the floor decided of all of them, else passes and the floor."""
     floor = runs["min_steps"].max()
     if floor > 0 and runs["steps"].max() <= floor:
-        return f"{floor:,.0f} steps of {runs['batch_size'].max()}"
-    return f"{runs['epochs'].max():g} passes over them" + (f", at least {floor:,.0f} steps" if floor > 0 else "")
+        return f"{floor:,.0f} batches of {runs['batch_size'].max()}"
+    return f"{runs['epochs'].max():g} passes over them" + (f", at least {floor:,.0f} batches" if floor > 0 else "")
 
 
 def _advised(found: pd.DataFrame, groups: pd.Series, besides: dict[str, str], order: list[str]) -> list[list[str]]:
@@ -205,7 +205,7 @@ def _advised(found: pd.DataFrame, groups: pd.Series, besides: dict[str, str], or
     for group in order:
         row = advised.loc[group]
         where = words.counted(int(row["where"]), "comparison")
-        sure = f"{100 * row['sure']:.0f} % (least {100 * row['least']:.0f} %, {where})"
+        sure = f"{100 * row['sure']:.0f} % (lowest of {where}: {100 * row['least']:.0f} %)"
         rows.append([", ".join(filter(None, (group, besides.get(group)))),
                      f"`{row['arm']}`" if row["arm"] else "cannot tell: no arm learnt", sure if row["arm"] else "–"])
     return rows
@@ -216,11 +216,12 @@ def _bullets(told: list[facts.Fact]) -> str:
 
 
 def answer_markdown(found: Evidence) -> str:
-    """The answer in sentences: over shares of the data, over budgets, and how many of the paper's claims hold."""
+    """The answer in sentences: over shares of the data, over budgets, which of the paper's claims hold, and how many runs over
+    shares collapsed or diverged."""
     told = facts.answer(found.gaps) + (facts.answer(found.budget_gaps) if len(found.budget_gaps) else [])
     claims = [dataclasses.replace(fact, sentence=fact.sentence.replace("Of ", "Of the paper's ", 1))
-              for fact in facts.claims(found.verdicts) if fact.kind == "claims"]
-    return _bullets(told + claims)
+              for fact in facts.claims(found.verdicts) if fact.kind in ("claims", "refuted")]
+    return _bullets(told + claims + facts.not_ok(found.reports))
 
 
 def travels(found: Evidence) -> list[facts.Fact]:
@@ -254,8 +255,8 @@ def apart_markdown(larger: Evidence, found: Evidence, domains: Evidence) -> str:
     beside, again = (facts.side_by_side(moving, each.gaps, (larger.experiment.name, each.experiment.name))
                      for each in (found, domains))
     also = dataclasses.replace(again[-1], sentence=(
-        f"{again[-1].sentence} This is beside study {domains.experiment.name} (below; other rates, "
-        f"{domains.experiment.design.precision}) in place of {found.experiment.name}, corrected by itself."))
+        f"Beside study {domains.experiment.name} (the {domains.gaps['task'].nunique()} tasks below: {found.experiment.name}'s encoder, other rates, "
+        f"{domains.experiment.design.precision}) instead: {again[-1].sentence[0].lower()}{again[-1].sentence[1:]}"))
     return _bullets([beside[-1], *beside[1:-1], also])
 
 

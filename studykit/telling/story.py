@@ -30,6 +30,8 @@ class Fact:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
+MINIATURE = ("*Tasks and encoder are a miniature, in a made-up language: of GLUE it has the tasks' titles alone. Its numbers show "
+             "how methods work and say nothing about real encoders.*")
 EMPTY = Fact("empty", "There is nothing to read here: no run is on record.")
 
 
@@ -43,12 +45,14 @@ class Story:
 
     def __init__(self, experiment: "Study", notebook: str, read: "Study | None" = None):
         """``notebook`` is its file's stem, as ``03_data_fractions``. ``read`` is the study whose records it tells of, where
-        that is another: the page of the run then says so."""
+        that is another: the page of the run then says so. What is of the miniature is said to be, at once."""
         self.experiment = experiment
         self.kept: dict[str, Any] = {"notebook": paths.plain(notebook), "facts": [], "figures": []}
         if read and read.name != experiment.name:
             self.kept["of"] = f"study {read.about}"
         self._keep()
+        if (read or experiment).source == "mini":
+            shown(MINIATURE)
 
     def tell(self, facts: Sequence[Fact], folded: str = "") -> None:
         """Show facts, a sentence once, as Markdown in a notebook and as plain lines elsewhere, and keep them. In a

@@ -22,9 +22,10 @@ def agreement(table: pd.DataFrame, moving: Sequence[str]) -> list[Fact]:
         return [Fact("empty", f"Whether tasks order arms alike cannot be told: that takes {travel.FEWEST} tasks with all "
                               "arms on record, and three arms that move the encoder.")]
     kind = "alike" if low > 0 or mean == 1 else "undecided"
-    ends = "an order seen on one task tells of the next" if kind == "alike" else "whether an order travels is undecided"
+    ends = ("a ranking seen on one task tells of the next" if kind == "alike" else
+            "whether a ranking holds elsewhere is undecided")
     numbers = {"mean": mean, "low": low, "high": high, "tasks": tasks}
-    facts = [Fact(kind, f"Among {words.arms(moving)}, the orders of their means on two of the {tasks} tasks correlate at "
+    facts = [Fact(kind, f"Ranked by their means, {words.arms(moving)}: the rankings on any two of the {tasks} tasks correlate at "
                         f"{_correlation(mean, low, high)}: {ends}.", numbers=numbers)]
     every, low, high, _ = travel.agreement(table)
     if table["arm"].nunique() > len(moving) and not math.isnan(every):
@@ -35,7 +36,7 @@ def agreement(table: pd.DataFrame, moving: Sequence[str]) -> list[Fact]:
 
 def _correlation(mean: float, low: float, high: float) -> str:
     interval = "" if math.isnan(low) else f" (roughly {low:.2f} to {high:.2f} with 95 %)"
-    return f"{mean:.2f} in the mean{interval}"
+    return f"{mean:.2f} on average{interval}"
 
 
 def firsts(table: pd.DataFrame) -> list[Fact]:
@@ -52,21 +53,24 @@ def firsts(table: pd.DataFrame) -> list[Fact]:
 
 
 def turns(gaps: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
-    """Arms that are shown ahead of the baseline on one task and behind it on another, of ``stats.paired_gaps`` at one
-    place a task."""
+    """Arms that are shown ahead of the baseline on one task and behind it on another, and those ahead on some and behind on
+    none, of ``stats.paired_gaps`` at one place a task."""
     kinds = gaps.assign(kind=[comparisons.verdict(row, margin) for row in gaps.to_dict("records")])
-    found, baseline = {}, words.arm(gaps["baseline"].iloc[0])
+    found, only, baseline = {}, {}, words.arm(gaps["baseline"].iloc[0])
     for arm, part in kinds.groupby("arm", sort=False):
         ahead, behind = (part.loc[part["kind"] == kind, "task_title"].tolist() for kind in ("ahead", "behind"))
         if ahead and behind:
             silent = part.loc[part["kind"].eq("behind") & ~part["arm_learnt"].astype(bool), "task_title"].tolist()
             aside = f"; it had not learnt on {words.listed(silent, 9)}" if silent else ""
             found[arm] = f"{words.arm(arm)} (ahead on {words.listed(ahead, 9)}, behind on {words.listed(behind, 9)}{aside})"
+        elif ahead:
+            only[arm] = f"{words.arm(arm)} (ahead on {words.listed(ahead, 9)})"
+    one_way = [Fact("one_way", f"Shown ahead of {baseline} on some and behind on none: {words.listed(only.values(), 9)}.",
+                    {"arms": list(only)})] if only else []
     if not found:
-        return [Fact("no_turn", f"No arm is shown ahead of {baseline} on one task and behind it on another.")]
-    return [Fact("turn", f"Which is better turns with the task: shown ahead of {baseline} on one and behind it on another, "
-                         f"each by a 95 % interval of its own, {words.be(len(found))} {words.listed(found.values(), 9)}.",
-                 {"arms": list(found)})]
+        return [Fact("no_turn", f"No arm is shown ahead of {baseline} on one task and behind it on another."), *one_way]
+    return [Fact("turn", f"Which is better depends on the task. Shown ahead of {baseline} on one and behind on another, each by a "
+                         f"95 % interval of its own: {words.listed(found.values(), 9)}.", {"arms": list(found)}), *one_way]
 
 
 def new_task(new: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
@@ -88,7 +92,8 @@ def new_task(new: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
         return [TOO_FEW]
     told = [f"{words.arm(row['arm'])} {comparisons.SAID[kind]} {words.arm(row['baseline'])}" for row, kind in sure]
     return [*facts, Fact("new_task", f"Of a new task of this kind one can say: {words.listed(told)}." if told else
-                         "Of no arm can one say on which side of the baseline it would be on a new task of this kind.")]
+                         f"Of no arm can one say whether it would be ahead of {words.arm(new['baseline'].iloc[0])} or behind "
+                         "on a new task of this kind.")]
 
 
 def _percent(chance: float) -> str:
@@ -121,7 +126,7 @@ def side_by_side(gaps: pd.DataFrame, others: pd.DataFrame, names: tuple[str, str
     ahead = any("ahead" in pair for pair in kinds)
     facts.append(Fact("contradiction" if against else "no_contradiction",
                       f"They contradict each other on {words.listed(against, 9)}." if against else
-                      "Nowhere does one show an arm ahead that the other shows behind." if ahead else
+                      "No arm is shown ahead in one of them and behind in the other." if ahead else
                       f"Of these {len(both)} neither shows an arm ahead, so there is nothing in which they could contradict "
                       "each other."))
     return [*facts, _differ(dict(zip(places, rows, strict=True)), names)]
@@ -132,17 +137,17 @@ LEVEL = 0.05
 
 def _differ(rows: dict[str, dict], names: tuple[str, str]) -> Fact:
     """Where the gaps of two studies differ by more than their errors explain, after Holm's correction over all of them."""
-    told = {place: f"{place} ({_signed(row['gap'], row)} and {_signed(row['gap_other'], row)}, apart by "
-                   f"{_signed(row['apart'], row)}, by itself {_signed(row['apart_low'], row)} to "
-                   f"{_signed(row['apart_high'], row)} with 95 %"
+    told = {place: f"{place} ({names[0]} {_signed(row['gap'], row)}, {names[1]} {_signed(row['gap_other'], row)}; difference "
+                   f"{_signed(row['apart'], row)}, uncorrected 95 % interval {_signed(row['apart_low'], row)} to "
+                   f"{_signed(row['apart_high'], row)}"
                    f"{_unlearnt(row, names)})" for place, row in rows.items()}
     found = [place for place, row in rows.items() if row["p"] <= LEVEL]
     among = f"Of {words.counted(len(rows), 'gap')} that both have, after Holm's correction,"
     if not found:
         nearest = min(rows, key=lambda place: rows[place]["p"])
-        return Fact("no_difference", f"{among} none is shown to differ between the two; nearest to it, {names[0]} first: "
+        return Fact("no_difference", f"{among} none is shown to differ between the two; nearest to it: "
                     f"{told[nearest]}, p = {rows[nearest]['p']:.3f} after it.", numbers={nearest: rows[nearest]["apart"]})
-    return Fact("differ", f"{among} {len(found)} {'differs' if len(found) == 1 else 'differ'}, {names[0]} first: "
+    return Fact("differ", f"{among} {len(found)} {'differs' if len(found) == 1 else 'differ'}: "
                 f"{words.listed([told[place] for place in found], 9)}.",
                 numbers={place: rows[place]["apart"] for place in found})
 

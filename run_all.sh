@@ -10,7 +10,7 @@ env=$here/.venv
 usage() {
   cat <<'TEXT'
 ./run_all.sh                 set up, run every notebook, draw the figures
-./run_all.sh --test          set up, run all tests (with every notebook compared to what is stored in it)
+./run_all.sh --test          set up, run all tests (every notebook compared to what is stored in it, but for timings)
 ./run_all.sh --lab           set up, open JupyterLab on the first notebook
 ./run_all.sh --data FILE     set up, advise on rows of your own: which method, how sure, a model to keep
 ./run_all.sh --predict FILE --model FOLDER   set up, add that model's answers to the rows of a file

@@ -39,7 +39,7 @@ of it. Then where the time of this project's steps goes, by operator, from a pro
 
 {limits}
 
-Equal work, equal scores: on the validation set, mean and range over the repeats, which differ in their seeds:
+Equal work, and its scores: on the validation set, mean and range over the repeats, which differ in their seeds:
 
 {scores}
 {besides}

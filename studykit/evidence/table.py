@@ -176,6 +176,7 @@ def _measured(record: dict) -> dict:
             **{name: record.get(name) for name in ("examples", "steps", "tokens", "flops", "curve")},
             **{f"{part}_seconds": value for part, value in record.get("parts", {}).items()},
             "peak_mb": (record.get("memory") or {}).get("peak_mb"), "idle_mb": (record.get("memory") or {}).get("idle_mb"),
-            "train_seconds": seconds.get("train"), "used_precision": record.get("precision"),
+            "train_seconds": None if record.get("fleet") else seconds.get("train"),  # a fleet's are shared: no measure
+            "used_precision": record.get("precision"),
             **{name: record.get("hardware", {}).get(name) for name in ("processor", "threads", "load")},
             **{name: record["versions"][name] for name in ("torch", "transformers")}, "commit": record["commit"]}

@@ -81,6 +81,7 @@ def _rounded(rate: float) -> float:
 
 
 def effort(trials: pd.DataFrame) -> pd.DataFrame:
-    """Trials and seconds of training per task and arm: equal effort can be looked at."""
+    """Trials and seconds of training per task and arm: equal effort can be looked at. NaN where no trial's are known, as of
+    runs that trained at once on a graphics card."""
     groups = trials.groupby(["task", "arm"], sort=False)
-    return pd.DataFrame({"trials": groups.size(), "seconds": groups["train_seconds"].sum().round(1)})
+    return pd.DataFrame({"trials": groups.size(), "seconds": groups["train_seconds"].sum(min_count=1).round(1)})

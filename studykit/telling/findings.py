@@ -100,9 +100,12 @@ def effort(table: pd.DataFrame) -> list[Fact]:
     least, most = int(table["trials"].min()), int(table["trials"].max())
     trials = (f"Every choice of a rate had {words.counted(most, 'trial')}" if least == most
               else f"A choice of a rate had {least} to {most} trials")
+    numbers = {"least": least, "most": most}
+    if table["seconds"].isna().any():
+        return [Fact("effort", f"{trials}; how long they took is not known of runs that trained at once.", numbers=numbers)]
     minutes = table["seconds"].max() > 300
     took = f"{_range(table['seconds'] / 60, '.1f')} minutes" if minutes else f"{_range(table['seconds'], '.0f')} s"
-    return [Fact("effort", f"{trials} and took {took} of training.", numbers={"least": least, "most": most})]
+    return [Fact("effort", f"{trials} and took {took} of training.", numbers=numbers)]
 
 
 def costs(clock: "Clock", baseline: str = "") -> list[Fact]:

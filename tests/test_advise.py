@@ -15,10 +15,12 @@ import pytest
 
 from studykit import advise, methods, paths, tasks, training
 from studykit.advise import advice as values
-from studykit.advise import asking, planning, racing, running, session, settling
+from studykit.advise import asking, floors, planning, racing, running, session, settling
 from studykit.advise.planning import Pace
+from studykit.evidence import curves
 from studykit.study import runs
 from studykit.tasks import known
+from studykit.tasks.packing import packed
 from studykit.telling import advised
 
 WORDS = {"calm": ("gentle", "quiet", "slow"), "soon": ("later", "week", "month"), "urgent": ("now", "fire", "help")}
@@ -37,6 +39,15 @@ def tickets(folder, count=240, wrong=0.0, name="tickets"):
     with open(file, "w", newline="", encoding="utf-8") as opened:
         csv.writer(opened).writerows([("what", "urgency"), *rows])
     return file
+
+
+def sentences(folder, count=600, name="sentences"):
+    """The miniature's sentences, right or wrong by which words agree: more than counting words can tell."""
+    data, task = tasks.load("cola", "mini")["train"], tasks.get("cola")
+    rows = [(text, task.labels[label]) for text, label in zip(data["sentence"][:count], data["label"][:count], strict=True)]
+    with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened).writerows([("what", "kind"), *rows])
+    return folder / f"{name}.csv"
 
 
 @pytest.fixture
@@ -289,21 +300,19 @@ def test_minutes_count_from_the_call_however_long_reading_takes(monkeypatch):
 
 
 def test_a_last_training_that_diverges_is_no_model(quick, monkeypatch):
-    """What the finals left is kept instead, of these finals and no others."""
-    train, former = training.train, paths.runs("tickets") / "tuned" / "head.safetensors"
+    """What the finals left is kept instead, of these finals and no others. Without the floor on embeddings an arm wins."""
+    train, former = training.train, paths.runs("sentences") / "tuned" / "full.safetensors"
+    monkeypatch.setattr(racing, "embed", lambda session: None)
 
     def lost(model, data, *given, **options):
         outcome = train(model, data, *given, **options)
-        return dataclasses.replace(outcome, status="diverged") if len(data) == 240 else outcome
+        return dataclasses.replace(outcome, status="diverged") if len(data) == 600 else outcome
 
     paths.made(former.parent)
     former.write_bytes(b"of other rows")
     monkeypatch.setattr(training, "train", lost)
-    told = advise.run(tickets(quick), minutes=1, encoder="mini", arms=["head"])
-    if told.decision.choice == "head":
-        assert told.model["rows"] == round(0.85 * 192)
-    else:
-        assert told.model["kind"] == "floor"
+    told = advise.run(sentences(quick), minutes=1, encoder="mini", arms=["full"])
+    assert told.decision.choice == "full" and told.model["rows"] == pytest.approx(0.85 * 480, abs=3)
     monkeypatch.setattr(training, "train", train)
 
 
@@ -322,6 +331,72 @@ def test_where_time_is_up_before_the_race_the_floors_are_compared(quick, monkeyp
     assert told.decision.kind == "floor" and told.stopped == "time was up in the race"
     assert told.promise.rows == told.rows["validation"] and told.promise.low <= told.promise.score <= told.promise.high
     assert {contender.kind for contender in told.contenders} == {"floor"} and told.model
+
+
+def test_one_row_of_a_rare_class_moves_a_score_by_more_than_its_share_of_the_rows():
+    """Of four rows one is missed: its recall is 3/4, so its F1 6/7; of the other class's 96 one more: F1 192/193."""
+    labels = np.repeat([0, 1], [96, 4])
+    assert racing.step_of(known("accuracy"), labels) == pytest.approx(1.0)
+    assert racing.step_of(known("macro_f1"), labels) == pytest.approx(100 * (1 - (6 / 7 + 192 / 193) / 2))
+    assert racing.step_of(known("spearmanr"), np.arange(50.0)) == pytest.approx(200 / 50)
+
+
+def test_an_arm_whose_runs_have_been_seen_is_not_slowed_twice():
+    """The machine is three times as slow as its pace: what an arm's own runs took says so already."""
+    bench = running.Bench.__new__(running.Bench)
+    vars(bench).update(pace=PACE, slower=3.0, paces={"full": [6e-5]}, tokens=10.0, label=lambda run: run)
+    assert bench.token("full") == 6e-5 and bench.token("head") == pytest.approx(3 * PACE.token["head"])
+
+
+def test_another_main_metric_is_another_question(tmp_path):
+    tickets(tmp_path)
+    found = set()
+    for metric in ("accuracy", "macro_f1"):
+        (tmp_path / "asked.yaml").write_text("columns: [what]\nlabel: urgency\nlabels: [calm, soon, urgent]\n"
+                                             f"data: tickets.csv\nmetrics: [{metric}]\nadvise: {{encoder: mini}}\n")
+        plan = planning.planned(PACE, 5, np.full(200, 12), 50, 3, 60.0)
+        found.add(session._identity(asking.question(tmp_path / "asked.yaml"), "digest", plan))
+    assert len(found) == 2
+
+
+def test_probabilities_are_calibrated_by_what_was_answered_however_sure(monkeypatch):
+    """Outputs six times too sharp: small probabilities count, and a run that diverged has none."""
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(0, 1.5, (2000, 3)), np.zeros(2000, dtype=int)
+    labels = (logits + rng.gumbel(size=logits.shape)).argmax(1)
+    lost = {"status": "diverged", "probabilities": None, "labels": labels, "predictions": None}
+    fine = {"status": "ok", "probabilities": packed(runs.softmax(6 * logits)), "labels": labels}
+    monkeypatch.setattr(settling, "_rounds_of", lambda *_: [(0, lost), (1, fine)])
+    asked = SimpleNamespace(task=SimpleNamespace(labels=("a", "b", "c")))
+    assert settling._calibrated(asked, "full")["temperature"] == pytest.approx(6, rel=0.08)
+    monkeypatch.setattr(settling, "_rounds_of", lambda *_: [(0, lost)])
+    assert settling._calibrated(asked, "full") == {}
+
+
+def test_the_curve_that_is_planned_for_is_one_that_can_be_told():
+    sizes = [100, 50, 25] * 2
+    runs_made = pd.DataFrame({"labels": sizes, "score": [80.0, 75.1, 69.9, 80.1, 75.0, 70.0], "fold": [0, 0, 0, 1, 1, 1]})
+    assert len(sizes) - 2 == planning.CURVE and curves.forecast(runs_made).gain == pytest.approx(5, abs=1)
+
+
+def test_one_floor_is_fitted_where_one_is_asked_for():
+    task = tasks.Task(name="tickets", columns=["text"], labels=["calm", "urgent"])
+    texts, labels = [("a quiet day",), ("a great fire",)] * 20, np.array([0, 1] * 20)
+    (floor,) = floors.fit(task, texts, labels, None, "TF-IDF + logistic regression")
+    whole = floors.fit(task, texts, labels)
+    assert floor.name == "tfidf" and np.array_equal(floor.weights, whole[1].weights)
+    assert [floor.name for floor in floors.fit(task, texts, labels, None, "majority")] == ["majority"]
+
+
+def test_a_yaml_of_another_spelling_is_one_and_a_time_of_day_no_number(tmp_path):
+    tickets(tmp_path)
+    said = ("columns: [what]\nlabel: urgency\nlabels: [calm, soon, urgent]\ndata: tickets.csv\n"
+            "advise: {encoder: mini, minutes: %s}\n")
+    (tmp_path / "asked.YAML").write_text(said % 2)
+    assert asking.question(tmp_path / "asked.YAML").minutes == 2
+    (tmp_path / "asked.YAML").write_text(said % "1:30")
+    with pytest.raises(ValueError, match="minutes"):
+        asking.question(tmp_path / "asked.YAML")
 
 
 def test_a_metric_that_refuses_a_score_is_named():

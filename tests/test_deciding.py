@@ -312,11 +312,21 @@ def test_an_arm_that_narrowly_left_the_race_keeps_the_matter_open():
     assert not settled(decision) and [row.label for row in decision.standings] == ["full", "lora", "head"]
 
 
+def test_an_arm_that_left_is_held_against_the_best_of_the_finals_not_of_the_race():
+    """B, level with C in the race, is the best in the finals: so may C be."""
+    rung = block(np.random.default_rng(1), {"full": 80.0, "lora": 74.0, "head": 73.9}, 0.3)
+    final = [block(np.random.default_rng(0), {"full": 80.0, "lora": 88.0}, 0.3)] * 3
+    (raced,) = left(rung, ["head"], final)
+    assert raced.gap == pytest.approx(rung.scores["lora"] - rung.scores["head"])
+    assert not settled(decide(final, [raced], cost=COST, margin=1.0))
+
+
 def test_the_gap_in_the_race_is_on_the_same_rows():
     scores = {"full": 80.0, "lora": 78.0, "head": 70.0}
     moved = np.array([[80.0, 78.0, 60.0], [70.0, 68.0, 70.0], [75.0, 73.0, 60.0]])
     error = np.std([20.0, 0.0, 15.0], ddof=1)
-    assert left(Round(scores, moved), ["lora", "head"]) == [("lora", 2.0, 0.0), ("head", 10.0, pytest.approx(error))]
+    rung = Round(scores, moved)
+    assert left(rung, ["lora", "head"], [rung]) == [("lora", 2.0, 0.0), ("head", 10.0, pytest.approx(error))]
 
 
 def test_rows_that_all_answer_alike_are_no_proof():
@@ -324,7 +334,7 @@ def test_rows_that_all_answer_alike_are_no_proof():
     same = Round({"full": 100.0, "head": 100.0}, np.full((200, 2), 100.0), 100 / 30)
     assert decide([same] * 2, cost=COST, margin=1.0).kind == "cannot tell"
     assert decide([dataclasses.replace(same, step=100 / 3000)] * 2, cost=COST, margin=1.0).kind == "cheaper"
-    assert left(same, ["head"]) == [("head", 0.0, pytest.approx(100 / 30 * np.sqrt(2)))]
+    assert left(same, ["head"], [same]) == [("head", 0.0, pytest.approx(100 / 30 * np.sqrt(2)))]
 
 
 def test_more_looks_make_less_sure_and_wider_intervals():

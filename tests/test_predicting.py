@@ -170,6 +170,15 @@ def test_tabs_with_quotes_as_text_stay_so(at, models):
     assert [len(line.split("\t")) for line in lines] == [4, 4, 4]
 
 
+def test_a_large_file_with_tabs_has_values_of_several_lines(at, models):
+    """What is looked at first ends within a quoted value."""
+    text = "the girl waits\nthe dogs sleep\nthe king sings"
+    count = 1_200_000 // len(text)
+    (at / "x.tsv").write_text("text\tnote\n" + f'"{text}"\ta\n' * count)
+    assert predict("x.tsv", "--model", models / "quick") == 0
+    assert len(pd.read_csv(at / "x.predicted.tsv", sep="\t")) == count
+
+
 def test_empty_lines_and_empty_columns_at_the_end_stay_and_answers_stand_in_their_columns(at, models):
     (at / "x.csv").write_text('\ntext,note,,\ncold,a,,\n\nwarm,b\n,,,\nwarm,"c, d",,,,\n')
     assert predict("x.csv", "--model", models / "quick") == 0

@@ -569,6 +569,7 @@ def test_a_text_column_cannot_be_called_as_labels_are():
 
 
 def test_a_label_s_name_is_plain():
+    assert [sheets.name(value) for value in ("1e3", "7E1", 1e3)] == ["1e3", "7E1", "1000"]
     assert [sheets.name(value) for value in (1, 1.0, "1.0", "1", "-2.0", True, " a b ", "1.5", "1e400", "٣")] == [
         "1", "1", "1", "1", "-2", "True", "a b", "1.5", "1e400", "٣"]
 

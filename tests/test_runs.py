@@ -112,8 +112,19 @@ LABELS = np.random.default_rng(0).random(400) < 0.7
 COLA = tasks.get("cola")
 
 
+TRAIN = tasks.Encodings({"input_ids": [[1]] * len(LABELS)}, LABELS, {"input_ids": 0},
+                        [(f"{i % 7}",) for i in range(len(LABELS))])
+
+
 def rows(**options):
-    return runs.examples(Run(**{**PLAIN, "task": "cola", **options}), COLA, LABELS)
+    return runs.examples(Run(**{**PLAIN, "task": "cola", **options}), COLA, TRAIN)
+
+
+def test_rows_that_read_alike_are_split_together_but_for_published_tasks():
+    own = COLA.model_copy(update={"digest": ""})
+    rest, part = runs.split(own, TRAIN)
+    assert not set(rest % 7) & set(part % 7)
+    assert all(map(np.array_equal, runs.split(COLA, TRAIN), tasks.selection_split(COLA, LABELS)))
 
 
 def test_a_run_trains_on_the_subset_of_its_seed_and_fraction():

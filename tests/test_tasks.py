@@ -357,6 +357,18 @@ def test_folds_share_no_row_until_train_is_used_up_and_then_are_drawn_anew():
         assert not part & set(tasks.selection_split(task, labels, fold)[0])
 
 
+def test_rows_of_equal_texts_are_on_one_side_of_every_fold():
+    task = Task(name="tickets", columns=["text"], labels=["calm", "urgent"])
+    texts = [f"template {i % 250}" for i in range(1000)]
+    labels = np.array([int(text[-1]) % 2 for text in texts])
+    for fold in range(7):
+        rest, part = tasks.selection_split(task, labels, fold, texts)
+        assert len(rest) + len(part) == 1000 and len(part) == pytest.approx(150, abs=10)
+        assert not {texts[row] for row in rest} & {texts[row] for row in part}
+        alone = tasks.selection_split(task, labels, fold, [str(i) for i in range(1000)])
+        assert all(map(np.array_equal, alone, tasks.selection_split(task, labels, fold)))
+
+
 def test_some_rows_are_a_stratified_part_of_those_given():
     task = Task(name="tickets", columns=["text"], labels=["calm", "urgent"])
     labels = np.array([0, 0, 0, 1] * 50)

@@ -172,6 +172,13 @@ def test_a_head_that_is_last_everywhere_lets_no_order_travel():
     assert first.numbers == {"b": 2, "a": 1} and "`b` on T0 and T2" in first.sentence
 
 
+@pytest.mark.parametrize("arms", [3, 4, 5, 6, 7, 8])
+def test_one_order_everywhere_tells_of_the_next_task(arms):
+    names = [chr(ord("b") + i) for i in range(arms - 1)]
+    first = facts.agreement(orders(*[tuple(range(2, arms + 1))] * 5), ["a", *names])[0]
+    assert first.kind == "alike", first.sentence
+
+
 def test_arms_that_turn_with_the_task_are_named():
     both = pd.concat([gaps([5, -5, 0], 0.3), gaps([-5, -5, 0], 0.3, arm="lora", place=2)])
     (fact,) = facts.turns(both)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from studykit import methods, paths, tasks
@@ -129,7 +128,7 @@ def _found(data: str | Path) -> Path:
 
 
 def _wishes(path: Path, given: dict) -> Wishes:
-    settings = yaml.safe_load(path.read_bytes())
+    settings = tasks.written(path)
     own = settings.get("advise") or {} if isinstance(settings, dict) else {}
     if not isinstance(own, dict):
         raise ValueError(f"{path}: advise must be a mapping such as {{minutes: 10}}, got {own!r:.80}")

@@ -14,13 +14,22 @@ from studykit.tasks import sheets
 HEAD = 1 << 20  # characters that tell how a file is laid out
 
 
+def _whole(head: str) -> str:
+    """The beginning of a file up to the last line at whose end no quote is open: no half row."""
+    end = whole = quotes = 0
+    for match in sheets.LINE_END.finditer(head):
+        quotes, end = quotes + head.count('"', end, match.end()), match.end()
+        whole = whole if quotes % 2 else end
+    return head[:whole or end or len(head)]
+
+
 def fill(source: Path, given: TextIO, written: TextIO, columns: Sequence[str], added: files.Added,
          answer: files.Answer, size: Callable[[], int]) -> tuple[str, list[str]]:
     """CSV or TSV. Rows of empty values alone are no rows: they get empty values."""
     csv.field_size_limit(2 ** 31 - 1)
     head = given.read(HEAD)
-    if len(head) == HEAD:  # no half line
-        head = head[: max(head.rfind("\n"), head.rfind("\r")) + 1]
+    if len(head) == HEAD:
+        head = _whole(head)
     files.some(source, len(head.removeprefix("\ufeff").strip()))
     head = head.lstrip("\ufeff")
     text, mark, names = sheets.layout(head, source.suffix.lower(), columns)

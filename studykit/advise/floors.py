@@ -70,32 +70,33 @@ def outputs(floor: Floor, texts: Sequence[tuple[str, ...]], embeddings: np.ndarr
 
 
 def fit(task: Task, texts: Sequence[tuple[str, ...]], labels: npt.ArrayLike,
-        embeddings: np.ndarray | None = None) -> list[Floor]:
-    """The floors of these rows: a constant; TF-IDF, unless no text has a word of two letters; and, where ``embeddings`` of
-    shape (n, width) are given, those. How strongly a linear model is held back is chosen by the task's metric on a fifth of
-    the rows."""
+        embeddings: np.ndarray | None = None, only: str = "") -> list[Floor]:
+    """The floors of these rows, or the one of that title ``only``: a constant; TF-IDF, unless no text has a word of two
+    letters; and, where ``embeddings`` of shape (n, width) are given, those. How strongly a linear model is held back is
+    chosen by the task's metric on a fifth of the rows."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     labels, kind = np.asarray(labels), "classes" if task.labels else "number"
     ending = "logistic regression" if task.labels else "ridge regression"
     floors = [_constant(task, labels)]
-    vectorizer = TfidfVectorizer(max_features=FEATURES, **WORDS)
+    vectorizer, title = TfidfVectorizer(max_features=FEATURES, **WORDS), f"TF-IDF + {ending}"
     try:
-        counted = vectorizer.fit_transform(_joined(texts))
+        counted = vectorizer.fit_transform(_joined(texts)) if only in ("", title) else None
     except ValueError:  # no words at all
         counted = None
     if counted is not None:
         weights, intercept = _chosen(task, counted, labels, texts, STRENGTHS["tfidf", kind])
         words = tuple(map(str, vectorizer.get_feature_names_out()))
-        floors.append(Floor("tfidf", f"TF-IDF + {ending}", weights, intercept, words, vectorizer.idf_))
-    if embeddings is not None:
+        floors.append(Floor("tfidf", title, weights, intercept, words, vectorizer.idf_))
+    title = f"embeddings + {ending}"
+    if embeddings is not None and only in ("", title):
         mean, deviation = embeddings.mean(0, dtype=float), embeddings.std(0, dtype=float)
         deviation[deviation == 0] = 1.0
         standard = (embeddings - mean) / deviation
         weights, intercept = _chosen(task, standard, labels, texts, STRENGTHS["embedding", kind])
         weights = weights / deviation[:, None]  # so that it reads embeddings as they are
-        floors.append(Floor("embedding", f"embeddings + {ending}", weights, intercept - mean @ weights))
-    return floors
+        floors.append(Floor("embedding", title, weights, intercept - mean @ weights))
+    return [floor for floor in floors if only in ("", floor.title)]
 
 
 def embeddings(encoder_at: str, encodings: Encodings) -> np.ndarray:
@@ -168,12 +169,11 @@ def _chosen(task: Task, features, labels: np.ndarray, texts: Sequence[tuple[str,
 
 
 def _score(task: Task, labels: np.ndarray, found: np.ndarray) -> float:
-    """The task's main metric, signed so that more is better; one that is not defined is the worst."""
+    """The task's main metric, signed so that more is better."""
     from scipy.special import softmax
 
     answers = {"values": lambda: found[:, 0], "classes": lambda: found.argmax(1), "probabilities": lambda: softmax(found, 1)}
-    score = task.metric.worth(labels, answers[task.metric.reads]())
-    return -np.inf if np.isnan(score) else score
+    return task.metric.worth(labels, answers[task.metric.reads]())
 
 
 def _logistic(task: Task, features, labels: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:

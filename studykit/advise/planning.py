@@ -21,6 +21,9 @@ LEAST, SMALL, LONG = 24, 64, 256  # steps of a training: the fewest; few; and en
 ROWS = (100, 1500)  # the fewest and the most rows that a run is scored on
 BRIEF = (16, 32)  # steps of the race's rungs, at least
 END = (6.0, 0.01)  # seconds for what comes last, the model's folder and the page, and that share of the time
+KEPT = 0.97  # of the time are planned with
+LAST = 1.2  # what the last training, on all rows, takes beside one of the finals
+CURVE = 4  # trainings on fewer labels, with two rounds the fewest that a forecast is made of
 
 
 @dataclass(frozen=True)
@@ -138,13 +141,13 @@ def planned(pace: Pace, arms: int, lengths: np.ndarray, others: int, classes: in
     """
     rows = len(lengths)
     enough = np.clip(rows / 32, SMALL, LONG)
-    plans = [_fitting(shape, pace, arms, lengths, others, classes, seconds) for shape in SHAPES]
+    plans = [_fitting(shape, pace, arms, lengths, others, classes, KEPT * seconds) for shape in SHAPES]
     if best := next((plan for plan in plans if plan and plan.steps >= enough), None):
         return best
     if best := next((plan for plan in plans if plan and plan.steps >= SMALL), None) or next(filter(None, plans), None):
         return best
     for minutes in range(1, 10_000):
-        if _fitting(SHAPES[-1], pace, arms, lengths, others, classes, 60.0 * minutes):
+        if _fitting(SHAPES[-1], pace, arms, lengths, others, classes, KEPT * 60.0 * minutes):
             raise ValueError(f"{seconds / 60:.1f} minutes are too few to train anything on these {rows} rows here: give at "
                              f"least {minutes}")
     raise ValueError("these texts are too long to train on here")
@@ -178,18 +181,23 @@ def _of(shape, steps, pace, arms, lengths, others, classes, seconds) -> Plan:
     rungs = tuple(max(least, steps // part) for least, part in zip(BRIEF, (8, 4), strict=True))[-1 if rates == 1 else 0:]
     embedding = float(lengths.sum() + others * tokens) * pace.scored
     embedded = embedding <= seconds / 5
-    fits = (len(lengths) + others) * (2 + classes) * 1.5e-5 * (rounds + 1)  # of the linear floors, roughly
+    fits = (len(lengths) + others) * (2 + classes) * 1.5e-5 * (rounds + 2)  # of the linear floors, roughly
     race = arms * rates * (rungs[0] * step + score) + (arms * (rungs[1] * step + score) if rates > 1 else 0)
     return Plan(steps, rungs, rates, finalists, rounds, curve, score_rows, embedded, {
         "floors": 1 + fits + (embedding if embedded else 0), "race": race,
         "finals": rounds * finalists * (steps * (step + dear) / 2 + 2 * score),
-        "curve": 2 * (steps * dear + score) if curve else 0.0,
-        "last training": 1.2 * steps * dear, "end": END[0] + END[1] * seconds})
+        "curve": CURVE * (steps * dear + score) if curve else 0.0,
+        "last training": LAST * steps * dear, "end": END[0] + END[1] * seconds})
 
 
 def passes(steps: int, rows: int) -> float:
     """How often a training in the finals sees each of its rows: those to train on but the part that it is scored on."""
     return steps * BATCH / max(1.0, (1 - tasks.SELECTION_SHARE) * rows)
+
+
+def reads_all(plan: Plan, rows: int) -> bool:
+    """Whether a training reads all of its rows, so that more labels could tell."""
+    return BATCH * plan.steps >= round((1 - tasks.SELECTION_SHARE) * rows)
 
 
 def sentences(plan: Plan, minutes: float, arms: int, rows: int) -> tuple[str, ...]:
@@ -205,7 +213,7 @@ def sentences(plan: Plan, minutes: float, arms: int, rows: int) -> tuple[str, ..
             f"Finals of the best {plan.finalists}, {plan.steps} steps a training ({passes(plan.steps, rows):.1f} passes "
             f"over its rows), {plan.rounds} rounds, fewer if it is settled before, more if time is left: {about('finals')}."]
     if plan.curve:
-        told.append(f"The choice with a half and a quarter of the labels: {about('curve')}.")
+        told.append(f"The choice with a half and a quarter of the labels, {CURVE} trainings or more: {about('curve')}.")
     told.append(f"A last training on all rows: {about('last training')}.")
     if not plan.embedded:
         told.append("The floor on the frozen encoder's embeddings does not fit, and is left out.")

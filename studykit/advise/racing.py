@@ -19,6 +19,7 @@ from studykit.tasks.packing import packed
 
 RACE_SEED = 1000
 LOOKS = 6  # rounds of the finals, at most: together they score nine rows of ten
+RACE = LOOKS  # the part of train that the race is scored on: another than that of any round
 
 
 def race(session: Session) -> None:
@@ -68,7 +69,7 @@ def _went_on(session: Session, trial: Trial) -> bool:
 
 
 def _trial(session: Session, rung: int, steps: int, label: str, rate: float) -> None:
-    run, = session.study.plan(arms=[label], rates=rate, seeds=[RACE_SEED], steps=steps, score_on="selection",
+    run, = session.study.plan(arms=[label], rates=rate, seeds=[RACE_SEED], steps=steps, fold=RACE, score_on="selection",
                               score_rows=session.plan.score_rows)
     record = session.bench.result(run, reserve(session))
     row = session.bench.row(record)
@@ -89,15 +90,32 @@ def _round(rows: dict[str, pd.Series]) -> deciding.Round:
         raise ValueError(f"{table['scored_by'].iloc[0].title} gives the answers of {', '.join(unscored)} no score: name "
                          "another metric first in the task's YAML")
     scores = (table["better"] * table["score"]).astype(float)
-    metric, count = table["scored_by"].iloc[0], len(table["labels"].iloc[0])
-    width = metric.factor * (metric.range[1] - metric.range[0])  # of the range; one without an end gives no unit
-    step = width / count if np.isfinite(width) else 0.0
+    step = step_of(table["scored_by"].iloc[0], np.asarray(table["labels"].iloc[0]))
     return deciding.Round(dict(zip(rows, scores, strict=True)), stats.resampled(table), step)
 
 
+def step_of(metric: tasks.Metric, labels: np.ndarray) -> float:
+    """By how many points one row can move a score: of answers that are all right, what one wrong one of some class does; of
+    numbers and probabilities the range's share of a row, 0 where the range has no end."""
+    if metric.reads != "classes":
+        width = metric.factor * (metric.range[1] - metric.range[0])
+        return float(width / len(labels)) if np.isfinite(width) else 0.0
+    there, firsts = np.unique(labels, return_index=True)
+    answers = np.repeat(labels[None], len(there) + 1, axis=0)
+    answers[1 + np.arange(len(there)), firsts] = np.where(there == there[0], there[-1], there[0])
+    found = metric.resampled(labels, answers, np.ones((1, len(labels))))[0]
+    return float(metric.factor * np.abs(found[1:] - found[0]).max())
+
+
 def reserve(session: Session) -> float:
-    """Seconds to leave for the last training and what comes after it."""
-    return session.plan.seconds["last training"] * session.bench.slower + session.plan.seconds["end"]
+    """Seconds to leave for the last training and what comes after it; of the dearest of the arms that are left."""
+    last = max(seconds(session, label) for label in session.finalists or session.study.arms)
+    return planning.LAST * last + session.plan.seconds["end"]
+
+
+def held(session: Session) -> float:
+    """Seconds that rounds beyond those planned leave for the learning curve, where there will be one."""
+    return session.plan.seconds["curve"] if planning.reads_all(session.plan, len(session.sets["train"])) else 0.0
 
 
 def finals(session: Session) -> None:
@@ -132,7 +150,8 @@ def _final(session: Session, k: int, label: str) -> None:
         return
     run, = session.study.plan(arms=[label], rates=session.rates[label], seeds=[k], steps=session.plan.steps, fold=k,
                               score_on="both", score_rows=session.plan.score_rows)
-    session.finals[k, label] = session.bench.result(run, reserve(session),
+    more = held(session) if k >= session.plan.rounds else 0.0
+    session.finals[k, label] = session.bench.result(run, reserve(session) + more,
                                                     keep=lambda model: _keep(session, model, k, label, run.key))
     _floors_of(session, k)
 
@@ -168,19 +187,20 @@ def rounds(session: Session) -> list[deciding.Round]:
                     | {name: session.floors[k, name][1] for name in names}) for k in range(session.rounds)]
     if found:
         return found
-    _floors_of(session, 0)
+    _floors_of(session, RACE)
     names = sorted({name for _, name in session.floors})
     last = {trial.arm: record for trial, record in session.trials  # of a rung that all ran: more steps are no merit
             if session.rates.get(trial.arm) == trial.rate and trial.rung == session.rungs - 1}
     return [_round({label: session.bench.row(record) for label, record in last.items()}
-                   | {name: session.floors[0, name][1] for name in names})]
+                   | {name: session.floors[RACE, name][1] for name in names})]
 
 
 def _decide(session: Session) -> None:
     names = {name for _, name in session.floors}
-    left = [] if session.rung is None else deciding.left(session.rung, set(session.rung.scores) - set(session.finalists))
+    found, race = rounds(session), session.rung
+    left = deciding.left(race, set(race.scores) - set(session.finalists), found) if race else []
     cost = {label: seconds(session, label) for label in session.study.arms}
-    session.decision = deciding.decide(rounds(session), left, cost=cost, floors=names, margin=session.question.margin,
+    session.decision = deciding.decide(found, left, cost=cost, floors=names, margin=session.question.margin,
                                        looks=LOOKS)
     session.bench.best = session.decision.choice
     session.changed()
@@ -213,18 +233,16 @@ def _floors_of(session: Session, k: int) -> None:
     """The floors of a round: fitted without its part of train, scored on that."""
     if any(round_ == k for round_, _ in session.floors):
         return
-    labels = session.sets["train"].labels
-    rest, part = tasks.selection_split(session.task, labels, k)
-    part = tasks.some(session.task, labels, part, session.plan.score_rows)
+    rest, part = session.parts(k)
     for floor in fitted(session, "train", rest):
         session.floors[k, floor.title] = floor, scored(session, floor, "train", part)
 
 
-def fitted(session: Session, split: str, rows: np.ndarray) -> list[floors.Floor]:
-    """The floors, fitted on these rows."""
+def fitted(session: Session, split: str, rows: np.ndarray, only: str = "") -> list[floors.Floor]:
+    """The floors, fitted on these rows; or the one of that title ``only``."""
     texts = [session.rows[split][row] for row in rows]
     embedded = session.embeddings[split][rows] if session.embeddings else None
-    return floors.fit(session.task, texts, session.sets[split].labels[rows], embedded)
+    return floors.fit(session.task, texts, session.sets[split].labels[rows], embedded, only)
 
 
 def scored(session: Session, floor: floors.Floor, split: str, rows: np.ndarray) -> pd.Series:
@@ -246,6 +264,6 @@ def scored(session: Session, floor: floors.Floor, split: str, rows: np.ndarray) 
 def first(session: Session) -> None:
     """The floors before the race: the best so far until an arm is better."""
     embed(session)
-    _floors_of(session, 0)
+    _floors_of(session, RACE)
     _decide(session)
 

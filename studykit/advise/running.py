@@ -46,7 +46,7 @@ def _started() -> float:
 @dataclass
 class Bench:
     """Trains runs, or reads them. ``read_only``: these minutes were spent before, and what they left is all there is.
-    ``slower``: how much longer runs take than the pace says."""
+    ``slower``: how much longer runs take than expected, by what has been seen of the machine."""
 
     study: Study
     folder: Path
@@ -57,23 +57,21 @@ class Bench:
     read_only: bool = False
     slower: float = 1.0
     paces: dict[str, list[float]] = field(default_factory=dict)  # seconds of a token, by arm, of its runs
-    records: dict[str, dict] = field(default_factory=dict)
     doing: str = ""
     best: str = ""
-    trained: int = 0
 
     def expected(self, run: Run, rows: int = 0) -> float:
         """Seconds that the run will take, with ``rows`` to score."""
         label = self.label(run)
         tokens = BATCH * (run.steps or 0) * self.tokens
-        return self.slower * (self.pace.start + tokens * self.token(label) + rows * self.tokens * self.pace.scored)
+        return self.slower * (self.pace.start + rows * self.tokens * self.pace.scored) + tokens * self.token(label)
 
     def token(self, label: str) -> float:
-        """Seconds that a token takes an arm in training: by its runs so far, else by the pace."""
-        return float(np.median(self.paces[label])) if label in self.paces else self.pace.token[label]
+        """Seconds that a token takes an arm in training: by its runs so far, else by the pace and how much slower those of
+        others were."""
+        return float(np.median(self.paces[label])) if label in self.paces else self.slower * self.pace.token[label]
 
     def _seen(self, run: Run, record: dict) -> dict:
-        self.records[run.key] = record
         self.paces.setdefault(self.label(run), []).append(record["seconds"]["train"] / max(1, record["tokens"]))
         return record
 
@@ -99,7 +97,6 @@ class Bench:
             raise RuntimeError(f"{run.name}: {outcome['reason']}")
         spent = time.monotonic() - begin
         self.slower *= min(3.0, max(1 / 3, (spent / expected) ** 0.5))
-        self.trained += 1
         return self._seen(run, outcome)
 
     @property

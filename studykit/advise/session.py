@@ -25,7 +25,6 @@ from studykit.study.progress import Line
 from studykit.tasks import Encodings, Oddity, Task
 
 ANSWERED = "answered.json"  # beside the records: what has been asked, and how many minutes it was given
-KEPT = 0.97  # of the minutes are planned with
 ROWS = {"train": 2000, "validation": 500}  # a minute; of more rows a stratified part is read
 
 
@@ -67,10 +66,16 @@ class Session:
     model: dict[str, Any] = field(default_factory=dict)
     before: Advice | None = None  # what an earlier call left
     seconds: dict[str, float] = field(default_factory=dict)
+    whole: dict[str, Floor] = field(default_factory=dict)  # fitted on all of train, by title
 
     @property
     def task(self) -> Task:
         return self.question.task
+
+    def parts(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """``(rest, part)``: rows of train that round ``k`` trains on, and those of the rest that it is scored on."""
+        rest, part = runs.split(self.task, self.sets["train"], k)
+        return rest, tasks.some(self.task, self.sets["train"].labels, part, self.plan.score_rows)
 
     @property
     def rounds(self) -> int:
@@ -94,13 +99,13 @@ def begun(question: Question, purse: Purse, told: Callable[[Advice, Texts], None
     limit = min(room or planning.LENGTHS[-1], planning.LENGTHS[-1])
     sets, *_ = runs.encodings(task, question.source, at, limit)
     lengths = sets["train"].lengths
-    tasks.selection_split(task, sets["train"].labels)
+    runs.split(task, sets["train"])
     folder = paths.made(paths.results(question.name))
     line.show(f"{task.name}: {len(lengths):,} rows to train on; measuring how fast this machine trains …")
     pace = planning.measured(question.study(min(planning.LENGTHS[0], limit)), folder / "pace.json")
     length = planning.longest(lengths, limit, pace, purse.seconds)
     study, seen = question.study(length), np.minimum(lengths, length)
-    plan = planning.planned(pace, len(question.arms), seen, len(sets["validation"]), len(task.labels), KEPT * purse.seconds)
+    plan = planning.planned(pace, len(question.arms), seen, len(sets["validation"]), len(task.labels), purse.seconds)
     sets, *_ = runs.encodings(task, question.source, at, length)
     identity = _identity(question, digest, plan)
     known = _answered(folder).get(identity, 0) >= question.minutes
@@ -158,7 +163,8 @@ def _sampled(question: Question):
 def _identity(question: Question, digest: str, plan: Plan) -> str:
     """A hash of what is asked, and of how it is answered."""
     shape = {name: value for name, value in vars(plan).items() if name != "seconds"}
-    asked = [question.task.identity, digest, question.weights, [str(arm) for arm in question.arms], question.margin, shape]
+    asked = [question.task.identity, list(map(str, question.task.metrics)), digest, question.weights,
+             [str(arm) for arm in question.arms], question.margin, shape]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
 
 

@@ -20,17 +20,17 @@ from studykit.tasks.packing import unpacked
 SHARES = (0.5, 0.25)  # of the rows, besides all, that the learning curve is drawn through
 FEW = 30  # rows that decided nothing: from fewer there is no promise
 WORST = 20  # mistakes that are shown
-TINY = 5e-5  # what a probability that was kept as 0 counts as
+TINY = 1e-45  # what a probability of 0 counts as: small ones are kept by their logarithm
 
 
 def curve(session: Session) -> None:
     """Train the choice on a half and a quarter of the labels, as long and on the same rounds as on all."""
     choice, plan = session.decision.choice, session.plan
     rows = round((1 - tasks.SELECTION_SHARE) * len(session.sets["train"]))
-    seen = planning.BATCH * plan.steps
-    if choice in session.study.arms and seen < rows:
-        session.curve = Curve(reason=f"in {session.question.minutes:g} minutes a training sees {seen:,} of {rows:,} "
-                                     "rows, so more labels would not be read: give it more time first")
+    if choice in session.study.arms and not planning.reads_all(plan, len(session.sets["train"])):
+        session.curve = Curve(reason=(
+            f"in {session.question.minutes:g} minutes a training sees {planning.BATCH * plan.steps:,} of {rows:,} rows, so "
+            "more labels would not be read: give it more time first"))
         return
     if choice in session.study.arms and not plan.curve and not session.bench.read_only:
         session.curve = Curve(reason="there was no time for trainings on fewer labels: give it more minutes")
@@ -51,7 +51,12 @@ def _rounds_of(session: Session, choice: str) -> list[tuple[int, pd.Series]]:
     """The rows of a table of an arm or a floor, by round."""
     if choice in session.study.arms:
         return [(k, session.bench.row(session.finals[k, choice])) for k in range(session.rounds)]
-    return [(k, row) for (k, name), (_, row) in session.floors.items() if name == choice and k < max(1, session.rounds)]
+    return [(k, row) for (k, name), (_, row) in session.floors.items() if name == choice and k in _floor_rounds(session)]
+
+
+def _floor_rounds(session: Session) -> range:
+    """Rounds whose floors count: those of the finals, or else that of the race."""
+    return range(session.rounds) if session.rounds else range(racing.RACE, racing.RACE + 1)
 
 
 def _at(session: Session, choice: str, share: float, k: int) -> float:
@@ -61,16 +66,16 @@ def _at(session: Session, choice: str, share: float, k: int) -> float:
                                   fractions=[share], score_on="selection", score_rows=session.plan.score_rows)
         row = session.bench.row(session.bench.result(run, racing.reserve(session)))
         return racing.better(row)
-    labels = session.sets["train"].labels
-    rest, part = tasks.selection_split(session.task, labels, k)
-    part = tasks.some(session.task, labels, part, session.plan.score_rows)
-    some = rest[tasks.subset(session.task, labels[rest], share, k)]
+    if session.bench.purse.left < racing.reserve(session) and not session.bench.read_only:
+        raise TimeUp
+    rest, part = session.parts(k)
+    some = rest[tasks.subset(session.task, session.sets["train"].labels[rest], share, k)]
     row = racing.scored(session, _floor(session, choice, "train", some), "train", part)
     return racing.better(row)
 
 
 def _floor(session: Session, title: str, split: str, rows: np.ndarray) -> floors.Floor:
-    return next(floor for floor in racing.fitted(session, split, rows) if floor.title == title)
+    return racing.fitted(session, split, rows, title)[0]
 
 
 def _curve(session: Session, points: list[tuple[int, float, int]]) -> Curve:
@@ -114,8 +119,9 @@ def _promised(session: Session) -> list[pd.Series]:
         records = [session.finals[k, choice] for k in range(session.rounds)]
         return [session.bench.row({**record, **record["beside"]["validation"]}) if "beside" in record else _constant(session)
                 for record in records]
-    everything = np.arange(len(session.sets["train"]))
-    return [racing.scored(session, _floor(session, choice, "train", everything), "validation", _held(session))]
+    if choice not in session.whole:
+        session.whole[choice] = _floor(session, choice, "train", np.arange(len(session.sets["train"])))
+    return [racing.scored(session, session.whole[choice], "validation", _held(session))]
 
 
 def _constant(session: Session) -> pd.Series:
@@ -151,7 +157,9 @@ def earlier(session: Session) -> Advice | None:
     if session.bench.read_only or session.rounds or known is None or known.decision is None:
         return None
     asked = session.study.data_digest(question.name), question.encoder, question.margin
-    if (known.digest, known.encoder, known.decision.margin) != asked or not any(row.trained for row in known.contenders):
+    metrics = known.task.get("metrics") == session.task.model_dump(mode="json")["metrics"]
+    trained = any(row.trained for row in known.contenders)
+    if (known.digest, known.encoder, known.decision.margin) != asked or not metrics or not trained:
         return None
     return dataclasses.replace(known, stopped=session.stopped)
 
@@ -165,10 +173,9 @@ def provisional(session: Session) -> None:
     if choice in session.study.arms and racing.tuned(session, choice):
         _kept(session, choice, *_of_finals(session, choice))
     elif choice not in session.study.arms or not session.model:
-        rows = {name: racing.better(row) for (k, name), (_, row) in session.floors.items() if k == 0}
+        rows = {name: racing.better(row) for (k, name), (_, row) in session.floors.items() if k == racing.RACE}
         name = choice if choice in rows else max(rows, key=rows.__getitem__)
-        rest, _ = tasks.selection_split(session.task, session.sets["train"].labels)
-        _kept(session, name, session.floors[0, name][0], rows=len(rest))
+        _kept(session, name, session.floors[racing.RACE, name][0], rows=len(session.parts(racing.RACE)[0]))
 
 
 def _kept(session: Session, choice: str, trained, scale: tasks.Scale | None = None, rows: int = 0) -> None:
@@ -196,7 +203,7 @@ def _on_all(session: Session, title: str) -> floors.Floor:
     texts = [text for split in splits for text in session.rows[split]]
     labels = np.concatenate([session.sets[split].labels for split in splits])
     embedded = np.concatenate([session.embeddings[split] for split in splits]) if session.embeddings else None
-    return next(floor for floor in floors.fit(session.task, texts, labels, embedded) if floor.title == title)
+    return floors.fit(session.task, texts, labels, embedded, title)[0]
 
 
 def _last(session: Session, choice: str):
@@ -231,7 +238,7 @@ def _of_finals(session: Session, choice: str):
     if (found := racing.tuned(session, choice)) is None:
         raise TimeUp
     file, k = found
-    rest, _ = tasks.selection_split(session.task, session.sets["train"].labels, k)
+    rest, _ = session.parts(k)
     scale = tasks.Scale.of(session.task, session.sets["train"].labels[rest])
     return methods.load(file, session.question.encoder_at), scale, len(rest)
 
@@ -250,7 +257,7 @@ def _joined(first: Encodings, second: Encodings) -> Encodings:
 def _calibrated(session: Session, choice: str) -> dict:
     """Temperature of classes, or half an interval's width of a number, from the choice's answers to parts that the runs did
     not train on."""
-    rows = [row for _, row in _rounds_of(session, choice)]
+    rows = [row for _, row in _rounds_of(session, choice) if row["status"] != "diverged"]
     if not rows:
         return {}
     labels = np.concatenate([row["labels"] for row in rows])
@@ -298,7 +305,7 @@ def _contenders(session: Session) -> tuple[Contender, ...]:
             scores = [sign * session.rung.scores[label]]
         if not arm:
             scores = [float(row["score"]) for (k, name), (_, row) in session.floors.items()
-                      if name == label and k < max(1, session.rounds)]
+                      if name == label and k in _floor_rounds(session)]
         rows.append(Contender(
             label, "arm" if arm else "floor", arm.method if arm else "", session.rates[label] if arm else None,
             own[0]["parameters"]["trained"] if own else None, racing.seconds(session, label) if arm else None, tuple(scores),
@@ -308,7 +315,7 @@ def _contenders(session: Session) -> tuple[Contender, ...]:
 
 def _mistakes(session: Session, first: pd.Series | None) -> tuple[dict, ...]:
     """The answers that are most surely wrong, or furthest off, with their texts."""
-    if first is None:
+    if first is None or (session.task.labels and first["probabilities"] is None):
         return ()
     task, places = session.task, _held(session)
     labels, answers = np.asarray(first["labels"]), np.asarray(first["predictions"])

@@ -45,10 +45,11 @@ class Decision:
     standings: tuple[Standing, ...] = ()  # best first
 
 
-def left(rung: Round, labels: Collection[str]) -> list[Raced]:
-    """Those of a rung that left the race, against its leader."""
+def left(rung: Round, labels: Collection[str], rounds: Sequence[Round]) -> list[Raced]:
+    """Those of a rung that left the race, against the arm that is best in these rounds of the finals."""
     names = list(rung.scores)
-    leader = max(names, key=rung.scores.__getitem__)
+    means = {name: np.mean([block.scores[name] for block in rounds]) for name in names if name in rounds[0].scores}
+    leader = max(means or rung.scores, key=(means or rung.scores).__getitem__)
     away = rung.moved[:, [names.index(leader)]] - rung.moved
     errors = np.hypot(away.std(0, ddof=1), np.sqrt(2) * rung.step).tolist()
     return [Raced(name, rung.scores[leader] - rung.scores[name], error)

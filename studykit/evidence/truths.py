@@ -27,7 +27,8 @@ class Round:
 
 
 class Raced(NamedTuple):
-    """An arm that left the race: by how many points it was behind the leader, with the standard error of the rows."""
+    """An arm that left the race: by how many points it was behind the arm that is best in the finals, in the race, with
+    the standard error of the rows."""
 
     label: str
     gap: float

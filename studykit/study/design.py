@@ -114,7 +114,8 @@ def read(file: Path) -> Design:
     if not isinstance(settings, dict):
         raise ValueError(f"{file} must be a mapping of settings to values, got {settings!r:.80}")
     if isinstance(named := settings.get("tasks"), list):  # a task's own file lies beside the study's
-        settings["tasks"] = [str(file.parent / name) if str(name).endswith((".yaml", ".yml")) else name for name in named]
+        settings["tasks"] = [str(file.parent / name) if Path(str(name)).suffix.lower() in (".yaml", ".yml") else name
+                             for name in named]
     try:
         return Design.model_validate(settings)
     except ValidationError as error:

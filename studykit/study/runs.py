@@ -140,12 +140,18 @@ def _stamp(task: Task, source: str) -> tuple:
     return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
-def examples(run: Run, task: Task, train_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def examples(run: Run, task: Task, train: tasks.Encodings) -> tuple[np.ndarray, np.ndarray | None]:
     """``(train, selection)`` indices into train: what the run trains on, and the split carved off, if it is."""
     if run.score_on == "validation" and not run.points:
-        return tasks.subset(task, train_labels, run.fraction, run.subset_seed), None
-    rest, selection = tasks.selection_split(task, train_labels, run.fold)
-    return rest[tasks.subset(task, train_labels[rest], run.fraction, run.subset_seed)], selection
+        return tasks.subset(task, train.labels, run.fraction, run.subset_seed), None
+    rest, selection = split(task, train, run.fold)
+    return rest[tasks.subset(task, train.labels[rest], run.fraction, run.subset_seed)], selection
+
+
+def split(task: Task, train: tasks.Encodings, fold: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """``tasks.selection_split`` of a task's rows to train on. Rows of equal texts stay on one side, but for published
+    tasks, which have runs on record."""
+    return tasks.selection_split(task, train.labels, fold, () if task.digest else train.texts)
 
 
 def build(run: Run, task: Task, encoder_at: str, labels: np.ndarray):
@@ -218,7 +224,7 @@ class Parts:
 
 def prepared(run: Run, task: Task, source: str, encoder_at: str, ledger) -> Parts:
     sets, ledger.seconds["load"], ledger.seconds["tokenise"] = encodings(task, source, encoder_at, run.max_length)
-    rows, selection = examples(run, task, sets["train"].labels)
+    rows, selection = examples(run, task, sets["train"])
     train = sets["train"].take(rows)
     held_out = None if selection is None else sets["train"].take(selection)
     scored: dict[str, Any] = {} if run.score_on == "validation" else {"": held_out}

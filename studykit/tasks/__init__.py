@@ -16,8 +16,8 @@ from studykit.tasks.splits import (
     stratified_order,
     subset,
 )
-from studykit.tasks.task import Hub, Task, get, made, sentence
+from studykit.tasks.task import Hub, Task, get, made, sentence, written
 
 __all__ = ["KNOWN", "SELECTION_SHARE", "Encodings", "Hub", "Metric", "Oddity", "Scale", "Task", "account", "baselines",
            "described", "digest", "encode", "get", "held_out", "known", "load", "made", "oddities", "rows_needed",
-           "selection_split", "sentence", "some", "strata", "stratified_order", "subset"]
+           "selection_split", "sentence", "some", "strata", "stratified_order", "subset", "written"]

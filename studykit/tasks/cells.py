@@ -82,10 +82,11 @@ def number(value: Any, comma: bool = False) -> float | None:
 
 
 def name(value: Any) -> str:
-    """A label as the name of a class: no blanks around it, a whole number without a point.
+    """A label as the name of a class: no blanks around it, a whole number without a point; 1e3 written so is a name.
 
     >>> name(" urgent "), name(1.0), name("2.0"), name("007"), name(True)
     ('urgent', '1', '2', '007', 'True')
     """
     text, read = str(value).strip(), number(value)
+    read = read if not isinstance(value, str) or re.fullmatch(r"[+-]?\d+(\.0*)?", text) else None
     return str(int(read)) if read is not None and read % 1 == 0 and not text.isdigit() and abs(read) < 1e15 else text

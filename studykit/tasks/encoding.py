@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encodings:
-    """Tokenised examples. ``columns[key][i]`` are the tokens of example ``i``; ``labels`` has shape (n,)."""
+    """Tokenised examples. ``columns[key][i]`` are the tokens of example ``i``, ``texts[i]`` its texts, where they are known;
+    ``labels`` has shape (n,)."""
 
     columns: dict
     labels: np.ndarray
     pad: dict
+    texts: Sequence[tuple[str, ...]] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -33,11 +36,11 @@ class Encodings:
     def take(self, indices) -> "Encodings":
         """The examples at these indices, in this order."""
         columns = {key: [values[i] for i in indices] for key, values in self.columns.items()}
-        return Encodings(columns, self.labels[indices], self.pad)
+        return Encodings(columns, self.labels[indices], self.pad, [self.texts[i] for i in indices] if self.texts else ())
 
     def labelled(self, labels: np.ndarray) -> "Encodings":
         """The same examples with other labels, such as standardised ones."""
-        return Encodings(self.columns, labels, self.pad)
+        return Encodings(self.columns, labels, self.pad, self.texts)
 
     @functools.cached_property
     def _flat(self) -> tuple[dict, np.ndarray]:
@@ -67,13 +70,14 @@ def encode(task: str | Path | Task, data: "Dataset", tokenizer: "PreTrainedToken
     if max_length < special + len(task.columns):
         raise ValueError(f"max_length must be at least {special + len(task.columns)}, for {special} special tokens and one "
                          f"of each text, got {max_length}")
-    tokens = tokenizer(*[data[column][:] for column in task.columns], truncation=True, max_length=max_length,
+    texts = [data[column][:] for column in task.columns]
+    tokens = tokenizer(*texts, truncation=True, max_length=max_length,
                        return_attention_mask=True)
     pad = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id, "attention_mask": 0}
     columns = {key: values for key, values in tokens.items() if key in pad}
     labels = np.array(data[task.label if task.label in data.column_names else "label"][:],
                       dtype=np.int64 if task.labels else np.float32)
-    return Encodings(columns, labels, pad)
+    return Encodings(columns, labels, pad, list(zip(*texts, strict=True)))
 
 
 @dataclass(frozen=True)

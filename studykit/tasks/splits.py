@@ -59,22 +59,32 @@ def some(task: Task, labels: npt.ArrayLike, rows: np.ndarray, most: int) -> np.n
     return rows[np.sort(stratified_order(strata(task, np.asarray(labels)[rows]), [0, 6])[:most])]
 
 
-def selection_split(task: Task, labels: npt.ArrayLike, fold: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def selection_split(task: Task, labels: npt.ArrayLike, fold: int = 0, texts: Sequence = ()) -> tuple[np.ndarray, np.ndarray]:
     """``(rest, selection)``: indices of train without, and of, the part that learning rates are chosen on.
 
-    It is the same for every seed, arm and fraction. Other parts are other folds: the first six hardly share a row.
-    Raises ``ValueError`` where there are too few rows for two parts whose labels differ.
+    It is the same for every seed, arm and fraction. Other parts are other folds: the first six hardly share a row. Rows of
+    equal ``texts`` stay together. Raises ``ValueError`` where there are too few rows for two parts whose labels differ.
     """
     labels = np.asarray(labels)
-    cut, turns = round(SELECTION_SHARE * len(labels)), int(1 / SELECTION_SHARE)
+    text, firsts = _alike(texts or range(len(labels)))
+    cut, turns = round(SELECTION_SHARE * len(firsts)), int(1 / SELECTION_SHARE)
     turn, place = divmod(fold, turns)
-    order = np.roll(stratified_order(strata(task, labels), [turn, 2]), -place * cut)
-    rest, selection = np.sort(order[cut:]), np.sort(order[:cut])
-    if cut < 2 or not _differ(labels, rest, selection):
-        raise ValueError(f"{task.name} has {len(labels)} rows to train on, too few to choose learning rates on "
+    order = np.roll(firsts[stratified_order(strata(task, labels)[firsts], [turn, 2])], -place * cut)
+    held = np.isin(text, text[order[:cut]])
+    rest, selection = np.flatnonzero(~held), np.flatnonzero(held)
+    if len(selection) < 2 or not _differ(labels, rest, selection):
+        few = f", but {len(firsts)} different texts" if len(firsts) < len(labels) else ""
+        raise ValueError(f"{task.name} has {len(labels)} rows to train on{few}, too few to choose learning rates on "
                          f"{SELECTION_SHARE:.0%} of them, which must hold different labels, and so must the rest: "
                          f"{rows_needed(labels)} rows with these shares of the labels would do")
     return rest, selection
+
+
+def _alike(texts: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row which text it has, and the first row of each text."""
+    place: dict = {}
+    text = np.array([place.setdefault(text, len(place)) for text in texts])
+    return text, np.unique(text, return_index=True)[1]
 
 
 def rows_needed(labels: npt.ArrayLike, share: float = SELECTION_SHARE) -> int:
@@ -93,9 +103,7 @@ def held_out(task: Task, labels: npt.ArrayLike, texts: Sequence = (), share: flo
     fit into it, at most half of them. Raises ``ValueError`` where there are too few rows for two parts whose labels differ.
     """
     labels = np.asarray(labels)
-    place: dict = {}
-    text = np.array([place.setdefault(text, len(place)) for text in (texts or range(len(labels)))])  # which one it is
-    firsts = np.unique(text, return_index=True)[1]
+    text, firsts = _alike(texts or range(len(labels)))
     groups = strata(task, labels)
     order = firsts[stratified_order(groups[firsts], [0, 5])]
     if task.labels:

@@ -161,7 +161,7 @@ def get(task: str | Path | Task) -> Task:
     """A task: itself, or of that name in ``params/tasks/``, or of a YAML file. Raises ``ValueError`` for an unknown one."""
     if isinstance(task, Task):
         return task
-    if isinstance(task, str | Path) and str(task).endswith((".yaml", ".yml")):
+    if isinstance(task, str | Path) and str(task).lower().endswith((".yaml", ".yml")):
         return read(Path(task))
     known = {file.stem: file for file in sorted((paths.REPO / "params" / "tasks").glob("*.yaml"))}
     if not isinstance(task, str) or task not in known:
@@ -181,14 +181,19 @@ _Plain.add_implicit_resolver(TRUTH, re.compile("^(?:true|True|TRUE|false|False|F
 _Plain.add_implicit_resolver(WHOLE, re.compile("^-?(?:0|[1-9][0-9]*)$"), list("-0123456789"))
 
 
-def read(file: Path) -> Task:
-    """The task that a YAML file describes, by the file's name. Raises ``ValueError``, with the place in the file."""
+def written(file: Path) -> Any:
+    """What a task's YAML file says. Raises ``ValueError`` where it is none."""
     if not file.is_file():
         raise ValueError(f"no task at {file}: give a YAML file like those in params/tasks")
     try:
-        settings = yaml.load(file.read_bytes(), _Plain)  # a safe loader
+        return yaml.load(file.read_bytes(), _Plain)  # a safe loader
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{file} is not YAML ({' '.join(str(error).split())}): mend it there") from None
+
+
+def read(file: Path) -> Task:
+    """The task that a YAML file describes, by the file's name. Raises ``ValueError``, with the place in the file."""
+    settings = written(file)
     if not isinstance(settings, dict):
         raise ValueError(f"{file} must be a mapping of settings to values, got {settings!r:.80}")
     settings.pop("advise", None)  # what to do with it, which studykit.advise reads

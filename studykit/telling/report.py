@@ -216,8 +216,8 @@ def _bullets(told: list[facts.Fact]) -> str:
 
 
 def answer_markdown(found: Evidence) -> str:
-    """The answer in sentences: over shares of the data, over budgets, which of the paper's claims hold, and how many runs over
-    shares collapsed or diverged."""
+    """The answer in sentences: over shares of the data, over budgets, which of the paper's claims hold, and how many
+    runs over shares collapsed or diverged."""
     told = facts.answer(found.gaps) + (facts.answer(found.budget_gaps) if len(found.budget_gaps) else [])
     claims = [dataclasses.replace(fact, sentence=fact.sentence.replace("Of ", "Of the paper's ", 1))
               for fact in facts.claims(found.verdicts) if fact.kind in ("claims", "refuted")]
@@ -254,9 +254,10 @@ def apart_markdown(larger: Evidence, found: Evidence, domains: Evidence) -> str:
     moving = larger.gaps[larger.gaps["arm"].isin(larger.experiment.moving)]
     beside, again = (facts.side_by_side(moving, each.gaps, (larger.experiment.name, each.experiment.name))
                      for each in (found, domains))
+    count, told = domains.gaps["task"].nunique(), again[-1].sentence
     also = dataclasses.replace(again[-1], sentence=(
-        f"Beside study {domains.experiment.name} (the {domains.gaps['task'].nunique()} tasks below: {found.experiment.name}'s encoder, other rates, "
-        f"{domains.experiment.design.precision}) instead: {again[-1].sentence[0].lower()}{again[-1].sentence[1:]}"))
+        f"Beside study {domains.experiment.name} (the {count} tasks below: {found.experiment.name}'s encoder, other rates, "
+        f"{domains.experiment.design.precision}) instead: {told[0].lower()}{told[1:]}"))
     return _bullets([beside[-1], *beside[1:-1], also])
 
 

@@ -30,8 +30,8 @@ class Fact:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
-MINIATURE = ("*Tasks and encoder are a miniature, in a made-up language: of GLUE it has the tasks' titles alone. Its numbers show "
-             "how methods work and say nothing about real encoders.*")
+MINIATURE = ("*Tasks and encoder are a miniature, in a made-up language: of GLUE it has the tasks' titles alone. Its "
+             "numbers show how methods work and say nothing about real encoders.*")
 EMPTY = Fact("empty", "There is nothing to read here: no run is on record.")
 
 

@@ -21,12 +21,12 @@ def agreement(table: pd.DataFrame, moving: Sequence[str]) -> list[Fact]:
     if math.isnan(mean):
         return [Fact("empty", f"Whether tasks order arms alike cannot be told: that takes {travel.FEWEST} tasks with all "
                               "arms on record, and three arms that move the encoder.")]
-    kind = "alike" if low > 0 or mean == 1 else "undecided"
+    kind = "alike" if low > 0 or mean > 1 - 1e-9 else "undecided"
     ends = ("a ranking seen on one task tells of the next" if kind == "alike" else
             "whether a ranking holds elsewhere is undecided")
     numbers = {"mean": mean, "low": low, "high": high, "tasks": tasks}
-    facts = [Fact(kind, f"Ranked by their means, {words.arms(moving)}: the rankings on any two of the {tasks} tasks correlate at "
-                        f"{_correlation(mean, low, high)}: {ends}.", numbers=numbers)]
+    facts = [Fact(kind, f"Ranked by their means, {words.arms(moving)}: the rankings on any two of the {tasks} tasks "
+                        f"correlate at {_correlation(mean, low, high)}: {ends}.", numbers=numbers)]
     every, low, high, _ = travel.agreement(table)
     if table["arm"].nunique() > len(moving) and not math.isnan(every):
         facts.append(Fact("all_arms", f"With all arms: at {_correlation(every, low, high)}.",
@@ -69,8 +69,9 @@ def turns(gaps: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
                     {"arms": list(only)})] if only else []
     if not found:
         return [Fact("no_turn", f"No arm is shown ahead of {baseline} on one task and behind it on another."), *one_way]
-    return [Fact("turn", f"Which is better depends on the task. Shown ahead of {baseline} on one and behind on another, each by a "
-                         f"95 % interval of its own: {words.listed(found.values(), 9)}.", {"arms": list(found)}), *one_way]
+    turned = (f"Which is better depends on the task. Shown ahead of {baseline} on one and behind on another, each by a 95 % "
+              f"interval of its own: {words.listed(found.values(), 9)}.")
+    return [Fact("turn", turned, {"arms": list(found)}), *one_way]
 
 
 def new_task(new: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
@@ -92,8 +93,8 @@ def new_task(new: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
         return [TOO_FEW]
     told = [f"{words.arm(row['arm'])} {comparisons.SAID[kind]} {words.arm(row['baseline'])}" for row, kind in sure]
     return [*facts, Fact("new_task", f"Of a new task of this kind one can say: {words.listed(told)}." if told else
-                         f"Of no arm can one say whether it would be ahead of {words.arm(new['baseline'].iloc[0])} or behind "
-                         "on a new task of this kind.")]
+                         f"Of no arm can one say whether it would be ahead of {words.arm(new['baseline'].iloc[0])} or "
+                         "behind on a new task of this kind.")]
 
 
 def _percent(chance: float) -> str:
@@ -120,8 +121,8 @@ def side_by_side(gaps: pd.DataFrame, others: pd.DataFrame, names: tuple[str, str
     changed = [f"{place}: {comparisons.name(first)}, {comparisons.name(second)}"
                for place, (first, second) in zip(places, kinds, strict=True) if first != second]
     otherwise = f" Otherwise, {names[0]} first: {'; '.join(changed)}." if changed else ""
-    facts = [Fact("side_by_side", f"Studies {names[0]} and {names[1]} share {words.counted(len(both), 'gap')}, on the "
-                  f"same test examples: both show the same of {same}, neither anything of {neither}.{otherwise}",
+    facts = [Fact("side_by_side", f"Studies {names[0]} and {names[1]} share {words.counted(len(both), 'gap')}: "
+                  f"both show the same of {same}, neither anything of {neither}.{otherwise}",
                   numbers={"shared": len(both), "same": same, "neither": neither})]
     ahead = any("ahead" in pair for pair in kinds)
     facts.append(Fact("contradiction" if against else "no_contradiction",
@@ -137,8 +138,8 @@ LEVEL = 0.05
 
 def _differ(rows: dict[str, dict], names: tuple[str, str]) -> Fact:
     """Where the gaps of two studies differ by more than their errors explain, after Holm's correction over all of them."""
-    told = {place: f"{place} ({names[0]} {_signed(row['gap'], row)}, {names[1]} {_signed(row['gap_other'], row)}; difference "
-                   f"{_signed(row['apart'], row)}, uncorrected 95 % interval {_signed(row['apart_low'], row)} to "
+    told = {place: f"{place} ({names[0]} {_signed(row['gap'], row)}, {names[1]} {_signed(row['gap_other'], row)}; "
+                   f"difference {_signed(row['apart'], row)}, uncorrected 95 % interval {_signed(row['apart_low'], row)} to "
                    f"{_signed(row['apart_high'], row)}"
                    f"{_unlearnt(row, names)})" for place, row in rows.items()}
     found = [place for place, row in rows.items() if row["p"] <= LEVEL]

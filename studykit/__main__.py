@@ -290,6 +290,8 @@ def _execute(notebook, target, parameters, **environment):
     """Run one notebook, with more in its environment; ``"passed"`` or ``"failed"``, with the error on stderr."""
     import papermill
 
+    from studykit.telling import pages
+
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "progress"
         log.touch()
@@ -310,6 +312,8 @@ def _execute(notebook, target, parameters, **environment):
         finally:
             done.set()
             follower.join()
+            if target.is_file():
+                pages.relinked(target)
             for name in environment:
                 del os.environ[name]
     return status

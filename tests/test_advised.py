@@ -13,7 +13,7 @@ from made_advice import MADE, advice
 from studykit import paths
 from studykit.advise.advice import Curve, read
 from studykit.advise.session import Texts
-from studykit.telling import advised, advised_figures, advised_page, door, facts, parts
+from studykit.telling import advised, advised_figures, advised_page, door, facts, style
 from studykit.telling.advised_parts import mean
 
 CHOICES = {"take": "`lora` (learning rate 0.003)", "cheaper": "`bitfit` (learning rate 0.01)",
@@ -163,7 +163,7 @@ def test_certainty_stands_where_its_numbers_are():
     ax = advised_figures.certainty(given).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == [row.label for row in given.contenders]
     marks = {int(line.get_ydata()[0]): line.get_xdata()[0] for line in ax.lines
-             if line.get_marker() != "None" and line.get_label() != parts.CUT}
+             if line.get_marker() != "None" and line.get_label() != style.CUT}
     shown = [place for place, row in enumerate(given.contenders) if -row.gap >= ax.get_xlim()[0]]
     assert marks == {place: -given.contenders[place].gap for place in shown} and len(shown) >= 3
     arrows = [text.get_text() for text in ax.texts if "←" in text.get_text()]

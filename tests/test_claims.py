@@ -188,7 +188,7 @@ def test_a_thousandth_is_counted_without_the_head(trained, expected):
     table.loc[table.index[table["arm"] == "bitfit"][0], ["trained", "head", "total"]] = np.nan  # a run that diverged
     assert verdicts(table).loc["thousandth", "verdict"] == expected
     found = paper.parts(runs(EQUAL), pd.DataFrame()).set_index("claim").loc["thousandth"]
-    assert (found["estimate"], found["where"]) == (pytest.approx(1.0), "besides 0.2 of a head")
+    assert (found["estimate"], found["where"]) == (pytest.approx(1.0), "besides 0.2 ‰ in the head")
     assert verdicts(table[table["arm"] != "bitfit"]).loc["thousandth", "verdict"] == "undecided"
 
 
@@ -217,6 +217,10 @@ def test_a_study_without_the_paper_s_tasks_or_methods_gets_an_empty_table_and_a_
                                   "of its claims can be judged.")
     alone = runs(EQUAL)[lambda table: table["arm"] == "head"]
     assert paper.parts(alone, pd.DataFrame()).empty and paper.missing(alone).endswith("none of its claims can be judged.")
+    timed = runs(EQUAL)[runs(EQUAL)["task"] == "stsb"]
+    assert paper.missing(runs(EQUAL), runs(EQUAL)) == ""
+    assert paper.missing(runs(EQUAL), timed) == ("Within budgets there is no run on MRPC, CoLA: what is claimed of them stays "
+                                                 "undecided.")
     assert paper.missing(runs(EQUAL)) == "" and paper.missing(pd.DataFrame()) != ""
 
 

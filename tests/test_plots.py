@@ -175,6 +175,7 @@ def test_bars_are_the_intervals_of_the_statistics_cut_at_the_panel():
     runs = table(tasks=("essays",))
     ax, = panels(plots.score_by_fraction(runs, ABOUT), runs)
     low, high = limits.of_scores([own["score"] for _, own in runs.groupby(["arm", "fraction"])], 50.0)
+    low, high = parts.outer((low, high))
     expected = sorted(zip(*(stats.summary(runs)[end].clip(low, high) for end in ("low", "high")), strict=True))
     assert np.array(bars(ax)) == pytest.approx(np.array(expected))
 
@@ -300,8 +301,8 @@ def test_gaps_are_dots_with_bars_about_the_margin():
     for ax, (_, own) in zip(panels(plots.gap_by_fraction(found, ABOUT), runs), found.groupby("task", sort=False),
                             strict=True):
         points = [line for line in ax.lines if line.get_linestyle() == "None" and line.get_markerfacecolor() != "white"]
-        cut = [y for line in points if line.get_label() == parts.CUT for y in line.get_ydata()]
-        heights = [y for line in points if line.get_label() != parts.CUT for y in line.get_ydata()]
+        cut = [y for line in points if line.get_label() == style.CUT for y in line.get_ydata()]
+        heights = [y for line in points if line.get_label() != style.CUT for y in line.get_ydata()]
         assert sorted(heights) == pytest.approx(sorted(own["gap"]))
         assert len(cut) == sum(((own["low"] < edge) & (own["high"] > edge)).sum() for edge in set(cut))
         assert ax.get_ylabel() == "gap to everything, points"

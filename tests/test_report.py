@@ -198,7 +198,7 @@ def test_the_miniature_s_page_says_that_its_numbers_say_nothing(experiment, sour
 
 
 def test_the_page_says_which_notebook_tells_of_another_study(experiment):
-    other = types.SimpleNamespace(name="other", about="other: tiny-bert")
+    other = types.SimpleNamespace(name="other", about="other: tiny-bert", source="hub")
     facts.Story(experiment, "08_other", other).tell([facts.Fact("order", "On Essays.")])
     experiment.source = "mini"
     page = report.write_index(experiment, paths.runs("tiny"),
@@ -225,9 +225,12 @@ def test_a_notebook_as_html_names_its_figures_by_their_captions(tmp_path):
 
     notebook = nbformat.v4.new_notebook(cells=[
         cell(image, {"text/markdown": "*Figure: told by code, with `all` & more.*"}),
-        cell(image), nbformat.v4.new_markdown_cell("*Figure: in the next cell.*\n\nMore [text](03_data.ipynb).")])
+        cell(image), nbformat.v4.new_markdown_cell("*Figure: in the next cell.*\n\nMore [text](03_data.ipynb).\n\n<details>"
+                                                   "<summary>Folded</summary>\n\n- one\n- two\n\n</details>\n\nAfter.")])
     file = tmp_path / "02_rates.ipynb"
     nbformat.write(notebook, file)
     text = report.as_html(file).read_text()
     assert 'alt="Figure: told by code, with all &amp; more."' in text and 'alt="Figure: in the next cell."' in text
     assert "<script" not in text and 'href="03_data.html"' in text
+    folded = re.search(r"<details>(.*?)</details>", text, re.DOTALL)[1]
+    assert "<li>one" in folded.replace("<p>", "") and "After." not in folded  # a fold holds what it should

@@ -104,14 +104,19 @@ def arms(table: pd.DataFrame) -> dict[str, str]:
     return labels
 
 
-def missing(table: pd.DataFrame) -> str:
-    """In one sentence, which of the paper's tasks and methods a study's table lacks; empty where it has them all."""
+def missing(table: pd.DataFrame, budgets: pd.DataFrame | None = None) -> str:
+    """Which of the paper's tasks and methods a study's table lacks, and on which tasks its ``budgets``, if it has any, have
+    no run; empty where there is nothing to say."""
     there = set(table["task"]) if len(table) else set()
     lacking = [title for name, title in TASKS.items() if name not in there]
     lacking += [name for name in METHODS if name not in arms(table)]
     rest = ("what is claimed of that stays undecided" if any(_judged(claim, table) for claim in CLAIMS)
             else "none of its claims can be judged")
-    return f"Of the paper's tasks and methods this study lacks {', '.join(lacking)}: {rest}." if lacking else ""
+    told = [f"Of the paper's tasks and methods this study lacks {', '.join(lacking)}: {rest}."] if lacking else []
+    untimed = [title for name, title in TASKS.items() if name in there - set(budgets["task"])] if budgets is not None else []
+    if untimed:
+        told += [f"Within budgets there is no run on {', '.join(untimed)}: what is claimed of them stays undecided."]
+    return " ".join(told)
 
 
 def _judged(claim: Claim, table: pd.DataFrame) -> bool:
@@ -213,7 +218,7 @@ def _weights(claim: Claim, runs: pd.DataFrame, arm: str, baseline: str, seeds: i
         return []
     trained, head, total = counted[["trained", "head", "total"]].iloc[0]
     value = 1000 * (trained - head) / total
-    return [_part(runs, "", f"besides {1000 * head / total:.1f} of a head", "thousandths", estimate=value, low=value,
+    return [_part(runs, "", f"besides {1000 * head / total:.1f} ‰ in the head", "thousandths", estimate=value, low=value,
                   high=value, runs=1, holds=float(not 0.5 <= value <= 2), fails=float(0.5 <= value <= 2))]
 
 

@@ -43,14 +43,14 @@ def caption(advice: Advice, name: str) -> str:
     of = unit(advice)
     margin = points(advice, advice.decision.margin) if advice.decision else ""
     answers = ("predicted against true values; on the line they are the same" if not advice.task["labels"] else
-               "true classes down, predicted ones across, in rows; darker: a larger share of the true class"
+               "true classes down, predicted ones across; numbers: rows of data; darker: a larger share of the true class"
                if len(advice.task["labels"]) <= GRID else
                f"the {PAIRS} most confused pairs of classes: how many rows of how many of the true class")
     forecast = "" if advice.curve.gain is None else "hollow: the forecast for twice as many, with its 95 % interval; "
     return {
         "certainty": "how far each is from the choice, with its interval; at the right the probability that it is within "
                      f"{margin} of the best. Grey band: the difference does not matter. Hollow: it left before the "
-                     "finals. Arrow: beyond the panel.",
+                     "finals. Arrow with a number: beyond the panel.",
         "learning_curve": f"{of['metric_axis']} of the choice by labels that it trained on (log axis). Dot: a training; "
                           f"tick: the mean; {forecast}dotted: the best floor. The vertical axis does not start at zero.",
         "race": f"{of['metric_axis']} by optimiser steps, one training a dot, a line an arm and rate; it ends where it "
@@ -117,7 +117,7 @@ def _standing(ax: Axes, place: int, row: Contender, look: tuple[str, str], withi
         ax.hlines(place, *np.clip(ends, *within), color=colour, linewidth=1.4, alpha=0.6, zorder=2)
         for edge, head in zip(within, "<>", strict=True):
             if ends[0] < edge < ends[1]:
-                ax.plot([edge], [place], marker=head, markersize=4, color=colour, alpha=0.6, zorder=2, label=parts.CUT)
+                ax.plot([edge], [place], marker=style.HEADS[head], color=colour, **parts.HEAD, clip_on=False)
     if within[0] <= at <= within[1]:
         ax.plot([at], [place], marker=marker, color=colour, markerfacecolor=fill, markersize=5.5, zorder=3)
     else:

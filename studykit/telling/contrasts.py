@@ -38,7 +38,7 @@ def gap_by_fraction(gaps: pd.DataFrame, about: str = "", margin: comparisons.Mar
     told = gaps[gaps["pairs"] > 0]
     size = f", ±{margin:g} point{'s' * (margin != 1)}" if isinstance(margin, float | int) else ""
     style.footer(drawn.fig, about, _pairs(told),
-                 "bar: 95 %, seeds and test examples", f"band: the margin{size}",
+                 "bar: 95 %, seeds and test examples", f"band: the margin{size}", parts.BESIDE if len(styled) > 1 else "",
                  "arrow: a gap beyond the panel" if beyond else "",
                  "" if told["learnt"].all() else f"hollow: {gaps['baseline'].iloc[0]} has not learnt there")
     return drawn.fig

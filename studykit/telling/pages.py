@@ -4,6 +4,7 @@ scripts."""
 import base64
 import html
 import itertools
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,13 +25,19 @@ def as_html(notebook: Path) -> Path:
     from nbconvert import HTMLExporter
 
     captions = iter(_captions(nbformat.read(notebook, as_version=4).cells))
-    text, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
+    text, _ = HTMLExporter().from_filename(str(notebook))  # figures are inside; embedding images it would empty every fold
     text = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     text = re.sub(r'alt="No description[^"]*"', lambda _: f'alt="{next(captions, "")}"', text)
     text = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', text)
     target = notebook.with_suffix(".html")
     target.write_text(text, encoding="utf-8")
     return target
+
+
+def relinked(notebook: Path) -> None:
+    """Have an executed notebook's links out of ``notebooks/`` lead there from where it lies now."""
+    text, there = notebook.read_text(encoding="utf-8"), os.path.relpath(paths.REPO, notebook.parent)
+    paths.write(notebook, text.replace("](../", f"]({there}/"))
 
 
 def _captions(cells: list) -> list[str]:
@@ -48,6 +55,7 @@ def _captions(cells: list) -> list[str]:
     return found
 
 
+PAPER = "claim of Doering et al. (arXiv 2401.04051)"
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>
@@ -99,8 +107,8 @@ def sentence(told: str) -> str:
 
 def _what(experiment: "Study", others: dict[str, str]) -> str:
     arms, tasks = list(experiment.arms), [task.title for task in experiment.tasks.values()]
-    what = (f"This page compares {len(arms)} ways of fine-tuning ({', '.join(f'`{arm}`' for arm in arms)}) of the encoder "
-            f"{experiment.encoder} on {', '.join(tasks)}.")
+    what = (f"This page compares {len(arms)} ways of fine-tuning ({', '.join(f'`{arm}`' for arm in arms)}), and in some "
+            f"notebooks more, of the encoder {experiment.encoder} on {', '.join(tasks)}.")
     what += "".join(f" What notebook {stem} found is of {of}." for stem, of in others.items())
     if experiment.source != "mini" and experiment.encoder != "mini":
         return f"<p>{sentence(what)}</p>"
@@ -123,7 +131,7 @@ def _verdicts(experiment: "Study", stories: list[tuple[str, dict]]) -> str:
     titles = {name: task.title for name, task in experiment.tasks.items() if any(row.get(name) for row in rows)}
     if not rows:
         return ""
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in ("the paper's claim", "all tasks", *titles.values()))
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in (PAPER, "all tasks", *titles.values()))
     lines = []
     for row in rows:
         cells = [f"<td>{sentence(row['statement'])}</td>", _verdict(row["verdict"], "all tasks")]

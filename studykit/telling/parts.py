@@ -14,7 +14,8 @@ Marks = Callable[[pd.DataFrame], list[tuple[Any, str]]]  # of runs that were not
 FALLEN = "strip: runs that collapsed or diverged"
 BEYOND = "arrow: a run beyond the panel"
 DOTS = "dot: a run; tick: mean; bar: 95 % t interval"
-CUT = "_cut"  # the label, which no legend shows, of an arrowhead where a bar goes on
+BESIDE = "arms stand side by side at each value"
+HEAD: dict[str, Any] = {"linestyle": "none", "markersize": 4.5, "markeredgewidth": 0.8, "zorder": 2, "label": style.CUT}
 CHANCE = "dotted: one answer for all"
 
 
@@ -38,28 +39,32 @@ def ylabel(rows: pd.DataFrame) -> str:
 
 def bars(ax: Axes, look: tuple[str, str], x: Any, rows: pd.DataFrame, limits: tuple[float, float], middle: str,
          marker: str = "") -> None:
-    """A mark at the middle of each row and a bar for its interval; an arrowhead where it goes on beyond the limits."""
-    x, told = np.asarray(x), rows["low"].notna().to_numpy()
-    low, high = (rows[end].clip(*limits)[told] for end in ("low", "high"))
+    """A mark at the middle of each row and a bar for its interval; an open arrowhead where it goes on beyond the limits."""
+    x, edges, told = np.asarray(x), outer(limits), rows["low"].notna().to_numpy()
+    low, high = (rows[end].clip(*edges)[told] for end in ("low", "high"))
     ax.vlines(x[told], low, high, color=look[0], linewidth=1.0, alpha=0.55, zorder=2)
-    for at, head in zip(limits, "v^", strict=True):
+    for at, head in zip(edges, "v^", strict=True):
         cut = ((rows["low"] < at) & (rows["high"] > at)).to_numpy()
-        ax.plot(x[cut], [at] * cut.sum(), linestyle="none", color=look[0], marker=head, markersize=2.5, alpha=0.55, zorder=2,
-                label=CUT)
+        ax.plot(x[cut], [at] * cut.sum(), color=look[0], marker=style.HEADS[head], **HEAD)
     inside = rows[middle].between(*limits).to_numpy()
     ax.plot(x[inside], rows[middle][inside], linestyle="none", color=look[0], marker=marker or look[1],
             markersize=5 if marker else 4, markeredgewidth=1.4 if marker else 0.5, zorder=4)
 
 
+def outer(limits: tuple[float, float]) -> tuple[float, float]:
+    """Where bars that go on end: a little beyond the limits, clear of the runs that stand there."""
+    room = 0.03 * (limits[1] - limits[0])
+    return limits[0] - room, limits[1] + room
+
+
 def rows(ax: Axes, look: tuple[str, str], y: Any, gaps: pd.DataFrame, limits: tuple[float, float], low: str,
          high: str) -> None:
-    """A mark at the gap of each row and a level bar from ``low`` to ``high``; an arrowhead where it goes on beyond the
+    """A mark at the gap of each row and a level bar from ``low`` to ``high``; an open arrowhead where it goes on beyond the
     limits."""
-    y = np.asarray(y, dtype=float)
-    ax.hlines(y, gaps[low].clip(*limits), gaps[high].clip(*limits), color=look[0], linewidth=1.0, alpha=0.55, zorder=2)
-    for at, head, cut in zip(limits, "<>", (gaps[low] < limits[0], gaps[high] > limits[1]), strict=True):
-        ax.plot([at] * int(cut.sum()), y[cut.to_numpy()], linestyle="none", color=look[0], marker=head, markersize=2.5,
-                alpha=0.55, zorder=2, label=CUT)
+    y, edges = np.asarray(y, dtype=float), outer(limits)
+    ax.hlines(y, gaps[low].clip(*edges), gaps[high].clip(*edges), color=look[0], linewidth=1.0, alpha=0.55, zorder=2)
+    for at, head, cut in zip(edges, "<>", (gaps[low] < edges[0], gaps[high] > edges[1]), strict=True):
+        ax.plot([at] * int(cut.sum()), y[cut.to_numpy()], color=look[0], marker=style.HEADS[head], **HEAD)
     ax.plot(gaps["gap"], y, linestyle="none", color=look[0], marker=look[1], markersize=4, markeredgewidth=0.5, zorder=4)
 
 

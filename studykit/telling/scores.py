@@ -79,7 +79,8 @@ def _score_by(column: str, table: pd.DataFrame, labels: dict, about: str, xlabel
     parts.strips(drawn, table, fallen, styled, lambda runs: _counts(runs, column, ticks), xlabel)
     style.key(drawn, styled, ends if joined else style.Ends())
     style.footer(drawn.fig, about, parts.seeds(table, column), parts.dots(table, column), dotted,
-                 parts.FALLEN if fallen else "", parts.BEYOND if beyond else "", parts.missing(table, titles, styled), note)
+                 parts.BESIDE if len(styled) > 1 else "", parts.FALLEN if fallen else "", parts.BEYOND if beyond else "",
+                 parts.missing(table, titles, styled), note)
     return drawn.fig
 
 

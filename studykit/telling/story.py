@@ -61,7 +61,7 @@ class Story:
         mark = "- " if len(facts) > 1 else ""
         text = "\n".join(f"{mark}{fact.sentence}" for fact in facts)
         if folded and in_notebook():
-            text = f"<details><summary>{folded}</summary>\n\n{text}\n</details>"
+            text = f"<details><summary>{folded}</summary>\n\n{text}\n\n</details>"
         shown(text)
         told = [plain(dataclasses.asdict(fact)) for fact in facts]
         self.kept["facts"] = [fact for fact in self.kept["facts"] if fact not in told] + told

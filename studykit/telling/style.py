@@ -19,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path as Outline
 
 from studykit import paths
 
@@ -34,6 +36,12 @@ RC = {"font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "xtick.labelsize
       "svg.hashsalt": "studykit", "lines.linewidth": 1.0, "axes.linewidth": 0.7, "xtick.major.width": 0.7,
       "ytick.major.width": 0.7, "xtick.major.size": 3, "ytick.major.size": 3,
       "xtick.bottom": True, "ytick.left": True, "font.family": "DejaVu Sans"}  # it is on every machine
+
+# Open heads, unlike any arm's marker, where a bar goes on beyond the panel; their label, which no legend shows
+CUT = "_cut"
+HEADS = {way: MarkerStyle(Outline(points), fillstyle="none") for way, points in {  # type: ignore[arg-type]
+    "^": [(-1, -0.5), (0, 0.5), (1, -0.5)], "v": [(-1, 0.5), (0, -0.5), (1, 0.5)],
+    ">": [(-0.5, -1), (0.5, 0), (-0.5, 1)], "<": [(0.5, -1), (-0.5, 0), (0.5, 1)]}.items()}
 
 Styles = dict[str, tuple[str, str]]
 
@@ -190,7 +198,8 @@ def end_labels(ax: Axes, ends: Ends, styled: Styles, size: float = 8.0) -> None:
 def footer(fig: Figure, *parts: str) -> None:
     """What a figure was made of and how it is read, under it: the parts that are not empty."""
     lines: list[str] = []
-    for part in filter(None, parts):
+    cut = any(line.get_label() == CUT and np.size(line.get_xdata()) for ax in fig.axes for line in ax.lines)
+    for part in filter(None, (*parts, "open arrowhead: a bar goes on" if cut else "")):
         if lines and len(lines[-1]) + len(part) < 128:
             lines[-1] += f" · {part}"
         else:

@@ -191,6 +191,8 @@ def plan_of(options):
     if not options.only:
         chosen = [notebook for notebook in chosen if of_notebooks.get(notebook.stem) is not False
                   and (notebook.stem != paths.OWN or experiment.name == "mini")]  # it asks nothing of a study
+    if not chosen:
+        raise ValueError(f"study {options.study} leaves out every notebook: name some with --only, or change its notebooks:")
     known = {notebook: _parameters(notebook) for notebook in chosen}
     names = set().union(*known.values())
     if unknown := set(given) - names:

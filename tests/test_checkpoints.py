@@ -17,7 +17,7 @@ from test_rows import some
 from studykit import methods, paths, training
 from studykit.study import locks, records
 from studykit.training import checkpoints, loop, machine
-from studykit.training.budgets import Budget
+from studykit.training.budgets import Budget, DeadlinePassed
 
 CPU = torch.device("cpu")
 
@@ -98,10 +98,19 @@ def test_a_run_that_diverges_does_so_at_the_same_step(often, tmp_path, monkeypat
     assert undisturbed.status == "diverged" and undisturbed.steps < 23
 
 
+def test_a_checkpoint_of_another_device_is_left_out_and_said(often, tmp_path, monkeypatch, capsys):
+    model, file = methods.apply("full", tiny_model()), tmp_path / "run.pt"
+    stopped(copy.deepcopy(model), file, 5, monkeypatch)
+    torch.save({**torch.load(file, weights_only=True), "device": "cuda"}, file)
+    again = copy.deepcopy(model)
+    assert_same(again, train(again, file), model, train(model))
+    assert "it was kept on another device" in capsys.readouterr().out
+
+
 def test_on_the_wall_clock_the_seconds_that_were_spent_count(tmp_path, monkeypatch):
     model, file = methods.apply("bitfit", tiny_model()), tmp_path / "run.pt"
     monkeypatch.setattr(checkpoints, "EVERY", 0.2)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(DeadlinePassed):
         train(copy.deepcopy(model), file, budget=Budget(seconds=60.0), deadline=time.monotonic() + 3)
     spent, ledger = torch.load(file, weights_only=True)["seconds"], machine.Ledger(CPU)
     assert 0.2 < spent < 3

@@ -219,8 +219,8 @@ def test_a_study_without_the_paper_s_tasks_or_methods_gets_an_empty_table_and_a_
     assert paper.parts(alone, pd.DataFrame()).empty and paper.missing(alone).endswith("none of its claims can be judged.")
     timed = runs(EQUAL)[runs(EQUAL)["task"] == "stsb"]
     assert paper.missing(runs(EQUAL), runs(EQUAL)) == ""
-    assert paper.missing(runs(EQUAL), timed) == ("Within budgets there is no run on MRPC, CoLA: what is claimed of them stays "
-                                                 "undecided.")
+    assert paper.missing(runs(EQUAL), timed) == (
+        "Within budgets there is no run on MRPC, CoLA: what is claimed of them stays undecided.")
     assert paper.missing(runs(EQUAL)) == "" and paper.missing(pd.DataFrame()) != ""
 
 

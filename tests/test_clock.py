@@ -236,6 +236,17 @@ def test_runs_within_budgets_are_of_what_the_clock_has(tiny_study, monkeypatch):
         for task, arm, lr, cost in (("mrpc", "bitfit", 0.2, 3e-4), ("cola", "full", 0.1, 1e-4))]
 
 
+def test_runs_within_budgets_go_by_the_clock_that_all_arms_were_measured_on(tiny_study):
+    """An arm was added: another machine measured it with all others, beside the clock that is there."""
+    file, other = paths.results("tiny") / "clock.json", {**MACHINE, "processor": "another"}
+    clock.write(Clock([pace()], MACHINE), file)
+    clock.write(Clock([pace(token_seconds=5e-4), pace("cola", "bitfit", token_seconds=2e-4)], other), file)
+    both = {("cola", "full"): 0.1, ("cola", "bitfit"): 0.2}
+    used = tiny_study.clock("cola", ["full", "bitfit"], measure=False).token_seconds
+    assert {run.token_seconds for run in tiny_study.timed(both, seeds=[0])} == set(used.values()) == {5e-4, 2e-4}
+    assert {run.method for run in tiny_study.timed({("cola", "full"): 0.1}, seeds=[0])} == {"full"}  # others have no rate
+
+
 # A real one
 
 def test_a_clock_is_measured_once_and_gives_runs_their_steps(tiny_study, monkeypatch):

@@ -187,7 +187,7 @@ def without_dropout(model):
 def test_a_fleet_that_fails_is_said_and_its_runs_train_alone(tiny_study, wanted, fleets, monkeypatch, capsys):
     monkeypatch.setattr(fleet, "train", lambda *_, **__: (_ for _ in ()).throw(MemoryError("too much")))
     table = tiny_study.execute(wanted[:6], group="x")
-    assert (table["status"] != "failed").all() and len(table) == 6
+    assert len(table) == 6 and set(table["status"]) <= {"ok", "collapsed"} and table["train_seconds"].notna().all()
     assert "of cola bitfit do not train together, so one after another: MemoryError: too much" in capsys.readouterr().out
     assert not list(paths.results("tiny").rglob("*.lock"))
 

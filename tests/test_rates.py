@@ -1,5 +1,7 @@
 """Choosing a learning rate from made-up trials."""
 
+from types import SimpleNamespace
+
 import made
 import numpy as np
 import pandas as pd
@@ -144,3 +146,11 @@ def test_beyond_an_edge_on_which_the_chosen_or_the_best_rate_lies(tried, rate, b
 def test_effort_is_trials_and_seconds():
     found = rates.effort(trials({0.001: [70, 71], 0.003: [60, 61]}, train_seconds=90.0))
     assert found.loc[("x", "bitfit")].to_dict() == {"trials": 4, "seconds": 360.0}
+
+
+@pytest.mark.parametrize("tried", [[3e-5, 5e-5], [2e-5, 3e-5], [2.2e-5, 2.6e-5, 4e-5], [1e-3, 3e-3], [1e-3, 1.1e-3]],
+                         ids=str)
+def test_a_rate_beyond_the_edge_is_beyond_it_however_near_its_neighbours_are(tried):
+    for edge, away in ((tried[0], -1), (tried[-1], 1)):
+        (further,) = rates.beyond(SimpleNamespace(rate=edge, best=edge, learnt=True), tried)
+        assert away * (further - edge) > 0

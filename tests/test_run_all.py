@@ -229,6 +229,16 @@ def test_a_study_may_set_only_parameters_that_exist(tiny_yaml, tmp_path, monkeyp
         plan_of(options)
 
 
+def test_a_study_without_notebooks_is_refused_in_a_sentence(tmp_path, tiny_yaml):
+    own = tmp_path / "own.yaml"
+    out = "".join(f"  {file.stem}: false\n" for file in paths.notebooks())
+    own.write_text(f"{tiny_yaml.read_text()}weights: any\nnotebooks:\n{out}")
+    options = type("Options", (), {"study": str(own), "source": "", "encoder": "", "only": "", "jobs": 1,
+                                  "engine": "", "set": []})()
+    with pytest.raises(ValueError, match="leaves out every notebook"):
+        plan_of(options)
+
+
 def test_help_lists_every_option_of_the_parser():
     said = subprocess.run([RUN_ALL, "--help"], capture_output=True, text=True, check=True).stdout
     parser = subprocess.run([sys.executable, "-m", "studykit", "run", "--help"], capture_output=True, text=True, check=True)

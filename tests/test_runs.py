@@ -391,7 +391,7 @@ def test_a_run_scored_on_both_decides_by_the_fold_and_keeps_the_validation_answe
 
 def test_a_deadline_ends_a_run(tiny_study):
     run, = tiny_study.plan("cola", "full", rates=1e-3, steps=50)
-    with pytest.raises(TimeoutError, match="after 0 steps"):
+    with pytest.raises(budgets.DeadlinePassed, match="after 0 steps"):
         runs.train_run(run, tiny_study.tasks["cola"], tiny_study.source, tiny_study.encoder_at, deadline=0.0)
 
 

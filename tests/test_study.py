@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -646,3 +647,41 @@ def test_an_edited_record_is_set_aside_and_trained_again(tiny_study, capsys):
     assert scores_of(tiny_study.execute(wanted, group="x")) == scores_of(before)
     assert "set aside a record that is not sound" in capsys.readouterr().out
     assert file.with_suffix(".broken").exists()
+
+
+def test_an_encoder_is_found_beside_the_study_s_file_from_any_folder(tiny_yaml, tiny_encoder, tmp_path, monkeypatch):
+    shutil.copytree(tiny_encoder, tmp_path / "enc")
+    own = tmp_path / "own.yaml"
+    own.write_text(re.sub(r"^encoder:.*$", "encoder: enc", tiny_yaml.read_text(), flags=re.MULTILINE))
+    monkeypatch.chdir(paths.REPO / "notebooks")
+    loaded = study.load(own)
+    assert (loaded.encoder, loaded.encoder_at) == ("enc", str(tmp_path / "enc"))
+
+
+def test_what_chose_the_rates_is_no_report(tiny_study):
+    chose = tiny_study.design.trials.seeds[0]
+    with pytest.raises(ValueError, match=f"seeds: {chose} chose this study's learning rates: report with others"):
+        tiny_study.check(seeds=[0, chose])
+
+
+def test_a_system_s_timeout_is_an_accident_and_the_others_train(tiny_study, monkeypatch, capsys):
+    train = runs.train_run
+
+    def slow_disk(run, *given, **options):
+        if run.subset_seed == 0:
+            raise OSError(110, "Connection timed out")
+        return train(run, *given, **options)
+
+    monkeypatch.setattr(runs, "train_run", slow_disk)
+    table = tiny_study.execute(tiny_study.plan("cola", "head", rates=1e-3, seeds=[0, 1]), group="x")
+    assert table["seed"].tolist() == [1]
+
+
+def test_an_encoder_that_is_written_anew_is_read_anew(tiny_encoder, tmp_path):
+    from studykit.study import worker
+
+    folder = tmp_path / "enc"
+    shutil.copytree(tiny_encoder, folder)
+    before = worker._weights(str(folder), runs.stamp(folder))
+    encoders.load(folder, 2, seed=5, pretrained=False).base_model.save_pretrained(folder)
+    assert worker._weights(str(folder), runs.stamp(folder)) != before

@@ -11,6 +11,7 @@ import numpy as np
 
 from studykit import paths, tasks
 from studykit.study import Study
+from studykit.training import budgets
 
 LENGTHS = (128, 256, 512)  # tokens that a text may have; longer ones are cut
 TIMED = 4  # steps
@@ -95,7 +96,7 @@ def _threads(parts) -> tuple[int, float]:
     every, begin = torch.get_num_threads(), time.monotonic()
     torch.set_num_threads(1)
     taken = {1: _quickest(parts)}
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(budgets.DeadlinePassed):
         torch.set_num_threads(every)
         taken[every] = _quickest(parts, 2 * time.monotonic() - begin)
     threads = min(taken, key=taken.__getitem__)
@@ -105,7 +106,7 @@ def _threads(parts) -> tuple[int, float]:
 
 def _quickest(parts, deadline: float = math.inf) -> float:
     """Seconds a token of the quickest of a few steps: what a busy machine adds is seen while runs train."""
-    from studykit.training import budgets, loop
+    from studykit.training import loop
 
     outcome = loop.train(parts.model, parts.train, budgets.Budget(steps=TIMED), lr=1e-9, timed=True, deadline=deadline)
     return float((np.sum(outcome.step_seconds, axis=1) / np.array(outcome.step_tokens))[1:].min())

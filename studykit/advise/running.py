@@ -15,6 +15,7 @@ from studykit.advise.planning import BATCH, Pace
 from studykit.study import Study, records, worker
 from studykit.study.progress import Line
 from studykit.study.runs import Run
+from studykit.training import budgets
 
 
 class TimeUp(Exception):
@@ -91,7 +92,7 @@ class Bench:
         begin, deadline = time.monotonic(), time.monotonic() + self.purse.left - reserve
         try:
             outcome: Any = worker.single(self.place, run, deadline=deadline, keep=keep)
-        except TimeoutError:
+        except budgets.DeadlinePassed:
             raise TimeUp from None
         if outcome["status"] == "accident":
             raise RuntimeError(f"{run.name}: {outcome['reason']}")

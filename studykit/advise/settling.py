@@ -16,6 +16,7 @@ from studykit.evidence import curves, stats
 from studykit.study import runs
 from studykit.tasks import Encodings
 from studykit.tasks.packing import unpacked
+from studykit.training import budgets
 
 SHARES = (0.5, 0.25)  # of the rows, besides all, that the learning curve is drawn through
 FEW = 30  # rows that decided nothing: from fewer there is no promise
@@ -217,7 +218,7 @@ def _last(session: Session, choice: str):
     scale = tasks.Scale.of(session.task, whole.labels)
     try:
         if not late and bench.purse.left < bench.expected(run) + session.plan.seconds["end"] / 2:
-            raise TimeoutError
+            raise budgets.DeadlinePassed
         bench.show(f"the last training of {choice} on all {len(whole):,} rows")
         model = runs.build(run, session.task, session.question.encoder_at, scale.shrunk(whole.labels))
         outcome = training.train(model, whole.labelled(scale.shrunk(whole.labels)), run.budget, lr=run.lr,
@@ -227,7 +228,7 @@ def _last(session: Session, choice: str):
             return model, scale, len(whole)
         if late:
             session.stopped = f"the last training of {choice} diverged, and what the finals trained is not here any more"
-    except TimeoutError:
+    except budgets.DeadlinePassed:
         pass
     return _of_finals(session, choice)
 

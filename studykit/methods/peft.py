@@ -115,7 +115,7 @@ def layer_names(model: "PreTrainedModel", roles: Sequence[str]) -> list[str]:
     blocks = encoders.blocks(model)
     own = [*(FUSED if "qkv" in blocks[0].linear else ()), *blocks[0].linear]
     if unknown := [role for role in roles if role not in own]:
-        raise ValueError(f"{type(model).__name__} has no layers of the role {', '.join(unknown)}: choose from "
+        raise ValueError(f"{type(model).__name__} has no layers of the role {', '.join(map(str, unknown))}: choose from "
                          + ", ".join(own))
     names = {id(module): name for name, module in model.named_modules()}
     return list(dict.fromkeys(names[id(layer)] for block in blocks for role in roles

@@ -133,7 +133,8 @@ def biases(model: "PreTrainedModel") -> list["nn.Parameter"]:
 
 def _biases_of_roles(model, roles):
     if unknown := set(roles) - set(encoders.ROLES):
-        raise ValueError(f"unknown bitfit term {', '.join(sorted(unknown))}: choose from {', '.join(encoders.ROLES)}")
+        raise ValueError(f"unknown bitfit term {', '.join(sorted(map(str, unknown)))}: choose from "
+                         + ", ".join(encoders.ROLES))
     blocks = encoders.blocks(model)
     if absent := sorted(set(roles) - blocks[0].linear.keys()):
         raise ValueError(f"{type(model).__name__} has no layer of its own for {', '.join(absent)}: choose bitfit's terms "

@@ -201,5 +201,8 @@ def check_fit(encoder: str | Path, model: "PreTrainedModel", tokenizer: "PreTrai
     if max_length < special + texts:
         raise ValueError(f"max_length must be at least {special + texts}, got {max_length}: the tokenizer of {encoder} adds "
                          f"{special} tokens, and each text needs one")
-    if (most := positions(model)) and max_length > most:
-        raise ValueError(f"max_length must be at most {most}, the positions that {encoder} has, got {max_length}")
+    virtual = getattr(model, "virtual_tokens", 0)
+    if (most := positions(model)) and max_length + virtual > most:
+        beside = f" less {virtual} virtual tokens" if virtual else ""
+        raise ValueError(f"max_length must be at most {most - virtual}, the positions that {encoder} has{beside}, got "
+                         f"{max_length}")

@@ -134,6 +134,9 @@ class Study:
         if self.baseline not in named:
             raise ValueError(f"arms must hold {self.baseline}, the baseline that others are held against, got "
                              f"{', '.join(named)}")
+        if shared := set(seeds) & {*self.design.trials.seeds, *self.design.trials.close}:
+            raise ValueError(f"seeds: {', '.join(map(str, sorted(shared)))} chose this study's learning rates: report with "
+                             "others")
         if len(set(seeds)) < at_least:
             raise ValueError(f"seeds must be at least {at_least} different ones, since their spread is estimated, got "
                              f"{list(seeds)}")
@@ -224,11 +227,10 @@ class Study:
 
     def timed(self, rates: Mapping[Cell, float], budgets: Sequence[float] = (), seeds: Sequence[int] = ()) -> list[Run]:
         """The runs within budgets in seconds on the study's clock, of the tasks and arms that it has; none without one."""
-        found = (clocks.read(file, clocks.cells(file, self.tasks, self.arms), self.design.precision)
-                 for file in self._clocks())
-        if not (kept := next(filter(None, found), None)):
+        if not (kept := clocks.fullest(self._clocks(), self.tasks, self.arms, self.design.precision)):
             return []
-        return [run for seconds in budgets or self.design.budgets for (task, arm) in kept.token_seconds
+        cells = [cell for cell in kept.token_seconds if cell in rates]
+        return [run for seconds in budgets or self.design.budgets for task, arm in cells
                 for run in self.plan([task], [arm], rates=rates, seeds=seeds or self.design.seeds, seconds=seconds,
                                      token_seconds=kept.token_seconds)]
 
@@ -316,7 +318,7 @@ def load(name: str | Path, source: str = "", encoder: str = "") -> Study:
         raise ValueError(f"unknown study {str(name)!r}: choose from {', '.join(paths.studies())}, or give a YAML file")
     paths.plain(file.stem)
     settings = design.read(file)
-    at, weights = str(encoder or settings.encoder), settings.weights
+    at, weights = str(encoder or _beside(file, settings.encoder)), settings.weights
     if Path(at).is_dir() or at == "mini" or not weights:
         from studykit.models import encoders
 
@@ -328,12 +330,18 @@ def load(name: str | Path, source: str = "", encoder: str = "") -> Study:
     elif at != settings.encoder:
         raise ValueError(f"no encoder's folder at {at}: study {file.stem} is about {settings.encoder}, so give "
                          "--encoder a folder that holds that")
-    source = str(source or settings.source)
+    source = str(source or _beside(file, settings.source))
     if source not in ("hub", "mini") and not Path(source).is_dir():
         raise ValueError(f"source must be hub, mini or a folder, and there is no folder at {source}")
     at, source = (str(Path(place).resolve()) if place not in ("hub", "mini") and Path(place).is_dir() else place
                   for place in (at, source))  # a worker starts elsewhere
     return Study(file.stem, settings, weights, at, source)
+
+
+def _beside(file: Path, place: str) -> str:
+    """A folder that a study's file names, seen from where that lies; what is no folder there as it is."""
+    folder = (file.parent / place).resolve()
+    return str(folder) if place not in ("hub", "mini") and folder.is_dir() else place
 
 
 def _check(study: Study, wanted: list[Run], alone: bool) -> None:
@@ -380,8 +388,7 @@ def _check_models(study: Study, wanted: list[Run]) -> None:
     for method, options in dict.fromkeys((run.method, run.options) for run in wanted):
         model = encoders.load(study.encoder_at, pooler=study.design.pooler, reads=study.design.reads)
         methods.apply(method, model, **dict(options))
-        longest = max(run.max_length for run in wanted) + getattr(model, "virtual_tokens", 0)
-        encoders.check_fit(study.encoder_at, model, tokenizer, longest, texts)
+        encoders.check_fit(study.encoder_at, model, tokenizer, max(run.max_length for run in wanted), texts)
         if "bf16" in {run.precision for run in wanted}:
             _check_bf16(study, model, tokenizer)
     encoders.check_fit(study.encoder_at, model, tokenizer, min(run.max_length for run in wanted), texts)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,8 +59,18 @@ class Clock:
 def read(file: Path, wanted: Mapping[tuple[str, str], tuple], precision: str) -> Clock | None:
     """The clock of a file, in the order of ``wanted``, (task, arm) -> what the arm does; ``None`` where the file is not
     there, lacks one of them, or was measured in another precision or by another recipe."""
-    found = (_of_one(path, wanted, precision) for path in (file, *sorted(file.parent.glob(f"{file.stem}-*.json"))))
-    return next(filter(None, found), None)
+    return next(filter(None, (_of_one(path, wanted, precision) for path in _machines(file))), None)
+
+
+def fullest(files: Iterable[Path], tasks: Mapping[str, Task], arms: Mapping, precision: str) -> Clock | None:
+    """Of these files' clocks, and of those of other machines beside them, the first of those that have most of these tasks
+    and arms: the one that ``read`` gives for all of them, where one has all."""
+    found = [_of_one(path, cells(path, tasks, arms), precision) for file in files for path in _machines(file)]
+    return max(filter(None, found), key=lambda clock: len(clock.paces), default=None)
+
+
+def _machines(file: Path) -> list[Path]:
+    return [file, *sorted(file.parent.glob(f"{file.stem}-*.json"))]
 
 
 def _of_one(file: Path, wanted: Mapping[tuple[str, str], tuple], precision: str) -> Clock | None:
@@ -131,7 +141,8 @@ def _machine(run: Run) -> dict:
     from studykit.training import machine
 
     known = provenance.hardware(machine.best_device())
-    return {**{name: known[name] for name in ("processor", "cores", "threads", "system", "device")},
+    named = ("processor", "cores", "threads", "system", "device", "accelerator")
+    return {**{name: known[name] for name in named if known.get(name) is not None},
             "precision": run.precision, "recipe": run.recipe, "rounds": ROUNDS, "steps": STEPS,
             "torch": provenance.versions()["torch"]}
 

@@ -72,7 +72,13 @@ def beyond(choice, tried: list[float]) -> list[float]:
     if len(tried) < 2 or not choice.learnt:
         return []
     ends = ((tried[0], tried[1]), (tried[-1], tried[-2]))
-    return [_rounded(end ** 2 / inner) for end, inner in ends if end in (choice.rate, choice.best)]
+    return [_further(end, inner) for end, inner in ends if end in (choice.rate, choice.best)]
+
+
+def _further(end: float, inner: float) -> float:
+    """As far beyond the end as that is from the rate within, on the grid; where that is not beyond, the grid's next."""
+    further, out = _rounded(end ** 2 / inner), math.copysign(1, math.log(end / inner))
+    return further if out * math.log(further / end) > 0 else _rounded(further * 10 ** (out / 2))
 
 
 def _rounded(rate: float) -> float:

@@ -118,11 +118,11 @@ def _data(task, source, stamp):
 
 def encodings(task: Task, source: str, encoder: str, max_length: int) -> tuple[dict, float, float]:
     """Encodings by split, and the seconds that loading and tokenising took: once per task and encoder."""
-    return _encodings(task, source, encoder, max_length, _stamp(task, source))
+    return _encodings(task, source, encoder, max_length, _stamp(task, source), stamp(Path(encoder)))
 
 
 @functools.lru_cache(maxsize=8)
-def _encodings(task, source, encoder, max_length, stamp):
+def _encodings(task, source, encoder, max_length, *stamps):
     from studykit.models import encoders
 
     start = time.monotonic()
@@ -134,8 +134,11 @@ def _encodings(task, source, encoder, max_length, stamp):
 
 
 def _stamp(task: Task, source: str) -> tuple:
-    """What changes when somebody edits the files that a task is read from: their names, sizes and times."""
-    where = Path(task.data or Path(source) / task.name)
+    return stamp(Path(task.data or Path(source) / task.name))
+
+
+def stamp(where: Path) -> tuple:
+    """What changes when somebody edits a file, or one of a folder's: their names, sizes and times."""
     files = [where] if where.is_file() else sorted(where.glob("*")) if where.is_dir() else []
     return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
@@ -170,7 +173,7 @@ def build(run: Run, task: Task, encoder_at: str, labels: np.ndarray):
 
 def train_run(run: Run, task: Task, source: str, encoder_at: str, unfinished: Path | None = None,
               deadline: float = math.inf, keep=None) -> dict:
-    """Train and score one run; its result as a dict, for ``records.new``. Errors are raised, ``TimeoutError`` where
+    """Train and score one run; its result as a dict, for ``records.new``. Errors are raised, ``DeadlinePassed`` where
     ``time.monotonic()`` passes ``deadline``. A long run keeps its state in the file ``unfinished``, and goes on from there.
     ``keep(model)`` is called with the trained model."""
     from studykit import training

@@ -13,6 +13,7 @@ from studykit.study import locks, provenance, records, runs
 from studykit.study.arms import Arm
 from studykit.study.runs import Run
 from studykit.tasks import Task
+from studykit.training import budgets
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ def outcomes_of(place: Place, members: list[Run], wait: bool) -> list[dict]:
 
 def _digests(task, source, encoder_at):
     """Digests of the data and the weights that this process trains with."""
-    return runs.data(task, source)[1], _weights(encoder_at)
+    return runs.data(task, source)[1], _weights(encoder_at, runs.stamp(Path(encoder_at)))
 
 
-@functools.cache
-def _weights(encoder_at):
+@functools.lru_cache(maxsize=8)
+def _weights(encoder_at, stamp):
     from studykit.models import encoders
 
     return encoders.digest(encoder_at)
@@ -77,7 +78,7 @@ def _together(place, members):
 def single(place: Place, run: Run, wait: bool = True, **options) -> dict | None:
     """The run's record, trained now, or by another process meanwhile; an accident where an error stops it; ``None`` where
     another process is at it and is not waited for. ``options`` are those of ``runs.train_run``; past its deadline
-    ``TimeoutError`` is raised."""
+    ``budgets.DeadlinePassed`` is raised."""
     with locks.reserved(place.folder.parent, run, wait) as mine:
         if not mine:
             return None
@@ -86,7 +87,7 @@ def single(place: Place, run: Run, wait: bool = True, **options) -> dict | None:
         try:
             result = runs.train_run(run, place.tasks[run.task], place.source, place.encoder_at, unfinished(place, run),
                                     **options)
-        except TimeoutError:
+        except budgets.DeadlinePassed:
             raise
         except Exception as error:
             return accident(place, run, f"{type(error).__name__}: {error}", traceback.format_exc())

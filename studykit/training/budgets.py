@@ -10,6 +10,10 @@ from studykit import checks
 POOL = 50  # batches that are grouped by length together
 
 
+class DeadlinePassed(Exception):
+    """A moment came by which a training was to have ended."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """How long to train: ``steps``; ``epochs`` with a floor of ``min_steps`` so that small fractions do not starve; or

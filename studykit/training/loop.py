@@ -52,7 +52,7 @@ def train(model: nn.Module, data: Encodings, budget: budgets.Budget, *, lr: floa
     and dropout. AdamW with bias correction, linear warm-up and decay. ``score(model)`` is called at ``points`` moments,
     evenly over the budget for the anytime curve, its time not counted. A loss that is not finite ends the run as
     ``diverged``. ``timed`` waits for an accelerator within each step, so that its parts have their times there too.
-    Raises ``TimeoutError`` where ``time.monotonic()`` passes ``deadline``. A long run keeps its state in the
+    Raises ``budgets.DeadlinePassed`` where ``time.monotonic()`` passes ``deadline``. A long run keeps its state in the
     file ``unfinished``, if one is given (``checkpoints``), and goes on from there; whoever keeps the model removes it.
     Where only the head trains, the encoder stays in evaluation mode and each example passes through it once.
     """
@@ -91,7 +91,7 @@ def train(model: nn.Module, data: Encodings, budget: budgets.Budget, *, lr: floa
                     model.base_model.eval()
                 while spent() < until and not kept.due:
                     if time.monotonic() > deadline:
-                        raise TimeoutError(f"the deadline came after {outcome.steps} steps")
+                        raise budgets.DeadlinePassed(f"the deadline came after {outcome.steps} steps")
                     rows = next(batches)
                     losses.append(_step(model, data, rows, optimizer, schedule, device, outcome, timed))
                     outcome.steps += 1

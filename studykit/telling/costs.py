@@ -50,7 +50,8 @@ def _against(table: pd.DataFrame, about: str, xlabel: str, ticks: dict[float, st
         for line, own in means.groupby(means["arm"].map(costs.lines(table)), sort=False):
             _line(ax, rows[rows["arm"].isin(own["arm"])], own, looks[line], within, timed=ticks is None)
         colours = rows["arm"].map(costs.lines(table)).map(lambda line: looks[line][0])
-        beyond += limits.set_on(ax, *within, rows["x"], rows["score"], colours)
+        places = rows.groupby("arm")["x"].transform("mean")
+        beyond += limits.set_on(ax, *within, places, rows["score"], colours)
     if len(titles) > 1:
         style.key(drawn, looks)
     style.footer(drawn.fig, about, parts.seeds(table, "fraction"), parts.dots(table, "fraction").replace("tick", "mark"),

@@ -30,13 +30,18 @@ def domains():
 
 
 @pytest.fixture(scope="module")
+def whole():
+    return report.evidence(report.WHOLE)
+
+
+@pytest.fixture(scope="module")
 def larger():
     return report.evidence(report.LARGER)
 
 
-def test_readme_and_reports_are_what_the_records_say(found, larger, domains):
-    assert report.filled(README, found, larger, domains) == README, "run: python -m studykit readme"
-    for each in (found, larger, domains):
+def test_readme_and_reports_are_what_the_records_say(found, larger, domains, whole):
+    assert report.filled(README, found, larger, domains, whole) == README, "run: python -m studykit readme"
+    for each in (found, larger, domains, whole):
         written = (paths.REPO / "results" / each.experiment.name / "REPORT.md").read_text(encoding="utf-8")
         assert report.report_markdown(each) == written, "run: python -m studykit readme"
 
@@ -149,6 +154,15 @@ def test_the_reference_study_is_whole(found):
     cells = found.reports.groupby(["task", "arm", "fraction"])["seed"].nunique()
     assert len(cells) == 3 * 4 * 6 and cells.min() == 5
     assert found.reports["commit"].notna().all() and not found.reports["commit"].str.endswith("+").any()
+
+
+def test_the_study_of_more_data_is_whole_task_by_task_in_the_order_of_its_file_and_the_protocol_names_them(whole):
+    experiment, done = whole.experiment, list(dict.fromkeys(whole.reports.sort_values("task_place")["task"]))
+    assert done == list(experiment.tasks)[:len(done)]
+    cells = whole.reports.groupby(["task", "arm", "fraction"])["seed"].nunique()
+    assert len(cells) == len(done) * len(experiment.arms) * 2 and set(cells) == {3}
+    said = (paths.REPO / "docs" / "protocol.md").read_text(encoding="utf-8")
+    assert f"the runs of {' and '.join(done)}, both shares" in said
 
 
 def test_the_study_of_other_tasks_is_whole_and_its_protocol_says_what_was_left_out(domains):

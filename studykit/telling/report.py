@@ -23,6 +23,7 @@ README = paths.REPO / "README.md"
 REFERENCE = "minilm"  # the study that README is about
 DOMAINS = "beyond"  # the study of other tasks that README has a sentence of
 LARGER = "mpnet"  # the study of a larger encoder that README holds beside it
+WHOLE = "domains"  # the study of other tasks with all of their data
 EXAMPLES = (1000, 3000)  # of training: where README's advice changes row
 
 
@@ -235,11 +236,14 @@ def travels(found: Evidence) -> list[facts.Fact]:
     return facts.turns(gaps) + facts.firsts(told) + agreed + facts.new_task(travel.new_task(gaps))
 
 
-def travels_markdown(found: Evidence) -> str:
+def travels_markdown(found: Evidence, whole: Evidence) -> str:
     """README's sentences about other tasks: whether arms turn with the task, whether their order travels, and what is sure
-    of a new one."""
+    of a new one; and what another study of such tasks says of all of their data."""
     told = [fact for fact in travels(found) if fact.kind not in ("firsts", "all_arms") and "arm" not in fact.about]
-    return _bullets(told)
+    name, precision = whole.experiment.name, whole.experiment.design.precision
+    more = "\n".join(f"- In study {name} ({precision}): {fact.sentence[0].lower()}{fact.sentence[1:]}"
+                     for fact in facts.answer(whole.gaps))
+    return f"{_bullets(told)}\n{more}"
 
 
 def larger_markdown(larger: Evidence) -> str:
@@ -277,7 +281,7 @@ def _places(found: Evidence, *others: Evidence) -> dict:
             known[name] = evidence(name)
         return known[name]
 
-    return {"answer": lambda: answer_markdown(found), "travels": lambda: travels_markdown(of(DOMAINS)),
+    return {"answer": lambda: answer_markdown(found), "travels": lambda: travels_markdown(of(DOMAINS), of(WHOLE)),
             "larger": lambda: larger_markdown(of(LARGER)), "apart": lambda: apart_markdown(of(LARGER), found, of(DOMAINS)),
             "advice": lambda: advice_markdown(found.reports, found.budgets),
             "claims": lambda: claims_markdown(found.verdicts, found.parts), "scores": lambda: scores_markdown(found.reports),
@@ -347,9 +351,9 @@ def _why_apart(runs: pd.DataFrame) -> facts.Fact:
 
 
 def write_readme() -> None:
-    """Write README's tables in place, the reports of the reference study, of the larger encoder's and of that of other tasks
-    beside their records, and the gallery."""
-    each_of = [evidence(name) for name in (REFERENCE, LARGER, DOMAINS)]
+    """Write README's tables in place, the reports of the reference study, of the larger encoder's and of those of other
+    tasks beside their records, and the gallery."""
+    each_of = [evidence(name) for name in (REFERENCE, LARGER, DOMAINS, WHOLE)]
     README.write_text(filled(README.read_text(encoding="utf-8"), *each_of), encoding="utf-8")
     for each in each_of:
         (paths.results(each.experiment.name) / "REPORT.md").write_text(report_markdown(each), encoding="utf-8")

@@ -136,7 +136,8 @@ def test_the_answer_is_two_sentences_of_the_last_place(table):
                       "behind `all` on Essays and `none` matches `all` on Prices.")
     open_ = stats.paired_gaps(table.assign(learnt=False))
     nothing, = said(facts.answer(open_))
-    assert nothing == "With all of the data, no arm is shown ahead of `all`, behind it, or level with it."
+    assert nothing == ("With all of the data, no arm is shown ahead of `all`, behind it, or level with it. `all` has not learnt "
+                       "on Essays and Prices, so nothing can be told there.")
 
 
 def test_no_gap_fact_contradicts_its_numbers():
@@ -329,7 +330,7 @@ def test_units_are_right_where_a_point_is_one():
 @pytest.fixture
 def story(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path))
-    return facts.Story(types.SimpleNamespace(name="tiny", encoder="tiny", weights="0"), "03_data_fractions")
+    return facts.Story(types.SimpleNamespace(source="hub", name="tiny", encoder="tiny", weights="0"), "03_data_fractions")
 
 
 def kept():

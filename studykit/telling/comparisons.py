@@ -197,7 +197,7 @@ def crossings(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
 
 def answer(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
     """What gaps say in two sentences: which arm is shown behind or ahead of the baseline, or matches it, on how
-    many tasks, and where it had not learnt; and what stays open. Of several places the last is taken: the most data, the
+    many tasks, and where it had not learnt; what stays open; and where nothing can be told. Of several places the last is taken: the most data, the
     longest budget."""
     if gaps.empty:
         return [Fact("answer", "These runs compare nothing yet.")]
@@ -216,12 +216,14 @@ def answer(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
             if titles := list(part.loc[part["kind"] == kind, "task_title"]):
                 shown.append(f"{words.arm(arm)} {SAID[kind]} {baseline} on {_tasks(titles, tasks)}"
                              f"{_without_learning(part[part['kind'] == kind])}")
-        if rest := list(part.loc[part["kind"].isin(["undecided", "untold"]), "task_title"]):
+        if rest := list(part.loc[part["kind"].isin(["undecided", "untold"]) & part["learnt"].astype(bool), "task_title"]):
             open_.append(f"{words.arm(arm)} on {_tasks(rest, tasks)}")
     first = where + (f"{words.listed(shown, 6)}." if shown
                      else f"no arm is shown ahead of {baseline}, behind it, or level with it.")
     second = f" Open: {words.listed(open_, 6)}." if shown and open_ else ""
-    return [Fact("answer", first[0].upper() + first[1:] + second + without, {"baseline": rows["baseline"].iloc[0]})]
+    silent = list(dict.fromkeys(rows.loc[~rows["learnt"].astype(bool), "task_title"]))
+    untold = f" {baseline} has not learnt on {words.listed(silent, 9)}, so nothing can be told there." if silent else ""
+    return [Fact("answer", first[0].upper() + first[1:] + second + untold + without, {"baseline": rows["baseline"].iloc[0]})]
 
 
 def _tasks(titles: list[str], among: int) -> str:

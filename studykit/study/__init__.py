@@ -225,11 +225,11 @@ class Study:
                   "arm_place": arms.index(pace["arm"])} for pace in measured.paces]
         return dataclasses.replace(measured, paces=paces)
 
-    def timed(self, rates: Mapping[Cell, float], budgets: Sequence[float] = (), seeds: Sequence[int] = ()) -> list[Run]:
+    def timed(self, rates: Mapping[Cell, float] | float, budgets: Sequence[float] = (), seeds: Sequence[int] = ()) -> list[Run]:
         """The runs within budgets in seconds on the study's clock, of the tasks and arms that it has; none without one."""
         if not (kept := clocks.fullest(self._clocks(), self.tasks, self.arms, self.design.precision)):
             return []
-        cells = [cell for cell in kept.token_seconds if cell in rates]
+        cells = [cell for cell in kept.token_seconds if not isinstance(rates, Mapping) or cell in rates]
         return [run for seconds in budgets or self.design.budgets for task, arm in cells
                 for run in self.plan([task], [arm], rates=rates, seeds=seeds or self.design.seeds, seconds=seconds,
                                      token_seconds=kept.token_seconds)]

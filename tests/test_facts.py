@@ -136,8 +136,8 @@ def test_the_answer_is_two_sentences_of_the_last_place(table):
                       "behind `all` on Essays and `none` matches `all` on Prices.")
     open_ = stats.paired_gaps(table.assign(learnt=False))
     nothing, = said(facts.answer(open_))
-    assert nothing == ("With all of the data, no arm is shown ahead of `all`, behind it, or level with it. `all` has not learnt "
-                       "on Essays and Prices, so nothing can be told there.")
+    assert nothing == ("With all of the data, no arm is shown ahead of `all`, behind it, or level with it. `all` has not "
+                       "learnt on Essays and Prices, so nothing can be told there.")
 
 
 def test_no_gap_fact_contradicts_its_numbers():
@@ -263,7 +263,8 @@ def test_a_clock_is_told_beside_the_baseline_s_or_why_there_is_none(table):
     assert said(facts.costs(busy)) == ["No clock: this machine is busy."]
     assert kinds(facts.pace(pd.DataFrame(columns=["task", "arm", "ratio"]))) == ["pace"]
     assert said(facts.pace(pd.DataFrame([{"task": "essays", "task_title": "Essays", "arm": "few", "ratio": 1.42}]))) == [
-        "Beside the pace of all runs together, a token took, for `few` on Essays 1.42 times as long as the clock says."]
+        "Held against how slow the machine was for all, a token took, for `few` on Essays 1.42 times as long as the clock "
+        "says."]
 
 
 def test_spreads_are_told_and_left_open_where_runs_are_few(table):

@@ -342,9 +342,11 @@ def outside(gap: float, error: float, freedom: float, margin: float = 1.0) -> fl
                  + scipy.stats.t.sf((abs(gap) + margin) / error, freedom))
 
 
-def seeds_needed(deviation: float, gap: float, power: float = 0.8, level: float = 0.05, most: int = 10_000) -> float:
+def seeds_needed(deviation: float, gap: float, power: float = 0.8, level: float = 0.05, most: int = 10_000, *,
+                 paired: bool = True) -> float:
     """How many pairs of runs a paired t test needs to see a mean ``gap`` with this probability, where paired gaps have this
-    standard deviation (same unit); infinity where ``most`` are not enough, NaN where the deviation is not known.
+    standard deviation (same unit); or, not ``paired``, how many runs of each arm, where that is the deviation of the
+    difference of one run each. Infinity where ``most`` are not enough, NaN where the deviation is not known.
 
     >>> seeds_needed(deviation=1.0, gap=1.0)
     10
@@ -353,8 +355,8 @@ def seeds_needed(deviation: float, gap: float, power: float = 0.8, level: float 
         return 2 if deviation == 0 else np.nan
 
     def enough(seeds: int) -> bool:
-        bound = student(seeds - 1, 1 - level)
-        return scipy.stats.ncf.sf(bound ** 2, 1, seeds - 1, seeds * (gap / deviation) ** 2) >= power
+        freedom = (seeds - 1) * (1 if paired else 2)
+        return scipy.stats.ncf.sf(student(freedom, 1 - level) ** 2, 1, freedom, seeds * (gap / deviation) ** 2) >= power
 
     if not enough(most):
         return np.inf

@@ -225,7 +225,8 @@ class Study:
                   "arm_place": arms.index(pace["arm"])} for pace in measured.paces]
         return dataclasses.replace(measured, paces=paces)
 
-    def timed(self, rates: Mapping[Cell, float] | float, budgets: Sequence[float] = (), seeds: Sequence[int] = ()) -> list[Run]:
+    def timed(self, rates: Mapping[Cell, float] | float, budgets: Sequence[float] = (),
+              seeds: Sequence[int] = ()) -> list[Run]:
         """The runs within budgets in seconds on the study's clock, of the tasks and arms that it has; none without one."""
         if not (kept := clocks.fullest(self._clocks(), self.tasks, self.arms, self.design.precision)):
             return []

@@ -196,9 +196,9 @@ def crossings(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
 
 
 def answer(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
-    """What gaps say in two sentences: which arm is shown behind or ahead of the baseline, or matches it, on how
-    many tasks, and where it had not learnt; what stays open; and where nothing can be told. Of several places the last is taken: the most data, the
-    longest budget."""
+    """What gaps say in a few sentences: which arm is shown behind or ahead of the baseline, or matches it, on which tasks,
+    and where it had not learnt; what stays open; and where nothing can be told. Of several places the last is taken: the
+    most data, the longest budget."""
     if gaps.empty:
         return [Fact("answer", "These runs compare nothing yet.")]
     axis = words.axis_of(gaps.loc[:, :"arm"])

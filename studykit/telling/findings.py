@@ -196,12 +196,13 @@ def _range(values: pd.Series, form: str) -> str:
 def pace(apart: pd.DataFrame) -> list[Fact]:
     """Of ``clock.apart``: arms whose pace beside the others' was not as their clock's."""
     if apart.empty:
-        return [Fact("pace", "Beside the pace of all runs together, no arm on a task was off its clock by more than a "
-                     "quarter.")]
+        return [Fact("pace", "Held against how slow the machine was for all, no arm on a task was off its clock by more "
+                     "than a quarter.")]
     rows: list[dict[str, Any]] = apart.to_dict("records")
     where = words.listed([f"{words.arm(row['arm'])} on {row['task_title']} {row['ratio']:.2f} times"
                           for row in rows], 6)
-    return [Fact("apart", f"Beside the pace of all runs together, a token took, for {where} as long as the clock says.",
+    told = f"Held against how slow the machine was for all, a token took, for {where} as long as the clock says."
+    return [Fact("apart", told,
                  numbers={f"{row['task']} {row['arm']}": row["ratio"] for row in rows})]
 
 

@@ -89,7 +89,7 @@ def plain(run, task, source, encoder_at, steps):
     from studykit.models import encoders
 
     sets, *_ = runs.encodings(task, source, encoder_at, run.max_length)
-    rows, _ = runs.examples(run, task, sets["train"].labels)
+    rows, _ = runs.examples(run, task, sets["train"])
     train, validation = sets["train"].take(rows), sets["validation"]
     transformers.set_seed(run.init_seed)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(encoder_at, num_labels=task.num_labels,

@@ -11,7 +11,7 @@ import yaml
 from studykit import encoders, methods, paths, study, tasks
 from studykit.evidence import stats
 from studykit.evidence.table import unpacked
-from studykit.study import records
+from studykit.study import design, records
 from studykit.telling import gallery, report, words
 
 README = (paths.REPO / "README.md").read_text(encoding="utf-8")
@@ -87,6 +87,8 @@ def test_the_task_in_the_docs_is_sound(tmp_path):
     rows.to_csv(tmp_path / "tickets.csv", index=False)
     (tmp_path / "tickets.yaml").write_text(fenced("data.md", "yaml")[0])
     task = tasks.get(tmp_path / "tickets.yaml")
+    (tmp_path / "reviews.yaml").write_text(fenced("data.md", "yaml")[1])
+    assert not tasks.get(tmp_path / "reviews.yaml").labels and tasks.get(tmp_path / "reviews.yaml").range == (0, 5)
     assert [metric.title for metric in task.metrics] == ["macro F1", "accuracy", "F1 of urgent"]
     assert {split: len(part) for split, part in tasks.load(task).items()} == {"train": 72, "validation": 18}
 
@@ -95,6 +97,10 @@ def test_the_arms_in_the_docs_are_sound(tmp_path):
     settings = yaml.safe_load((paths.REPO / "params" / "mini.yaml").read_text())
     settings |= yaml.safe_load(fenced("extending.md", "yaml")[0]) | {"notebooks": {}}
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    own = tmp_path / "own.yaml"
+    own.write_text(fenced("extending.md", "yaml")[1])
+    read = design.read(own)
+    assert [arm.label for arm in read.arms] == ["full", "bitfit", "lora"] and read.source == "glue"
     runs = study.load(tmp_path / "my.yaml").plan(["cola"], rates=1e-3)
     assert [(run.method, dict(run.options)) for run in runs] == [("full", {}), ("lora", {"rank": 2}), ("lora", {"rank": 16})]
 

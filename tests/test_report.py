@@ -108,9 +108,9 @@ def test_the_reference_study_is_read_and_nothing_trains(found):
 
 
 def test_places_that_are_there_are_filled_and_others_refused(found):
-    text = "before\n<!-- rates -->\nold\n<!-- end -->\nbetween\n<!-- answer -->\n<!-- end -->\nafter\n"
+    text = "before\n<!-- rates -->\nstale\n<!-- end -->\nbetween\n<!-- answer -->\n<!-- end -->\nafter\n"
     filled = report.filled(text, found)
-    assert report.filled(filled, found) == filled and "old" not in filled
+    assert report.filled(filled, found) == filled and "stale" not in filled
     assert report.rates_markdown(found.choices) in filled and report.answer_markdown(found) in filled
     counts = found.verdicts["verdict"].value_counts()
     assert f"- Of the paper's {len(found.verdicts)} claims: {counts['upheld']} upheld, {counts['refuted']} refuted" in filled

@@ -222,7 +222,9 @@ def answer_markdown(found: Evidence) -> str:
     told = facts.answer(found.gaps) + (facts.answer(found.budget_gaps) if len(found.budget_gaps) else [])
     claims = [dataclasses.replace(fact, sentence=fact.sentence.replace("Of ", "Of the paper's ", 1))
               for fact in facts.claims(found.verdicts) if fact.kind in ("claims", "refuted")]
-    return _bullets(told + claims + facts.not_ok(found.reports))
+    fallen = [dataclasses.replace(fact, sentence=f"Over shares of the data {fact.sentence[0].lower()}{fact.sentence[1:]}")
+              for fact in facts.not_ok(found.reports)]
+    return _bullets(told + claims + fallen)
 
 
 def travels(found: Evidence) -> list[facts.Fact]:
@@ -260,8 +262,8 @@ def apart_markdown(larger: Evidence, found: Evidence, domains: Evidence) -> str:
                      for each in (found, domains))
     count, told = domains.gaps["task"].nunique(), again[-1].sentence
     also = dataclasses.replace(again[-1], sentence=(
-        f"Beside study {domains.experiment.name} (the {count} tasks below: {found.experiment.name}'s encoder, other rates, "
-        f"{domains.experiment.design.precision}) instead: {told[0].lower()}{told[1:]}"))
+        f"With {found.experiment.name}'s encoder in study {domains.experiment.name} (the {count} tasks below; other rates, "
+        f"{domains.experiment.design.precision}) in place of study {found.experiment.name}: {told[0].lower()}{told[1:]}"))
     return _bullets([beside[-1], *beside[1:-1], also])
 
 

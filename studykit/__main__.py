@@ -177,7 +177,7 @@ def plan_of(options):
     for name in ("source", "encoder", "study"):  # the kernel starts elsewhere: a relative folder must be made whole here
         value = getattr(options, name)
         there = paths.callers(value)
-        is_file = value.lower().endswith((".yaml", ".yml")) if name == "study" else value not in ("", "hub", "mini")
+        is_file = paths.is_yaml(value) if name == "study" else value not in ("", "hub", "mini")
         if is_file and (value.startswith((".", "~")) or there.exists()):
             setattr(options, name, str(there))
     experiment = study.load(options.study, options.source, options.encoder)

@@ -18,6 +18,11 @@ def callers(name: str | Path = ".") -> Path:
     return (Path(os.environ.get("STUDYKIT_FROM") or ".") / Path(name).expanduser()).resolve()
 
 
+def is_yaml(name: str | Path) -> bool:
+    """Whether a name is that of a YAML file, rather than of a study or a task."""
+    return Path(str(name)).suffix.lower() in (".yaml", ".yml")
+
+
 def params(study: str) -> Path:
     """The YAML file of a study."""
     return REPO / "params" / f"{study}.yaml"

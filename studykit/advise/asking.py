@@ -95,7 +95,7 @@ def asked(data: str | Path, text: str = "", label: str = "", minutes: float = 0,
     asked about ``<name>-`` and six digits of a hash of its place: its results and its model have folders of their own."""
     path = _found(data)
     given = {"minutes": minutes, "encoder": str(encoder), "margin": margin, "arms": tuple(arms)}
-    if path.suffix.lower() in (".yaml", ".yml"):
+    if paths.is_yaml(path):
         if text or label:
             raise ValueError(f"{path.name} names its columns itself: change them there, or give the data's own file")
         task, wishes = tasks.get(path), _wishes(path, given)

@@ -314,7 +314,7 @@ def load(name: str | Path, source: str = "", encoder: str = "") -> Study:
 
     Raises ``ValueError`` for an unknown study, and where a study that names its weights' digest is given others.
     """
-    file = Path(name) if str(name).lower().endswith((".yaml", ".yml")) else paths.params(str(name))
+    file = Path(name) if paths.is_yaml(name) else paths.params(str(name))
     if not file.is_file():
         raise ValueError(f"unknown study {str(name)!r}: choose from {', '.join(paths.studies())}, or give a YAML file")
     paths.plain(file.stem)

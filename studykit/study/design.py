@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from studykit import tasks
+from studykit import paths, tasks
 from studykit.study.arms import Arm
 from studykit.tasks import Task
 
@@ -114,8 +114,7 @@ def read(file: Path) -> Design:
     if not isinstance(settings, dict):
         raise ValueError(f"{file} must be a mapping of settings to values, got {settings!r:.80}")
     if isinstance(named := settings.get("tasks"), list):  # a task's own file lies beside the study's
-        settings["tasks"] = [str(file.parent / name) if Path(str(name)).suffix.lower() in (".yaml", ".yml") else name
-                             for name in named]
+        settings["tasks"] = [str(file.parent / name) if paths.is_yaml(name) else name for name in named]
     try:
         return Design.model_validate(settings)
     except ValidationError as error:

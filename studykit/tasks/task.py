@@ -161,7 +161,7 @@ def get(task: str | Path | Task) -> Task:
     """A task: itself, or of that name in ``params/tasks/``, or of a YAML file. Raises ``ValueError`` for an unknown one."""
     if isinstance(task, Task):
         return task
-    if isinstance(task, str | Path) and str(task).lower().endswith((".yaml", ".yml")):
+    if isinstance(task, str | Path) and paths.is_yaml(task):
         return read(Path(task))
     known = {file.stem: file for file in sorted((paths.REPO / "params" / "tasks").glob("*.yaml"))}
     if not isinstance(task, str) or task not in known:

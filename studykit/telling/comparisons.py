@@ -214,8 +214,9 @@ def answer(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
     for arm, part in kinds.groupby("arm", sort=False):
         for kind in ("behind", "ahead", "match"):
             if titles := list(part.loc[part["kind"] == kind, "task_title"]):
+                aside = unlearnt(part[part["kind"] == kind])
                 shown.append(f"{words.arm(arm)} {SAID[kind]} {baseline} on {_tasks(titles, tasks)}"
-                             f"{_without_learning(part[part['kind'] == kind])}")
+                             + (f" ({aside})" if aside else ""))
         if rest := list(part.loc[part["kind"].isin(["undecided", "untold"]) & part["learnt"].astype(bool), "task_title"]):
             open_.append(f"{words.arm(arm)} on {_tasks(rest, tasks)}")
     first = where + (f"{words.listed(shown, 6)}." if shown
@@ -230,7 +231,7 @@ def _tasks(titles: list[str], among: int) -> str:
     return words.all_of(among, "task") if len(titles) == among > 1 else words.listed(titles, 4)
 
 
-def _without_learning(rows: pd.DataFrame) -> str:
-    """In brackets, on which tasks the arm had not learnt: a gap there says no more than that."""
+def unlearnt(rows: pd.DataFrame) -> str:
+    """On which of an arm's tasks it had not learnt, if there are any: a gap there says no more than that."""
     silent = rows.loc[~rows["arm_learnt"].astype(bool), "task_title"].tolist()
-    return f" (it had not learnt on {words.listed(silent, 9)})" if silent else ""
+    return f"it had not learnt on {words.listed(silent, 9)}" if silent else ""

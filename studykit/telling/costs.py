@@ -37,7 +37,7 @@ def _against(table: pd.DataFrame, about: str, xlabel: str, ticks: dict[float, st
     drawn = style.panels(len(titles), len(looks), height=3.2)
     for ax, (task, title) in zip(drawn.axes, titles.items(), strict=True):
         rows = table[table["task"] == task]
-        groups = limits.near([group["score"] for _, group in rows.groupby("arm", sort=False)])
+        groups = limits.without_far([group["score"] for _, group in rows.groupby("arm", sort=False)])
         within = limits.of_scores(groups, rows["chance"].iloc[0])
         ax.set(title=title, xlabel=xlabel, ylabel=parts.ylabel(rows), xlim=(0, 1.1 * rows["x"].max()))
         if ticks is not None:

@@ -20,7 +20,7 @@ def of_scores(groups: Sequence[npt.ArrayLike], chance: float = math.nan) -> tupl
     return reached(np.append(values, chance), np.append(middles, values[away <= usual]))
 
 
-def near(groups: Sequence[npt.ArrayLike]) -> list[np.ndarray]:
+def without_far(groups: Sequence[npt.ArrayLike]) -> list[np.ndarray]:
     """The groups without those, of four or more, that lie further from the middle one than three times the others' height:
     one method that is far off does not flatten the rest."""
     runs = [np.asarray(group, dtype=float) for group in groups]

@@ -60,8 +60,8 @@ def turns(gaps: pd.DataFrame, margin: float = 1.0) -> list[Fact]:
     for arm, part in kinds.groupby("arm", sort=False):
         ahead, behind = (part.loc[part["kind"] == kind, "task_title"].tolist() for kind in ("ahead", "behind"))
         if ahead and behind:
-            silent = part.loc[part["kind"].eq("behind") & ~part["arm_learnt"].astype(bool), "task_title"].tolist()
-            aside = f"; it had not learnt on {words.listed(silent, 9)}" if silent else ""
+            silent = comparisons.unlearnt(part[part["kind"] == "behind"])
+            aside = f"; {silent}" if silent else ""
             found[arm] = f"{words.arm(arm)} (ahead on {words.listed(ahead, 9)}, behind on {words.listed(behind, 9)}{aside})"
         elif ahead:
             only[arm] = f"{words.arm(arm)} (ahead on {words.listed(ahead, 9)})"

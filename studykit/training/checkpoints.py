@@ -60,7 +60,7 @@ class Checkpoint:
             shapes = {name: values.shape for name, values in state["trained"].items()}
             if shapes != {name: p.shape for name, p in self.trained.items()}:
                 raise ValueError("it is of another model")
-            if (state["device"], state["features"] is None) != (self.device.type, not self.features):
+            if (state["device"], state["features"] is None) != (self.device.type, self.features is None):
                 raise ValueError("it was kept on another device, or by another way of training")
         except Exception as error:  # whatever a file that is not sound makes of its reader
             reason, *_ = str(error).splitlines() or [type(error).__name__]
@@ -78,7 +78,7 @@ class Checkpoint:
             "seconds": self.ledger.seconds["train"] - self.before, "losses": torch.stack(self.losses),
             "outcome": {"steps": outcome.steps, "step_tokens": outcome.step_tokens, "curve": curve},
             "step_seconds": torch.tensor(np.array(outcome.step_seconds)),
-            "features": None if not self.features else (self.features.hidden, torch.from_numpy(self.features.seen)),
+            "features": self.features and (self.features.hidden, torch.from_numpy(self.features.seen)),
             "random": torch.get_rng_state(), "cuda": self.cuda and self.cuda.get_rng_state(self.device),
             "draws": None if draws is None else torch.from_numpy(draws.bit_generator.state["state"]["state"].view(np.int64))}
 

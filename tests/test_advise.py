@@ -277,7 +277,7 @@ def test_a_curve_that_time_cut_off_says_so(quick, monkeypatch):
     monkeypatch.setattr(settling, "_at", late)
     told = advise.run(tickets(quick), minutes=3, encoder="mini", arms=["full", "head"])
     sentence, = (fact.sentence for fact in advised.curve(told))
-    assert told.curve.gain is None and "cannot be told: time was up before all trainings on fewer labels" in sentence
+    assert told.curve.gain is None and "the minutes were over before all trainings on fewer labels" in sentence
 
 
 def test_whoever_is_killed_before_anything_is_trained_has_the_floors(quick, monkeypatch):

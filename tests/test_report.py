@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from studykit import paths, study
-from studykit.evidence import stats
+from studykit.evidence import advice, stats
 from studykit.study import engines
 from studykit.tasks import known
 from studykit.telling import facts, report
@@ -85,6 +85,10 @@ def test_advice_has_a_row_for_amounts_and_for_budgets(table):
                                         "over 3,000 examples, 2 passes over them, at least 200 batches",
                                         "10 s of training, 5,000 to 5,000 examples"]
     assert {row[1] for row in rows} == {"`all`"}
+    found = advice.chances(small[small["examples"] == 5000])
+    least = found[found["arm"] == "all"].sort_values("chance", kind="stable").iloc[0]
+    assert rows[1][2].endswith(f"(lowest of {(found['arm'] == 'all').sum()} comparisons: {100 * least['chance']:.0f} %, "
+                               f"{least['task_title']} with 100 %)")
     nothing = cells(report.advice_markdown(small.assign(learnt=False), budgets.iloc[:0]))
     assert {row[1] for row in nothing[1:]} == {"cannot tell: no arm learnt"}
 

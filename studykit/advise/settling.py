@@ -44,8 +44,8 @@ def curve(session: Session) -> None:
                 points.append((round(share * rows), _at(session, choice, share, k), k))
     session.curve = _curve(session, points)
     if len(points) < len(SHARES) * rounds + rounds and session.curve.gain is None:
-        session.curve = dataclasses.replace(session.curve, reason="time was up before all trainings on fewer labels were "
-                                            "made, so give it more minutes")
+        session.curve = dataclasses.replace(session.curve, reason="the minutes were over before all trainings on fewer "
+                                            "labels were made, so give it more")
 
 
 def _rounds_of(session: Session, choice: str) -> list[tuple[int, pd.Series]]:

@@ -6,12 +6,13 @@ import pandas as pd
 from studykit.evidence import stats
 
 DRAWS = 4000
+ABOUT = ("task_title", "arm", "arm_place", "examples", "chance", "learnt")  # of a chance, besides the place
 
 
 def chances(table: pd.DataFrame, margin: float = 1.0, by=("task", "fraction")) -> pd.DataFrame:
     """For each group of runs and arm, the probability that its true mean lies within ``margin`` points of the best arm's,
-    given seeds and test examples. Columns: ``by``, ``arm``, ``arm_place``, ``chance``, ``examples``, ``learnt`` (whether
-    most of the arm's runs did).
+    given seeds and test examples. Columns: ``by``, ``task_title``, ``arm``, ``arm_place``, ``chance``, ``examples``,
+    ``learnt`` (whether most of the arm's runs did).
 
     True means are drawn around the mean scores: what seeds do to each arm as Student's t, what other test examples do to
     all arms together by resampling. A run without a score is none. Seeds that an arm lacks take the whole arm out.
@@ -25,8 +26,8 @@ def chances(table: pd.DataFrame, margin: float = 1.0, by=("task", "fraction")) -
             continue
         drawn = np.stack([_drawn(part, rng) for part in arms.values()])
         close = drawn >= drawn.max(0) - margin
-        rows += [{**dict(zip(by, group, strict=True)), "arm": arm, "arm_place": part["arm_place"].iloc[0],
-                  "chance": float(within.mean()), "examples": part["examples"].iloc[0],
+        rows += [{**dict(zip(by, group, strict=True)), **part.iloc[0][["task_title", "arm", "arm_place", "examples"]],
+                  "chance": float(within.mean()),
                   "learnt": bool(part["learnt"].mean() > 0.5)}
                  for (arm, part), within in zip(arms.items(), close, strict=True)]
     return pd.DataFrame(rows)
@@ -43,18 +44,20 @@ def _drawn(runs: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
 
 def advice(found: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:
     """A row for each group of the rows of ``chances``: the arm whose chance is highest in the mean over the group's tasks
-    and places, that mean (``sure``), the lowest of them (``least``) and ``where``, the number of places. Places in which
-    no arm learnt say nothing and are left out; a group of such places has no arm."""
-    places = [name for name in found.columns if name not in ("arm", "arm_place", "chance", "examples", "learnt")]
+    and places, that mean (``sure``), the lowest of them (``least``), the row of ``found`` that has it (``lowest``) and
+    ``where``, the number of places. Places in which no arm learnt say nothing and are left out; a group of such places has
+    no arm."""
+    places = [name for name in found.columns if name not in ABOUT]
     told = found.groupby(places)["learnt"].transform("any")
     rows = []
     for group, part in found.assign(told=told).groupby(groups, sort=False):
         told_part = part[part["told"]]
-        means = told_part.groupby(["arm_place", "arm"])["chance"].agg(["mean", "min", "size"])
+        means = told_part.groupby(["arm_place", "arm"])["chance"].agg(["mean", "min", "size", "idxmin"])
         whole = means[means["size"] == means["size"].max()] if len(means) else means
         best = whole.sort_values("mean", kind="stable").tail(1).reset_index()
         rows.append({"group": group, "arm": best["arm"].iloc[0] if len(best) else "",
                      "sure": best["mean"].iloc[0] if len(best) else np.nan,
                      "least": best["min"].iloc[0] if len(best) else np.nan,
+                     "lowest": best["idxmin"].iloc[0] if len(best) else None,
                      "where": int(best["size"].iloc[0]) if len(best) else 0})
     return pd.DataFrame(rows)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from studykit.evidence import stats
 
+TIE = 0.1  # times of two arms that differ by less are told as the same: rounds of one clock may differ so
 SIZE = re.compile(r"(?:^|, )(?:bottleneck|rank|tokens|k)=\d+")  # an option that is a size, among an arm's options
 
 

@@ -22,6 +22,7 @@ from studykit.telling.story import Story
 PHONE = 3.7  # inches
 GRID = 8  # classes that a grid holds; of more the most confused pairs are shown
 PAIRS = 12
+SIDE = 1.03  # arms of the race stand so far apart on the axis of steps
 FLOOR = (style.GREY, "o")
 
 
@@ -54,7 +55,7 @@ def caption(advice: Advice, name: str) -> str:
         "learning_curve": f"{of['metric_axis']} of the choice by labels that it trained on (log axis). Dot: a training; "
                           f"tick: the mean; {forecast}dotted: the best floor. The vertical axis does not start at zero.",
         "race": f"{of['metric_axis']} by optimiser steps, one training a dot, a line an arm and rate; it ends where it "
-                "left. ×: collapsed or diverged. Dashed: to the mean of the finals.",
+                "left. × beside: collapsed or diverged. Dashed: to the mean of the finals. Arms stand side by side.",
         "answers": f"{answers}. Rows that decided nothing, first run of the choice."}[name]
 
 
@@ -178,23 +179,27 @@ def _floor_line(ax: Axes, advice: Advice, at: float) -> None:
 
 
 def race(advice: Advice, width: float = style.WIDTH) -> Figure:
-    """Scores by steps, a line an arm and rate; those that left end. Raises ``ValueError`` where nothing raced."""
+    """Scores by steps, a line an arm and rate, arms side by side; those that left end, and a cross stands beside a training
+    that collapsed or diverged. Raises ``ValueError`` where nothing raced."""
     table, styled, of = runs(advice), looks(advice), unit(advice)
     if table.empty:
         raise ValueError("there is no race to draw: nothing has been trained")
     fig, ax = _blank(width, 2.7, xlabel="optimiser steps", ylabel=of["metric_axis"], xscale="log")
     finals = {row.label: row for row in arms(advice) if row.finalist and row.scores}
     ends, steps = style.Ends(), sorted({*table["steps"], *([advice.steps] if finals else [])})
+    beside = {arm: SIDE ** (place - (len(styled) - 1) / 2) for place, arm in enumerate(styled)}
     for (arm, rate), line in table.groupby(["arm", "rate"], sort=False):
         colour, marker = styled[arm]
-        ax.plot(line["steps"], line["score"], color=colour, marker=marker, markersize=3.5, alpha=0.75)
-        wrong = line[line["status"] != "ok"]
-        ax.plot(wrong["steps"], wrong["score"], linestyle="none", marker="x", markersize=8, color=colour)
+        at = line["steps"] * beside[arm]
+        ax.plot(at, line["score"], color=colour, marker=marker, markersize=3.5, alpha=0.75)
+        for row in line[line["status"] != "ok"].itertuples():
+            ax.annotate("×", (row.steps * beside[arm], row.score), xytext=(-7, 0), textcoords="offset points", ha="center",
+                        va="center", color=colour, annotation_clip=False)
         if arm in finals and rate == finals[arm].rate:
-            last = line.iloc[-1]
-            ax.plot([last["steps"], advice.steps], [last["score"], mean(finals[arm])], color=colour, linestyle="--",
-                    marker=marker, markevery=[1], markersize=5)
-            ends[ax, arm] = (advice.steps, mean(finals[arm]))
+            end = (advice.steps * beside[arm], mean(finals[arm]))
+            ax.plot([at.iloc[-1], end[0]], [line["score"].iloc[-1], end[1]], color=colour, linestyle="--", marker=marker,
+                    markevery=[1], markersize=5)
+            ends[ax, arm] = end
     ax.minorticks_off()
     ax.set_xticks(steps, [f"{count:,}" for count in steps])
     ax.margins(x=0.05, y=0.08)

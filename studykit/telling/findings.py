@@ -129,7 +129,7 @@ def costs(clock: "Clock", baseline: str = "") -> list[Fact]:
 
 def frugal(table: pd.DataFrame) -> list[Fact]:
     """Which arm has the best mean on each task, which are not shown behind it, and which of these train fewest
-    parameters and train quickest. ``table`` is of runs at one place."""
+    parameters and train quickest, several where their times are within ``costs.TIE``. ``table`` is of runs at one place."""
     facts = []
     for task, rows in table.groupby("task", sort=False):
         found = costs_of.by_arm(rows).set_index("arm")
@@ -138,7 +138,8 @@ def frugal(table: pd.DataFrame) -> list[Fact]:
         behind = [row["arm"] for row in gaps.to_dict("records") if comparisons.verdict(row) == "behind"]
         level = found.drop(index=behind)
         few, seconds = level["besides"].idxmin(), level["train_seconds"].dropna()
-        quick = seconds.idxmin() if len(seconds) else ""
+        quick = list(seconds.index[seconds <= (1 + costs_of.TIE) * seconds.min()])
+        alike = f" (within {100 * costs_of.TIE:g} %)" if len(quick) > 1 else ""
         told = f"On {found['task_title'].iloc[0]} {words.arm(best)} has the best mean, " \
                f"{words.number(found['score'][best], found.loc[best])}"
         if len(level) == 1:
@@ -147,7 +148,7 @@ def frugal(table: pd.DataFrame) -> list[Fact]:
             others = words.arms([arm for arm in level.index if arm != best])
             sentence = (f"{told}; not shown behind it: {others}. Among these {len(level)} it is {words.arm(few)} that "
                         f"trains the fewest parameters besides the head, {found['besides'][few]:,.0f}"
-                        f"{f', and {words.arm(quick)} is quickest' if quick else ''}.")
+                        f"{f', and {words.arms(quick)} {words.be(len(quick))} quickest{alike}' if quick else ''}.")
         facts.append(Fact("frugal", sentence, {"task": task, "best": best, "few": few, "quick": quick},
                           {"level": len(level), "besides": found["besides"][few]}))
     return facts or [EMPTY]

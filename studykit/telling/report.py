@@ -169,7 +169,7 @@ def claims_markdown(verdicts: pd.DataFrame, parts: pd.DataFrame) -> str:
 
 def advice_markdown(reports: pd.DataFrame, budgets: pd.DataFrame) -> str:
     """What to take with so many examples, or within so many seconds, and how sure that is: the chance that the
-    arm lies within a point of the best, over tasks and places, and the lowest of these."""
+    arm lies within a point of the best, over tasks and places, and the lowest of these with its place."""
     rows = []
     if len(reports):
         found = advice.chances(reports)
@@ -202,13 +202,15 @@ def _length(runs: pd.DataFrame) -> str:
 def _advised(found: pd.DataFrame, groups: pd.Series, besides: dict[str, str], order: list[str]) -> list[list[str]]:
     """A row a group, in this order, with what is said ``besides`` its name."""
     advised = advice.advice(found, groups).set_index("group")
-    rows = []
+    axis, rows = words.axis_of(found), []
     for group in order:
         row = advised.loc[group]
+        lowest = found.loc[row["lowest"]] if row["arm"] else None
         where = words.counted(int(row["where"]), "comparison")
-        sure = f"{100 * row['sure']:.0f} % (lowest of {where}: {100 * row['least']:.0f} %)"
+        sure = "–" if lowest is None else (f"{100 * row['sure']:.0f} % (lowest of {where}: {100 * row['least']:.0f} %, "
+                                           f"{lowest['task_title']} with {_place(axis, lowest[axis])})")
         rows.append([", ".join(filter(None, (group, besides.get(group)))),
-                     f"`{row['arm']}`" if row["arm"] else "cannot tell: no arm learnt", sure if row["arm"] else "–"])
+                     f"`{row['arm']}`" if row["arm"] else "cannot tell: no arm learnt", sure])
     return rows
 
 

@@ -308,3 +308,19 @@ def test_the_table_of_advice_says_where_tf_idf_is_better_and_how_long_calls_take
     last = advice.table(rows).splitlines()[-1]
     assert last.startswith("2 sets; of each minute that was given a call took 167 s at most.")
     assert "in 1 of 2 calls: b (10). Decisions: take 2, floor 1." in last
+    known = [{**each, "best": {"arm": "lora", "score": score}} for each, score in zip(rows, (53.0, 51.0, 90.0), strict=True)]
+    last = advice.table(known).splitlines()[-1]
+    assert "In 10 minutes it is behind the best arm of study domains by 2.0 points in the mean of 2 sets" in last
+    assert "at most by 3.0." in last
+    assert "In 3 minutes" not in last and "| lora 53.0 |" in advice.table(known)
+
+
+def test_the_best_arm_is_chosen_on_other_seeds_than_it_is_valued_on():
+    """Of two arms that take turns each is chosen where it is worse."""
+    task = tasks.Task(name="a", columns=["text"], labels=["no", "yes"], metrics=["accuracy"])
+    right = {("full", 0): 8, ("lora", 0): 6, ("full", 1): 5, ("lora", 1): 8, ("head", 0): 10}  # of ten answers
+    runs = pd.DataFrame([{"arm": arm, "seed": seed, "fraction": 1.0, "labels": np.ones(10, int),
+                          "predictions": (np.arange(10) < count).astype(int)} for (arm, seed), count in right.items()])
+    found = advice.best(task, runs)
+    assert found == {"arm": "lora", "seeds": 2, "study": "domains", "score": 55.0}
+    assert advice.best(task, runs.assign(fraction=0.1)) is None

@@ -13,13 +13,16 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.special
 
-from studykit import paths, study
+from studykit import methods, paths, study
+from studykit.advise import racing
 from studykit.evidence import deciding, stats, truths
-from studykit.evidence.deciding import Raced, Round, decide, left, settled
+from studykit.evidence.deciding import Raced, Round, decide, first, left, settled
 from studykit.study import records
+from studykit.telling import report
 
 PAGE = Path(__file__).parents[1] / "docs" / "advice.md"
 RESAMPLES = 200
@@ -328,6 +331,30 @@ def test_the_gap_in_the_race_is_on_the_same_rows():
     error = np.std([20.0, 0.0, 15.0], ddof=1)
     rung = Round(scores, moved)
     assert left(rung, ["lora", "head"], [rung]) == [("lora", 2.0, 0.0), ("head", 10.0, pytest.approx(error))]
+
+
+def test_of_those_that_a_race_cannot_tell_apart_the_formerly_better_goes_on():
+    rng, known = np.random.default_rng(0), ["adapter", "full", "lora", "head"]
+    noisy = block(rng, {"head": 49.7, "lora": 48.0, "adapter": 47.9, "full": 70.0}, 2.0)
+    assert first(noisy, known, 2) == ["full", "adapter"] and first(noisy, known, 9) == ["full", "adapter", "lora", "head"]
+    clear = block(rng, {"head": 60.0, "lora": 48.0, "adapter": 47.9, "full": 70.0}, 2.0)
+    assert first(clear, known, 2) == ["full", "head"]
+    same = Round({"head": 50.0, "full": 50.0}, np.full((200, 2), 50.0), 0.0)
+    assert first(same, known) == ["full"]
+    assert first(block(rng, {3e-3: 71.0, 1e-3: 70.0}, 1.0), [1e-3, 3e-3]) == [1e-3]  # rates, the middle first
+
+
+def test_what_former_studies_saw_of_the_methods_is_what_the_records_say():
+    """Mean ranks of the arms that a call compares, over all places where one of them learnt."""
+    ranks = []
+    for name in (report.DOMAINS, report.WHOLE, report.LARGER):
+        runs = report.evidence(name).reports
+        runs = runs[runs.groupby(["task", "fraction"])["learnt"].transform("any")]
+        means = runs.assign(better=runs["better"] * runs["score"]).groupby(["task", "fraction", "arm"])["better"].mean()
+        ranks.append(means.unstack()[list(racing.FORMER)].dropna().rank(axis=1, ascending=False))
+    ranks = pd.concat(ranks)
+    assert len(ranks) > 10 and ranks.mean().sort_values().index.tolist() == list(racing.FORMER)
+    assert set(racing.FORMER) == set(methods.USUAL)
 
 
 def test_rows_that_all_answer_alike_are_no_proof():

@@ -18,7 +18,8 @@ TIMED = 4  # steps
 BATCH = 16  # examples a step
 WHOLE, FROZEN = ("full", "last_k"), 0.7  # methods that train whole matrices; what a step of others takes beside theirs
 PASSES = 10  # over the data, that no training exceeds
-LEAST, SMALL, LONG = 24, 64, 256  # steps of a training: the fewest; few; and enough, however many rows there are
+LEAST, SMALL = 24, 64  # steps of a training: the fewest; and few
+ENOUGH = (256, 128, SMALL, LEAST)  # steps that a plan should reach: with too few, arms lose that only learn slowly
 ROWS = (100, 1500)  # the fewest and the most rows that a run is scored on
 BRIEF = (16, 32)  # steps of the race's rungs, at least
 END = (6.0, 0.01)  # seconds for what comes last, the model's folder and the page, and that share of the time
@@ -137,16 +138,14 @@ def longest(lengths: np.ndarray, limit: int, pace: Pace, seconds: float) -> int:
 def planned(pace: Pace, arms: int, lengths: np.ndarray, others: int, classes: int, seconds: float) -> Plan:
     """The plan for training rows of these lengths and ``others`` more rows, of so many classes, in so many seconds.
 
-    Of the plans' shapes the richest is taken in which a training still passes over half of the data, or is ``LONG``.
+    Of the plans' shapes the richest is taken whose trainings are long enough, or, where none is, the next length down.
     Raises ``ValueError`` where nothing fits, with the minutes that would do.
     """
     rows = len(lengths)
-    enough = np.clip(rows / 32, SMALL, LONG)
     plans = [_fitting(shape, pace, arms, lengths, others, classes, KEPT * seconds) for shape in SHAPES]
-    if best := next((plan for plan in plans if plan and plan.steps >= enough), None):
-        return best
-    if best := next((plan for plan in plans if plan and plan.steps >= SMALL), None) or next(filter(None, plans), None):
-        return best
+    for enough in ENOUGH:
+        if best := next((plan for plan in plans if plan and plan.steps >= min(enough, _most(rows))), None):
+            return best
     for minutes in range(1, 10_000):
         if _fitting(SHAPES[-1], pace, arms, lengths, others, classes, KEPT * 60.0 * minutes):
             raise ValueError(f"{seconds / 60:.1f} minutes are too few to train anything on these {rows} rows here: give at "
@@ -175,6 +174,7 @@ def _ladder(most: int) -> list[int]:
 
 def _of(shape, steps, pace, arms, lengths, others, classes, seconds) -> Plan:
     rates, finalists, rounds, curve = shape
+    curve = curve and _reads_all(steps, len(lengths))
     tokens, costs = float(lengths.mean()), sorted(pace.token.values(), reverse=True)
     step, dear = BATCH * tokens * float(np.mean(costs)), BATCH * tokens * costs[0]
     score_rows = int(np.clip(0.15 * steps * step / (pace.scored * tokens), *ROWS))
@@ -198,7 +198,11 @@ def passes(steps: int, rows: int) -> float:
 
 def reads_all(plan: Plan, rows: int) -> bool:
     """Whether a training reads all of its rows, so that more labels could tell."""
-    return BATCH * plan.steps >= round((1 - tasks.SELECTION_SHARE) * rows)
+    return _reads_all(plan.steps, rows)
+
+
+def _reads_all(steps: int, rows: int) -> bool:
+    return BATCH * steps >= round((1 - tasks.SELECTION_SHARE) * rows)
 
 
 def sentences(plan: Plan, minutes: float, arms: int, rows: int) -> tuple[str, ...]:

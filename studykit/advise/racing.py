@@ -3,6 +3,7 @@
 import dataclasses
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from studykit.tasks.packing import packed
 
 RACE_SEED = 1000
 LOOKS = 6  # rounds of the finals, at most: together they score nine rows of ten
+FORMER = ("adapter", "full", "lora", "bitfit", "head")  # by their mean rank in the studies on record, the best first
 RACE = LOOKS  # the part of train that the race is scored on: another than that of any round
 
 
@@ -41,10 +43,14 @@ def race(session: Session) -> None:
             raise
     if session.rung is None:
         raise TimeUp
-    scores = session.rung.scores
-    session.finalists = sorted(scores, key=lambda label: -scores[label])[:plan.finalists]
+    session.finalists = deciding.first(session.rung, _former(arms), plan.finalists)
     session.trials = [(dataclasses.replace(trial, kept=_went_on(session, trial)), record)
                       for trial, record in session.trials]
+
+
+def _former(arms: dict[str, Arm]) -> list[str]:
+    """Labels by what former studies saw of their methods; those that none had, after them."""
+    return sorted(arms, key=lambda label: (*FORMER, arms[label].method).index(arms[label].method))
 
 
 def _middle(arm: Arm) -> float:
@@ -52,13 +58,14 @@ def _middle(arm: Arm) -> float:
 
 
 def _over(session: Session, rung: int) -> None:
-    """A rung has been run: each arm's best rate, the middle one of those that are as good, and the scores there."""
+    """A rung has been run: each arm's best rate, the middle one where that cannot be told from it, and the scores there."""
     rates, rows = {}, {}
     for label, arm in session.study.arms.items():
-        own = [(trial.rate, session.bench.row(record)) for trial, record in session.trials
-               if (trial.arm, trial.rung) == (label, rung)]
+        own = {trial.rate: session.bench.row(record) for trial, record in session.trials
+               if (trial.arm, trial.rung) == (label, rung)}
         if own:
-            rates[label], rows[label] = max(own, key=lambda pair: (better(pair[1]), pair[0] == _middle(arm)))
+            rates[label], = deciding.first(_round(own), sorted(own, key=lambda rate: rate != _middle(arm)))
+            rows[label] = own[rates[label]]
     session.rates, session.rung, session.rungs = rates, _round(rows), rung + 1
     _decide(session)
 
@@ -83,7 +90,7 @@ def better(row: pd.Series) -> float:
     return float(row["better"] * row["score"])
 
 
-def _round(rows: dict[str, pd.Series]) -> deciding.Round:
+def _round(rows: dict[Any, pd.Series]) -> deciding.Round:
     """Scores of rows of a table on the same examples, and on resampled ones."""
     table = pd.DataFrame(list(rows.values()))
     if unscored := [name for name, row in rows.items() if row["score"] != row["score"]]:

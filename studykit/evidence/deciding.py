@@ -11,6 +11,7 @@ import scipy.special
 
 from studykit.evidence.truths import HELD, LEVEL, Evidence, Raced, Round, bound, evidence, told
 
+TWO = 1.96  # standard errors
 MOST = 50  # rounds that are worth a thought, where nobody plans how many
 LIKELY = 2 / 3  # the least probability of being above all floors with which an arm is named: a floor needs no fine-tuning
 TIMES = (1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # as many labels
@@ -50,10 +51,28 @@ def left(rung: Round, labels: Collection[str], rounds: Sequence[Round]) -> list[
     names = list(rung.scores)
     means = {name: np.mean([block.scores[name] for block in rounds]) for name in names if name in rounds[0].scores}
     leader = max(means or rung.scores, key=(means or rung.scores).__getitem__)
-    away = rung.moved[:, [names.index(leader)]] - rung.moved
+    return [gap for gap in _gaps(rung, leader) if gap.label in labels]
+
+
+def first(rung: Round, known: Sequence, number: int = 1) -> list:
+    """So many labels that go on, in order: again and again, of those that are left, the best; or, of those that rows alone
+    would set apart from it by as much once in twenty times, the first in ``known``, which names them all."""
+    there: list = list(rung.scores)
+    chosen: list = []
+    while there and len(chosen) < number:
+        leader = max(there, key=rung.scores.__getitem__)
+        alike = [gap.label for gap in _gaps(rung, leader) if gap.label in there and gap.gap <= TWO * gap.error]
+        chosen.append(min(alike, key=known.index))
+        there.remove(chosen[-1])
+    return chosen
+
+
+def _gaps(rung: Round, leader) -> list[Raced]:
+    """How far each label of a round lies behind this one, and by how much other rows would move that."""
+    away = rung.moved[:, [list(rung.scores).index(leader)]] - rung.moved
     errors = np.hypot(away.std(0, ddof=1), np.sqrt(2) * rung.step).tolist()
-    return [Raced(name, rung.scores[leader] - rung.scores[name], error)
-            for name, error in zip(names, errors, strict=True) if name in labels]
+    return [Raced(name, rung.scores[leader] - score, error)
+            for (name, score), error in zip(rung.scores.items(), errors, strict=True)]
 
 
 def decide(rounds: Sequence[Round], raced: Sequence[Raced] = (), *, cost: Mapping[str, float], floors: Collection[str] = (),

@@ -137,8 +137,8 @@ def table(rows: list[dict]) -> str:
     for minutes in sorted({row["minutes"] for row in rows}):
         known = [row for row in judged if row["minutes"] == minutes and row.get("best")]
         if regrets := [row["best"]["score"] - row["score"] for row in known]:
-            told.append(f"In {minutes:g} minutes it is behind the best arm of study {STUDY} by {np.mean(regrets):.1f} points "
-                        f"in the mean of {len(regrets)} sets, at most by {max(regrets):.1f}.")
+            told.append(f"In {minutes:g} minutes it is behind the best arm of study {STUDY} by {np.mean(regrets):.1f} "
+                        f"points in the mean of {len(regrets)} sets, at most by {max(regrets):.1f}.")
     kinds = collections.Counter(row["kind"] for row in rows)
     told.append("Decisions: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()) + ".")
     return (HEADER + "".join(cell(row) for row in sorted(rows, key=lambda row: (row["set"], row["minutes"])))

@@ -42,8 +42,8 @@ def test_of_several_that_will_do_the_cheapest_is_named_and_the_others_too():
 
 
 @pytest.mark.parametrize(("more", "expected"), [
-    ({"more_minutes": 12.4}, "About 13 minutes more would settle it"),
-    ({"more_rounds": 14.0}, "About 14 rounds of finals instead of 4 would settle it"),
+    ({"more_rounds": 14.0, "more_minutes": 12.4}, "About 10 more rounds of finals, 13 minutes, would settle it"),
+    ({"more_rounds": 5.0}, "About 1 more round of finals would settle it"),
     ({"more_labels": 4}, "about 2,400 labelled rows instead of 600 would"),
     ({}, "neither more trainings of this length nor more labels within reach")])
 def test_what_it_would_take_to_tell(more, expected):

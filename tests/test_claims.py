@@ -83,6 +83,14 @@ def test_a_margin_is_an_argument():
     assert verdicts(table, margin=4.0).loc["match_all_data", "verdict"] == "upheld"
 
 
+def test_where_no_part_has_an_estimate_there_is_no_evidence_on_a_task():
+    table = runs(EQUAL, seeds=5)
+    found = paper.parts(table[~(table["task"].eq("cola") & table["arm"].eq("bitfit"))], pd.DataFrame())
+    shown = paper.without_evidence(paper.judge(found), found).set_index("claim")
+    assert shown.loc["match_all_data", "cola"] == "no evidence" != shown.loc["match_all_data", "mrpc"]
+    assert "no evidence" not in set(shown["verdict"])
+
+
 EVERY = {"match_all_data", "match_fractions", "stable", "ahead_between", "adapters_vary", "gain_over_head", "gain_over_full"}
 LOST = {
     "no run of an arm": lambda table: table[~(table["task"].eq("cola") & table["arm"].eq("bitfit"))],

@@ -136,8 +136,8 @@ def test_the_answer_is_two_sentences_of_the_last_place(table):
                       "behind `all` on Essays and `none` matches `all` on Prices.")
     open_ = stats.paired_gaps(table.assign(learnt=False))
     nothing, = said(facts.answer(open_))
-    assert nothing == ("With all of the data, no arm is shown ahead of `all`, behind it, or level with it. `all` has not "
-                       "learnt on Essays and Prices, so nothing can be told there.")
+    assert nothing == ("With all of the data, `few` and `none` are not shown ahead of `all`, behind it, or level with it on "
+                       "Essays and Prices. `all` has not learnt on Essays and Prices, so no gap to it can be told there.")
 
 
 def test_no_gap_fact_contradicts_its_numbers():
@@ -286,6 +286,10 @@ def test_claims_are_counted():
     verdicts = pd.DataFrame([{"statement": "A", "verdict": "refuted", "parts": 3},
                              {"statement": "B", "verdict": "undecided", "parts": 3}])
     assert said(facts.claims(verdicts)) == ["Of 2 claims: 0 upheld, 1 refuted and 1 undecided.", "Refuted: “A”."]
+    on = facts.claims(verdicts.assign(mrpc=["refuted"] * 2, cola=["undecided"] * 2), {"mrpc": "MRPC", "cola": "CoLA"})
+    assert on[1].sentence == "Refuted: “A” (on MRPC)."
+    on = facts.claims(verdicts.assign(mrpc=["refuted"] * 2, cola=["refuted"] * 2), {"mrpc": "MRPC", "cola": "CoLA"})
+    assert on[1].sentence == "Refuted: “A” (on both tasks)."
     assert said(facts.claims(verdicts.assign(parts=[3, 0])))[0].endswith(
         "1 undecided; 1 of these untested, since no run that it is about is on record.")
 
@@ -393,3 +397,13 @@ def test_where_one_task_differs_it_is_named_once():
     fact, = facts.gaps(stats.paired_gaps(runs(levels)), most=1)
     assert fact.sentence == ("`few` against `all` with all of the data: behind on Essays by 5.0 points; a match on Prices "
                              "and Letters.")
+
+
+@pytest.mark.parametrize(("source", "encoder", "told"), [
+    ("mini", "mini", "Tasks and encoder are a miniature"), ("rows.csv", "mini", "The encoder is the bundled miniature"),
+    ("hub", "org/encoder", "")])
+def test_what_is_of_the_miniature_is_said_to_be(source, encoder, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STUDYKIT_HOME", str(tmp_path))
+    facts.Story(types.SimpleNamespace(name="own", source=source, encoder=encoder), "20_your_data")
+    out = capsys.readouterr().out
+    assert told in out and bool(out) == bool(told)

@@ -317,6 +317,8 @@ def test_the_card_says_what_the_advice_says(tmp_path, kind, classes):
     assert "None" not in body and str(tmp_path) not in body
     for row in given.contenders:
         assert f"| {row.label}" in body
+    left = [row.label for row in given.contenders if not row.finalist]
+    assert (f"Left in the race: {', '.join(left)}. Score and gap are from there." in body) == bool(left)
     assert huggingface_hub.ModelCard(text).data.pipeline_tag == "text-classification"
 
 

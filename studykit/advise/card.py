@@ -80,11 +80,13 @@ def _scores(advice: Advice) -> list[str]:
     if advice.contenders:
         lines += ["", "What was compared, on parts of the training rows that each run did not train on:", "",
                   f"| | {metric.axis}, mean | runs | behind the choice (interval) |", "|---|---|---|---|"]
-    return lines + [_row(advice, row) for row in advice.contenders]
+    left = [row.label for row in advice.contenders if not row.finalist]
+    told = ["", f"Left in the race: {', '.join(left)}. Score and gap are from there."] if left else []
+    return lines + [_row(advice, row) for row in advice.contenders] + told
 
 
 def _row(advice: Advice, row: Contender) -> str:
-    """An arm or a floor of the table. One that left in the race has its score from there, and no gap to the finals."""
+    """An arm or a floor of the table. One that left in the race has its score and its gap from there."""
     metric = tasks.made(advice.task, "the advice").metric
     mean = _digits(sum(row.scores) / len(row.scores), metric) if row.scores else "–"
     name = row.label + (f" at {row.rate:g}" if row.rate else "") + (" (a floor)" if row.kind == "floor" else "")

@@ -135,17 +135,20 @@ def longest(lengths: np.ndarray, limit: int, pace: Pace, seconds: float) -> int:
     return min(fitting[-1], limit)
 
 
-def planned(pace: Pace, arms: int, lengths: np.ndarray, others: int, classes: int, seconds: float) -> Plan:
+def planned(pace: Pace, arms: int, lengths: np.ndarray, others: int, classes: int, seconds: float, former: int = 0) -> Plan:
     """The plan for training rows of these lengths and ``others`` more rows, of so many classes, in so many seconds.
 
-    Of the plans' shapes the richest is taken whose trainings are long enough, or, where none is, the next length down.
-    Raises ``ValueError`` where nothing fits, with the minutes that would do.
+    Of the plans' shapes the richest is taken whose trainings are long enough, or, where none is, the next length down. Its
+    trainings have as many steps as ``former`` ones, so that these count, unless they could have twice as many. Raises
+    ``ValueError`` where nothing fits, with the minutes that would do.
     """
     rows = len(lengths)
     plans = [_fitting(shape, pace, arms, lengths, others, classes, KEPT * seconds) for shape in SHAPES]
     for enough in ENOUGH:
         if best := next((plan for plan in plans if plan and plan.steps >= min(enough, _most(rows))), None):
-            return best
+            same = [plan for shape in SHAPES if former < best.steps < 2 * former and (
+                plan := _fitting(shape, pace, arms, lengths, others, classes, KEPT * seconds, [former]))]
+            return next(iter(same), best)
     for minutes in range(1, 10_000):
         if _fitting(SHAPES[-1], pace, arms, lengths, others, classes, KEPT * 60.0 * minutes):
             raise ValueError(f"{seconds / 60:.1f} minutes are too few to train anything on these {rows} rows here: give at "
@@ -157,9 +160,9 @@ def _most(rows: int) -> int:
     return max(100, math.ceil(PASSES * rows / BATCH))
 
 
-def _fitting(shape, pace, arms, lengths, others, classes, seconds) -> Plan | None:
-    """The plan of a shape with the most steps that fit; ``None`` where not even ``LEAST`` do."""
-    for steps in sorted(_ladder(_most(len(lengths))), reverse=True):
+def _fitting(shape, pace, arms, lengths, others, classes, seconds, ladder=()) -> Plan | None:
+    """The plan of a shape with the most steps, of those of a ladder, that fit; ``None`` where none do."""
+    for steps in sorted(ladder or _ladder(_most(len(lengths))), reverse=True):
         plan = _of(shape, steps, pace, arms, lengths, others, classes, seconds)
         if sum(plan.seconds.values()) <= seconds:
             return plan

@@ -105,7 +105,10 @@ def begun(question: Question, purse: Purse, told: Callable[[Advice, Texts], None
     pace = planning.measured(question.study(min(planning.LENGTHS[0], limit)), folder / "pace.json")
     length = planning.longest(lengths, limit, pace, purse.seconds)
     study, seen = question.study(length), np.minimum(lengths, length)
-    plan = planning.planned(pace, len(question.arms), seen, len(sets["validation"]), len(task.labels), purse.seconds)
+    file = paths.runs(question.name) / "advice.json"
+    before = read(file) if file.is_file() else None
+    plan = planning.planned(pace, len(question.arms), seen, len(sets["validation"]), len(task.labels), purse.seconds,
+                            _former(before, question, study))
     sets, *_ = runs.encodings(task, question.source, at, length)
     identity = _identity(question, digest, plan)
     known = _answered(folder).get(identity, 0) >= question.minutes
@@ -113,10 +116,24 @@ def begun(question: Question, purse: Purse, told: Callable[[Advice, Texts], None
     rows = {split: list(zip(*(data[split][column][:] for column in task.columns), strict=True)) for split in sets}
     session = Session(question, identity, study, plan, bench, sets, rows, account + more + without,
                       tuple(tasks.oddities(task, data, tokenizer, length)), told)
-    file = paths.runs(question.name) / "advice.json"
-    session.before = read(file) if file.is_file() else None
+    session.before = before
     line.show(" ".join(planning.sentences(plan, question.minutes, len(question.arms), len(lengths))))
     return session
+
+
+def same_question(known: Advice, question: Question, study: Study) -> bool:
+    """Whether an earlier call's advice is about the same rows, encoder, margin and metrics."""
+    asked = study.data_digest(question.name), question.encoder, question.margin
+    metrics = question.task.model_dump(mode="json")["metrics"]
+    return known.decision is not None and known.task.get("metrics") == metrics and (
+        known.digest, known.encoder, known.decision.margin) == asked
+
+
+def _former(known: Advice | None, question: Question, study: Study) -> int:
+    """The steps of an earlier call's trainings, where more rounds of these would settle the same question; else 0."""
+    if known is None or not same_question(known, question, study) or known.max_length != study.design.max_length:
+        return 0
+    return known.steps if known.decision and known.decision.more_rounds else 0
 
 
 def _fitting(question: Question) -> tuple[Question, int | None, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from studykit import methods, paths, tasks
 from studykit.advise import calibration, floors, keeping, planning, racing
 from studykit.advise.advice import Advice, Contender, Curve, Promise
 from studykit.advise.running import TimeUp
-from studykit.advise.session import Session, Texts
+from studykit.advise.session import Session, Texts, same_question
 from studykit.evidence import curves, stats
 from studykit.study import runs
 from studykit.tasks import Encodings
@@ -33,7 +33,7 @@ def curve(session: Session) -> None:
             f"in {session.question.minutes:g} minutes a training sees {planning.BATCH * plan.steps:,} of {rows:,} rows, so "
             "more labels would not be read: give it more time first"))
         return
-    if choice in session.study.arms and not plan.curve and not session.bench.read_only:
+    if choice in session.study.arms and not plan.curve:
         session.curve = Curve(reason="there was no time for trainings on fewer labels: give it more minutes")
         return
     points = [(rows, racing.better(row), k) for k, row in _rounds_of(session, choice)]
@@ -43,9 +43,10 @@ def curve(session: Session) -> None:
             for share in SHARES:
                 points.append((round(share * rows), _at(session, choice, share, k), k))
     session.curve = _curve(session, points)
-    if len(points) < len(SHARES) * rounds + rounds and session.curve.gain is None:
-        session.curve = dataclasses.replace(session.curve, reason="the minutes were over before all trainings on fewer "
-                                            "labels were made, so give it more")
+    made, all_ = len(points) - rounds, len(SHARES) * rounds
+    if made < all_ and session.curve.gain is None:
+        session.curve = dataclasses.replace(session.curve, reason=f"the minutes were over when {made} of {all_} trainings "
+                                            "on fewer labels had been made, so give it more")
 
 
 def _rounds_of(session: Session, choice: str) -> list[tuple[int, pd.Series]]:
@@ -157,10 +158,7 @@ def earlier(session: Session) -> Advice | None:
     known, question = session.before, session.question
     if session.bench.read_only or session.rounds or known is None or known.decision is None:
         return None
-    asked = session.study.data_digest(question.name), question.encoder, question.margin
-    metrics = known.task.get("metrics") == session.task.model_dump(mode="json")["metrics"]
-    trained = any(row.trained for row in known.contenders)
-    if (known.digest, known.encoder, known.decision.margin) != asked or not metrics or not trained:
+    if not same_question(known, question, session.study) or not any(row.trained for row in known.contenders):
         return None
     return dataclasses.replace(known, stopped=session.stopped)
 

@@ -252,6 +252,16 @@ def judge(found: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame
     return table
 
 
+def without_evidence(verdicts: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """The table of ``judge`` with ``no evidence`` on a task where no part of a claim has an estimate."""
+    silent = found["estimate"].isna().groupby([found["claim"], found["task"]]).all()
+    table = verdicts.set_index("claim")
+    for claim, task in silent.index[silent]:
+        if task in table:
+            table.loc[claim, task] = "no evidence"
+    return table.reset_index()
+
+
 def across(judged: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The verdicts of several studies: a row per claim with its ``statement``, and a column per study, by name; ``untested``
     where a study has no part of a claim, and a study without verdicts has no column."""

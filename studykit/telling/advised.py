@@ -95,11 +95,10 @@ def _cannot(advice: Advice, decided: Decision) -> str:
 
 def _would(advice: Advice, decided: Decision) -> str:
     """What it would take to settle it, with a space before it; of what ended early only where that is known."""
-    if decided.more_minutes:
-        return f" About {_minutes(decided.more_minutes)} more would settle it, if scores stay as they are."
     if decided.more_rounds:
-        rounds = words.counted(math.ceil(decided.more_rounds), "round")
-        return f" About {rounds} of finals instead of {decided.rounds} would settle it, if scores stay as they are."
+        rounds = words.counted(math.ceil(decided.more_rounds) - decided.rounds, "more round")
+        takes = f", {_minutes(decided.more_minutes)}," if decided.more_minutes else ""
+        return f" About {rounds} of finals{takes} would settle it, if scores stay as they are."
     if decided.more_labels:
         rows = sum(advice.rows.values())
         enough = f"{_round(decided.more_labels * rows):,} labelled rows instead of {rows:,}"

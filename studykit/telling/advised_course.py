@@ -9,7 +9,7 @@ from studykit.telling import words
 from studykit.telling.advised_parts import arms, floors_of, mean, runs, unit
 from studykit.telling.story import Fact
 
-AGAIN = "Run it again with more minutes: it goes on from its records."
+AGAIN = "Run it again with more minutes."
 
 
 def reading(advice: Advice) -> list[Fact]:
@@ -82,7 +82,7 @@ def elapsed(advice: Advice) -> list[Fact]:
         stages = [f"{stage} {seconds:.1f} s" for stage, seconds in advice.spent.items()]
         given, spent = words.counted(round(60 * advice.minutes), "second"), sum(advice.spent.values())
         facts.append(Fact("spent", f"Of {given} its stages took {spent:.1f} s: {words.listed(stages, 9)}. What had a record "
-                          "was read.",
+                          "was read: what it took then is not counted.",
                           numbers=dict(advice.spent)))
     timed = [row for row in arms(advice) if row.seconds and row.finalist]
     if took := [f"{words.arm(row.label)} {row.seconds:.3g} s" for row in timed]:

@@ -48,14 +48,16 @@ def caption(advice: Advice, name: str) -> str:
                if len(advice.task["labels"]) <= GRID else
                f"the {PAIRS} most confused pairs of classes: how many rows of how many of the true class")
     forecast = "" if advice.curve.gain is None else "hollow: the forecast for twice as many, with its 95 % interval; "
+    hollow = " Hollow: it left before the finals, and its gap is that of the race." if any(
+        not row.finalist and row.gap is not None for row in arms(advice)) else ""
     return {
         "certainty": "how far each is from the choice, with its interval; at the right the probability that it is within "
-                     f"{margin} of the best. Grey band: the difference does not matter. Hollow: it left before the "
-                     "finals. Arrow with a number: beyond the panel.",
+                     f"{margin} of the best. Grey band: the difference does not matter.{hollow} Arrow with a number: "
+                     "beyond the panel.",
         "learning_curve": f"{of['metric_axis']} of the choice by labels that it trained on (log axis). Dot: a training; "
                           f"tick: the mean; {forecast}dotted: the best floor. The vertical axis does not start at zero.",
         "race": f"{of['metric_axis']} by optimiser steps, one training a dot, a line an arm and rate; it ends where it "
-                "left. × beside: collapsed or diverged. Dashed: to the mean of the finals. Arms stand side by side.",
+                "left. × above: collapsed or diverged. Dashed: to the mean of the finals. Arms stand side by side.",
         "answers": f"{answers}. Rows that decided nothing, first run of the choice."}[name]
 
 
@@ -193,7 +195,7 @@ def race(advice: Advice, width: float = style.WIDTH) -> Figure:
         at = line["steps"] * beside[arm]
         ax.plot(at, line["score"], color=colour, marker=marker, markersize=3.5, alpha=0.75)
         for row in line[line["status"] != "ok"].itertuples():
-            ax.annotate("×", (row.steps * beside[arm], row.score), xytext=(-7, 0), textcoords="offset points", ha="center",
+            ax.annotate("×", (row.steps * beside[arm], row.score), xytext=(0, 7), textcoords="offset points", ha="center",
                         va="center", color=colour, annotation_clip=False)
         if arm in finals and rate == finals[arm].rate:
             end = (advice.steps * beside[arm], mean(finals[arm]))

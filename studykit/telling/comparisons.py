@@ -210,7 +210,7 @@ def answer(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
     rows = rows[compared] if compared.any() else rows
     kinds = rows.assign(kind=[verdict(row, margin) for row in rows.to_dict("records")])
     baseline, tasks = words.arm(rows["baseline"].iloc[0]), rows["task"].nunique()
-    shown, open_ = [], []
+    shown, open_, tried = [], [], list(dict.fromkeys(rows["arm"]))
     for arm, part in kinds.groupby("arm", sort=False):
         for kind in ("behind", "ahead", "match"):
             if titles := list(part.loc[part["kind"] == kind, "task_title"]):
@@ -220,10 +220,11 @@ def answer(gaps: pd.DataFrame, margin: Margin = 1.0) -> list[Fact]:
         if rest := list(part.loc[part["kind"].isin(["undecided", "untold"]) & part["learnt"].astype(bool), "task_title"]):
             open_.append(f"{words.arm(arm)} on {_tasks(rest, tasks)}")
     first = where + (f"{words.listed(shown, 6)}." if shown
-                     else f"no arm is shown ahead of {baseline}, behind it, or level with it.")
+                     else f"{words.arms(tried)} {words.be(len(tried))} not shown ahead of {baseline}, behind it, or level "
+                          f"with it on {words.listed(dict.fromkeys(rows['task_title']), 4)}.")
     second = f" Open: {words.listed(open_, 6)}." if shown and open_ else ""
     silent = list(dict.fromkeys(rows.loc[~rows["learnt"].astype(bool), "task_title"]))
-    untold = f" {baseline} has not learnt on {words.listed(silent, 9)}, so nothing can be told there." if silent else ""
+    untold = f" {baseline} has not learnt on {words.listed(silent, 9)}, so no gap to it can be told there." if silent else ""
     return [Fact("answer", first[0].upper() + first[1:] + second + untold + without, {"baseline": rows["baseline"].iloc[0]})]
 
 

@@ -1,6 +1,7 @@
 """Facts about how a study was made: spreads, rates, clocks, and the verdicts on claims."""
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -228,8 +229,9 @@ def across(verdicts: pd.DataFrame) -> list[Fact]:
                          numbers={"open": open_in_all})]
 
 
-def claims(verdicts: pd.DataFrame) -> list[Fact]:
-    """Of ``paper.judge``: how many claims are upheld, refuted or undecided, and which."""
+def claims(verdicts: pd.DataFrame, titles: Mapping[str, str] | None = None) -> list[Fact]:
+    """Of ``paper.judge``: how many claims are upheld, refuted or undecided, and which; with ``titles`` by task, on which
+    tasks each of these is so by itself."""
     if verdicts.empty:
         return [Fact("empty", "There is no claim to judge: the runs that they are about are not on record.")]
     count = verdicts["verdict"].value_counts()
@@ -239,6 +241,13 @@ def claims(verdicts: pd.DataFrame) -> list[Fact]:
     facts = [Fact("claims", f"Of {words.counted(len(verdicts), 'claim')}: {words.listed(parts)}{untested}.",
                   numbers={kind: int(number) for kind, number in count.items()})]
     for kind in ("upheld", "refuted"):
-        if statements := list(verdicts.loc[verdicts["verdict"] == kind, "statement"]):
-            facts.append(Fact(kind, f"{kind.capitalize()}: {words.listed([f'“{text}”' for text in statements], 9)}."))
+        told = [f"“{row['statement']}”{_where(row, kind, titles or {})}"
+                for row in verdicts[verdicts["verdict"] == kind].to_dict("records")]
+        facts += [Fact(kind, f"{kind.capitalize()}: {words.listed(told, 9)}.")] if told else []
     return facts
+
+
+def _where(row: Mapping, kind: str, titles: Mapping[str, str]) -> str:
+    there = [title for task, title in titles.items() if row.get(task) == kind]
+    named = words.all_of(len(there), "task") if len(there) == len(titles) > 1 else words.listed(there)
+    return f" (on {named})" if there else ""

@@ -68,7 +68,8 @@ td, th {{ text-align: left; padding: .3rem .8rem .3rem 0; vertical-align: top }}
 .card {{ border-left: 4px solid #ddd; padding-left: .8rem; margin: 0 0 1.2rem }} .card p {{ margin: .2rem 0 }}
 .text, pre {{ white-space: pre-wrap; overflow-wrap: anywhere }} pre {{ background: #f2f2f2; padding: .6rem }}
 h1, h2, p, li {{ overflow-wrap: anywhere }} td {{ overflow-wrap: break-word }}
-.upheld {{ color: #0072B2; font-weight: bold }} .refuted {{ color: #B64A00; font-weight: bold }} .undecided {{ color: #666 }}
+.upheld {{ color: #0072B2; font-weight: bold }} .refuted {{ color: #B64A00; font-weight: bold }}
+.undecided, .no-evidence {{ color: #666 }}
 @media (max-width: 40rem) {{
   figure div img {{ max-width: none; width: 40rem }}
   .claims th {{ display: none }} .claims td {{ display: block; border: 0; padding: .1rem 0 }}
@@ -142,7 +143,8 @@ def _verdicts(experiment: "Study", stories: list[tuple[str, dict]]) -> str:
 
 
 def _verdict(verdict: str, of: str) -> str:
-    return f'<td data-of="{html.escape(of)}"><span class="{html.escape(verdict)}">{html.escape(verdict)}</span></td>'
+    kind = html.escape(verdict.replace(" ", "-"))
+    return f'<td data-of="{html.escape(of)}"><span class="{kind}">{html.escape(verdict)}</span></td>'
 
 
 def _figure(experiment: "Study", stem: str, figure: dict) -> str:

@@ -223,10 +223,12 @@ def answer_markdown(found: Evidence) -> str:
     runs over shares collapsed or diverged."""
     told = facts.answer(found.gaps) + (facts.answer(found.budget_gaps) if len(found.budget_gaps) else [])
     claims = [dataclasses.replace(fact, sentence=fact.sentence.replace("Of ", "Of the paper's ", 1))
-              for fact in facts.claims(found.verdicts) if fact.kind in ("claims", "refuted")]
+              for fact in facts.claims(found.verdicts, plots.task_titles(found.parts)) if fact.kind in ("claims", "refuted")]
+    dull = [fact for fact in facts.rates(found.choices) if fact.kind == "no_rate"
+            and fact.about["arm"] in found.experiment.moving]
     fallen = [dataclasses.replace(fact, sentence=f"Over shares of the data {fact.sentence[0].lower()}{fact.sentence[1:]}")
               for fact in facts.not_ok(found.reports)]
-    return _bullets(told + claims + fallen)
+    return _bullets(told + claims + dull + fallen)
 
 
 def travels(found: Evidence) -> list[facts.Fact]:

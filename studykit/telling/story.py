@@ -32,6 +32,7 @@ class Fact:
 
 MINIATURE = ("*Tasks and encoder are a miniature, in a made-up language: of GLUE it has the tasks' titles alone. Its "
              "numbers show how methods work and say nothing about real encoders.*")
+ENCODER = "*The encoder is the bundled miniature: its numbers show how methods work and say nothing about real encoders.*"
 EMPTY = Fact("empty", "There is nothing to read here: no run is on record.")
 
 
@@ -51,8 +52,8 @@ class Story:
         if read and read.name != experiment.name:
             self.kept["of"] = f"study {read.about}"
         self._keep()
-        if (read or experiment).source == "mini":
-            shown(MINIATURE)
+        if "mini" in ((read or experiment).source, (read or experiment).encoder):
+            shown(MINIATURE if (read or experiment).source == "mini" else ENCODER)
 
     def tell(self, facts: Sequence[Fact], folded: str = "") -> None:
         """Show facts, a sentence once, as Markdown in a notebook and as plain lines elsewhere, and keep them. In a

@@ -211,11 +211,11 @@ def test_trainings_are_long_before_they_are_many(slower):
 
 
 def test_where_more_rounds_would_settle_it_a_longer_call_makes_more_of_the_same(monkeypatch):
-    slow = Pace({arm: 30 * value for arm, value in PACE.token.items()}, 30 * PACE.scored, 1.0, 2)
+    slow = Pace({arm: 10 * value for arm, value in PACE.token.items()}, 10 * PACE.scored, 1.0, 2)
     asked = slow, 5, np.full(6000, 35), 1500, 3
-    first, next_ = (planning.planned(*asked, seconds) for seconds in (600.0, 900.0))
+    first, next_ = (planning.planned(*asked, seconds) for seconds in (900.0, 1200.0))
     assert first.steps < next_.steps < 2 * first.steps
-    assert planning.planned(*asked, 900.0, first.steps).steps == first.steps
+    assert planning.planned(*asked, 1200.0, first.steps).steps == first.steps
     assert planning.planned(*asked, 36000.0, first.steps).steps == planning.planned(*asked, 36000.0).steps
     monkeypatch.setattr(session, "same_question", lambda *_: True)
     known = SimpleNamespace(max_length=128, steps=192, decision=SimpleNamespace(more_rounds=4.0))

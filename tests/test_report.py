@@ -202,7 +202,7 @@ def test_the_miniature_s_page_says_that_its_numbers_say_nothing(experiment, sour
 
 
 def test_the_page_says_which_notebook_tells_of_another_study(experiment):
-    other = types.SimpleNamespace(name="other", about="other: tiny-bert", source="hub")
+    other = types.SimpleNamespace(name="other", about="other: tiny-bert", source="hub", encoder="tiny-bert")
     facts.Story(experiment, "08_other", other).tell([facts.Fact("order", "On Essays.")])
     experiment.source = "mini"
     page = report.write_index(experiment, paths.runs("tiny"),

@@ -56,7 +56,7 @@ class Plan:
     seconds: dict[str, float]
 
 
-SHAPES = ((3, 3, 3, True), (3, 2, 3, True), (3, 2, 2, False), (1, 2, 2, False), (1, 1, 1, False))  # rates … curve
+SHAPES = ((3, 3, 3, True), (3, 2, 3, True), (3, 2, 2, False), (1, 2, 2, False), (1, 2, 1, False), (1, 1, 1, False))  # rates … curve
 
 
 def measured(study: Study, file: Path) -> Pace:

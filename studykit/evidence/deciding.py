@@ -11,7 +11,6 @@ import scipy.special
 
 from studykit.evidence.truths import HELD, LEVEL, Evidence, Raced, Round, bound, evidence, told
 
-TWO = 1.96  # standard errors
 MOST = 50  # rounds that are worth a thought, where nobody plans how many
 LIKELY = 2 / 3  # the least probability of being above all floors with which an arm is named: a floor needs no fine-tuning
 TIMES = (1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # as many labels
@@ -55,13 +54,13 @@ def left(rung: Round, labels: Collection[str], rounds: Sequence[Round]) -> list[
 
 
 def first(rung: Round, known: Sequence, number: int = 1) -> list:
-    """So many labels that go on, in order: again and again, of those that are left, the best; or, of those that rows alone
-    would set apart from it by as much once in twenty times, the first in ``known``, which names them all."""
+    """So many labels that go on, in order: again and again, of those that are left, the best; or, of those within one
+    standard error of it, paired over rows, the first in ``known``, which names them all."""
     there: list = list(rung.scores)
     chosen: list = []
     while there and len(chosen) < number:
         leader = max(there, key=rung.scores.__getitem__)
-        alike = [gap.label for gap in _gaps(rung, leader) if gap.label in there and gap.gap <= TWO * gap.error]
+        alike = [gap.label for gap in _gaps(rung, leader) if gap.label in there and gap.gap <= gap.error]
         chosen.append(min(alike, key=known.index))
         there.remove(chosen[-1])
     return chosen

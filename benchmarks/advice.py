@@ -136,9 +136,9 @@ def table(rows: list[dict]) -> str:
                 + (f": {', '.join(lost)}." if lost else "."))
     for minutes in sorted({row["minutes"] for row in rows}):
         known = [row for row in judged if row["minutes"] == minutes and row.get("best")]
-        if regrets := [row["best"]["score"] - row["score"] for row in known]:
-            told.append(f"In {minutes:g} minutes it is behind the best arm of study {STUDY} by {np.mean(regrets):.1f} "
-                        f"points in the mean of {len(regrets)} sets, at most by {max(regrets):.1f}.")
+        away = [(row["set"], row["score"] - row["best"]["score"]) for row in known]
+        if parts := [f"{name} {abs(gap):.1f} points {'ahead of' if gap > 0 else 'behind'} it" for name, gap in away]:
+            told.append(f"In {minutes:g} minutes, beside the best arm of study {STUDY}: {', '.join(parts)}.")
     kinds = collections.Counter(row["kind"] for row in rows)
     told.append("Decisions: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()) + ".")
     return (HEADER + "".join(cell(row) for row in sorted(rows, key=lambda row: (row["set"], row["minutes"])))

@@ -310,8 +310,9 @@ def test_the_table_of_advice_says_where_tf_idf_is_better_and_how_long_calls_take
     assert "in 1 of 2 calls: b (10). Decisions: take 2, floor 1." in last
     known = [{**each, "best": {"arm": "lora", "score": score}} for each, score in zip(rows, (53.0, 51.0, 90.0), strict=True)]
     last = advice.table(known).splitlines()[-1]
-    assert "In 10 minutes it is behind the best arm of study domains by 2.0 points in the mean of 2 sets" in last
-    assert "at most by 3.0." in last
+    assert "In 10 minutes, beside the best arm of study domains: a 3.0 points behind it, b 1.0 points behind it." in last
+    ahead = advice.table([{**row, "best": {"arm": "lora", "score": 40.0}}]).splitlines()[-1]
+    assert "a 10.0 points ahead of it." in ahead
     assert "In 3 minutes" not in last and "| lora 53.0 |" in advice.table(known)
 
 

@@ -56,7 +56,8 @@ class Plan:
     seconds: dict[str, float]
 
 
-SHAPES = ((3, 3, 3, True), (3, 2, 3, True), (3, 2, 2, False), (1, 2, 2, False), (1, 2, 1, False), (1, 1, 1, False))  # rates … curve
+SHAPES = (  # rates, finalists, rounds, curve
+    (3, 3, 3, True), (3, 2, 3, True), (3, 2, 2, False), (1, 2, 2, False), (1, 2, 1, False), (1, 1, 1, False))
 
 
 def measured(study: Study, file: Path) -> Pace:

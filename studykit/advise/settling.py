@@ -34,7 +34,7 @@ def curve(session: Session) -> None:
             "more labels would not be read: give it more time first"))
         return
     if choice in session.study.arms and not plan.curve:
-        session.curve = Curve(reason="there was no time for trainings on fewer labels: give it more minutes")
+        session.curve = Curve(reason="there was no time for trainings on fewer labels, so give it more minutes")
         return
     points = [(rows, racing.better(row), k) for k, row in _rounds_of(session, choice)]
     rounds = len(points)

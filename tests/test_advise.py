@@ -207,7 +207,7 @@ def test_trainings_are_long_before_they_are_many(slower):
     plan = planning.planned(pace, 5, np.full(6000, 35), 1500, 3, 600.0)
     longest = planning._fitting(planning.SHAPES[-1], pace, 5, np.full(6000, 35), 1500, 3, planning.KEPT * 600.0).steps
     assert plan.steps >= min(planning.ENOUGH[0], longest) or plan.steps in planning.ENOUGH[1:]
-    assert not plan.curve or planning.reads_all(plan, 6000)
+    assert not plan.curve or planning.reads_all(plan.steps, 6000)
 
 
 def test_where_more_rounds_would_settle_it_a_longer_call_makes_more_of_the_same(monkeypatch):
@@ -218,12 +218,13 @@ def test_where_more_rounds_would_settle_it_a_longer_call_makes_more_of_the_same(
     assert planning.planned(*asked, 1200.0, first.steps).steps == first.steps
     assert planning.planned(*asked, 36000.0, first.steps).steps == planning.planned(*asked, 36000.0).steps
     monkeypatch.setattr(session, "same_question", lambda *_: True)
-    known = SimpleNamespace(max_length=128, steps=192, decision=SimpleNamespace(more_rounds=4.0))
-    this = SimpleNamespace(design=SimpleNamespace(max_length=128))
-    assert session._former(known, None, this) == 192 and session._former(None, None, this) == 0
-    assert session._former(SimpleNamespace(**{**vars(known), "max_length": 256}), None, this) == 0
+    known = SimpleNamespace(max_length=128, steps=192, minutes=2, decision=SimpleNamespace(more_rounds=4.0))
+    this, longer = SimpleNamespace(design=SimpleNamespace(max_length=128)), SimpleNamespace(minutes=3)
+    assert session._former(known, longer, this) == 192 and session._former(None, longer, this) == 0
+    assert session._former(SimpleNamespace(**{**vars(known), "max_length": 256}), longer, this) == 0
     known.decision.more_rounds = None
-    assert session._former(known, None, this) == 0
+    assert session._former(known, longer, this) == 0
+    assert session._former(known, SimpleNamespace(minutes=2), this) == 192, "the same call reads what it found"
 
 
 def test_long_texts_are_read_further_where_there_is_time():

@@ -178,7 +178,7 @@ def _ladder(most: int) -> list[int]:
 
 def _of(shape, steps, pace, arms, lengths, others, classes, seconds) -> Plan:
     rates, finalists, rounds, curve = shape
-    curve = curve and _reads_all(steps, len(lengths))
+    curve = curve and reads_all(steps, len(lengths))
     tokens, costs = float(lengths.mean()), sorted(pace.token.values(), reverse=True)
     step, dear = BATCH * tokens * float(np.mean(costs)), BATCH * tokens * costs[0]
     score_rows = int(np.clip(0.15 * steps * step / (pace.scored * tokens), *ROWS))
@@ -200,12 +200,8 @@ def passes(steps: int, rows: int) -> float:
     return steps * BATCH / max(1.0, (1 - tasks.SELECTION_SHARE) * rows)
 
 
-def reads_all(plan: Plan, rows: int) -> bool:
-    """Whether a training reads all of its rows, so that more labels could tell."""
-    return _reads_all(plan.steps, rows)
-
-
-def _reads_all(steps: int, rows: int) -> bool:
+def reads_all(steps: int, rows: int) -> bool:
+    """Whether a training of so many steps reads all of its rows, so that more labels could tell."""
     return BATCH * steps >= round((1 - tasks.SELECTION_SHARE) * rows)
 
 

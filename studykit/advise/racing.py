@@ -64,7 +64,8 @@ def _over(session: Session, rung: int) -> None:
         own = {trial.rate: session.bench.row(record) for trial, record in session.trials
                if (trial.arm, trial.rung) == (label, rung)}
         if own:
-            rates[label], = deciding.first(_round(own), sorted(own, key=lambda rate: rate != _middle(arm)))
+            known = sorted(own, key=lambda rate: rate != _middle(arm))
+            rates[label], = known if len(own) == 1 else deciding.first(_round(own), known)
             rows[label] = own[rates[label]]
     session.rates, session.rung, session.rungs = rates, _round(rows), rung + 1
     _decide(session)
@@ -122,7 +123,7 @@ def reserve(session: Session) -> float:
 
 def held(session: Session) -> float:
     """Seconds that rounds beyond those planned leave for the learning curve, where there will be one."""
-    return session.plan.seconds["curve"] if planning.reads_all(session.plan, len(session.sets["train"])) else 0.0
+    return session.plan.seconds["curve"] if planning.reads_all(session.plan.steps, len(session.sets["train"])) else 0.0
 
 
 def finals(session: Session) -> None:

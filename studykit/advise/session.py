@@ -130,10 +130,12 @@ def same_question(known: Advice, question: Question, study: Study) -> bool:
 
 
 def _former(known: Advice | None, question: Question, study: Study) -> int:
-    """The steps of an earlier call's trainings, where more rounds of these would settle the same question; else 0."""
+    """The steps of an earlier call's trainings, where the same is asked with as many minutes, or more rounds of these would
+    settle it; else 0."""
     if known is None or not same_question(known, question, study) or known.max_length != study.design.max_length:
         return 0
-    return known.steps if known.decision and known.decision.more_rounds else 0
+    assert known.decision
+    return known.steps if known.minutes == question.minutes or known.decision.more_rounds else 0
 
 
 def _fitting(question: Question) -> tuple[Question, int | None, tuple[str, ...]]:

@@ -28,7 +28,7 @@ def curve(session: Session) -> None:
     """Train the choice on a half and a quarter of the labels, as long and on the same rounds as on all."""
     choice, plan = session.decision.choice, session.plan
     rows = round((1 - tasks.SELECTION_SHARE) * len(session.sets["train"]))
-    if choice in session.study.arms and not planning.reads_all(plan, len(session.sets["train"])):
+    if choice in session.study.arms and not planning.reads_all(plan.steps, len(session.sets["train"])):
         session.curve = Curve(reason=(
             f"in {session.question.minutes:g} minutes a training sees {planning.BATCH * plan.steps:,} of {rows:,} rows, so "
             "more labels would not be read: give it more time first"))
